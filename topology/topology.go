@@ -1,0 +1,156 @@
+package topology
+
+import (
+	"net/netip"
+	"time"
+)
+
+// SchemaVersion is the newest schema of topology objects that this program knows.
+const SchemaVersion = 1
+
+// Topology is everything that operators describe for good. The maps are keyed by name.
+type Topology struct {
+	Zones    map[string]*Zone    `yaml:"zones,omitempty" json:"zones,omitempty"`
+	Services map[string]*Service `yaml:"services,omitempty" json:"services,omitempty"`
+	PoPs     map[string]*PoP     `yaml:"pops,omitempty" json:"pops,omitempty"`
+	Clusters map[string]*Cluster `yaml:"clusters,omitempty" json:"clusters,omitempty"`
+}
+
+// State is what an operator wants of a PoP or cluster.
+type State string
+
+// The states. A draining object gets no new clients and finishes what it has; a disabled one is treated as absent.
+const (
+	Active   State = "active"
+	Draining State = "draining"
+	Disabled State = "disabled"
+)
+
+// Location is a place on the earth, in degrees WGS 84.
+type Location struct {
+	LatDeg  float64 `yaml:"lat" json:"lat"`                       // -90..90, north is positive
+	LonDeg  float64 `yaml:"lon" json:"lon"`                       // -180..180, east is positive
+	Country string  `yaml:"country" json:"country"`               // ISO 3166-1 alpha-2, upper case
+	City    string  `yaml:"city,omitempty" json:"city,omitempty"` // for people
+}
+
+// Zone is a DNS zone that Isochrone answers for with authority. Its name has no trailing dot.
+type Zone struct {
+	Schema      int                     `yaml:"schema" json:"schema"`
+	Nameservers map[string][]netip.Addr `yaml:"nameservers" json:"nameservers"`   // host name (fully qualified, no trailing dot) → its addresses
+	Hostmaster  string                  `yaml:"hostmaster" json:"hostmaster"`     // SOA RNAME as a domain name, such as hostmaster.example.net
+	TTL         Duration                `yaml:"ttl" json:"ttl"`                   // of NS and glue; default 1h
+	NegativeTTL Duration                `yaml:"negative_ttl" json:"negative_ttl"` // SOA MINIMUM (RFC 2308); default 1m
+}
+
+// Service is one intake hostname with its steering policy and its intake policy. Its name is the host name, without a
+// trailing dot, and lies in one of the zones.
+type Service struct {
+	Schema   int      `yaml:"schema" json:"schema"`
+	PoPs     []string `yaml:"pops,omitempty" json:"pops,omitempty"`         // the PoPs that offer the service; none means all
+	Clusters []string `yaml:"clusters,omitempty" json:"clusters,omitempty"` // the clusters that do its work; none means all
+	Steering Steering `yaml:"steering" json:"steering"`
+	Intake   Intake   `yaml:"intake" json:"intake"`
+}
+
+// ECSUse says whether a service's answers depend on the client subnet that a resolver sends (RFC 7871).
+type ECSUse string
+
+// The ways to treat a client subnet.
+const (
+	UseECS    ECSUse = "use"
+	IgnoreECS ECSUse = "ignore" // choose by the resolver's address
+)
+
+// WhenAllDown says what is answered when no PoP of a service is well.
+type WhenAllDown string
+
+// The answers when all are down.
+const (
+	FailOpen  WhenAllDown = "open"  // answer as if all were well; operators' decisions still hold
+	FailEmpty WhenAllDown = "empty" // answer NODATA
+)
+
+// Steering is how a service's clients are sent to PoPs.
+type Steering struct {
+	TTL         Duration    `yaml:"ttl" json:"ttl"`                               // of steered answers; default 20s
+	Answers     int         `yaml:"answers" json:"answers"`                       // how many PoPs an A or AAAA answer names, 1..4; default 1
+	ECS         ECSUse      `yaml:"ecs" json:"ecs"`                               // default use
+	WhenAllDown WhenAllDown `yaml:"when_all_down" json:"when_all_down"`           // default open
+	Failover    []string    `yaml:"failover,omitempty" json:"failover,omitempty"` // order of PoPs for clients whose place is unknown
+}
+
+// Ack says what a 202 of the intake promises.
+type Ack string
+
+// What a 202 promises.
+const (
+	AckSpool   Ack = "spool"   // the envelope is on the PoP's disk
+	AckCluster Ack = "cluster" // a cluster has acknowledged the envelope
+)
+
+// Intake is what a service's PoPs accept.
+type Intake struct {
+	Ack            Ack      `yaml:"ack" json:"ack"`                         // default spool
+	MaxBodyBytes   int64    `yaml:"max_body_bytes" json:"max_body_bytes"`   // 1..16777216; default 65536
+	RequiredFields []string `yaml:"required_fields" json:"required_fields"` // of the JSON object; default hash, sender, amount
+}
+
+// PoP is a point of presence: a place where clients are received.
+type PoP struct {
+	Schema      int          `yaml:"schema" json:"schema"`
+	Location    Location     `yaml:"location" json:"location"`
+	Addresses   []netip.Addr `yaml:"addresses,flow" json:"addresses"`                      // unicast, IPv4 and IPv6
+	Port        uint16       `yaml:"port" json:"port"`                                     // of the intake, UDP and TCP; default 443
+	CapacityRPS int          `yaml:"capacity_rps,omitempty" json:"capacity_rps,omitempty"` // requests a second; 0 means not stated
+	State       State        `yaml:"state" json:"state"`                                   // default active
+}
+
+// Cluster is a regional cluster: it does the business logic for the envelopes that PoPs forward.
+type Cluster struct {
+	Schema      int      `yaml:"schema" json:"schema"`
+	Location    Location `yaml:"location" json:"location"`
+	Endpoints   []string `yaml:"endpoints" json:"endpoints"` // base URLs, http or https
+	CapacityRPS int      `yaml:"capacity_rps,omitempty" json:"capacity_rps,omitempty"`
+	State       State    `yaml:"state" json:"state"` // default active
+}
+
+// Override is a temporary operator's decision about one object. It takes effect on top of the topology in force, even
+// while a newer topology is invalid.
+type Override struct {
+	Schema  int          `yaml:"schema" json:"schema"`
+	Kind    OverrideKind `yaml:"kind" json:"kind"`
+	PoP     string       `yaml:"pop,omitempty" json:"pop,omitempty"`         // the PoP or …
+	Cluster string       `yaml:"cluster,omitempty" json:"cluster,omitempty"` // … the cluster it is about
+	Reason  string       `yaml:"reason" json:"reason"`
+	Author  string       `yaml:"author" json:"author"`
+	Created time.Time    `yaml:"created" json:"created"`
+	Expires time.Time    `yaml:"expires" json:"expires"`
+}
+
+// OverrideKind is what an override does.
+type OverrideKind string
+
+// The kinds of override.
+const Drain OverrideKind = "drain"
+
+// Key is an API key of a client. Its id is the name; the secret itself is stored nowhere.
+type Key struct {
+	Schema         int       `yaml:"schema" json:"schema"`
+	SHA256         string    `yaml:"sha256" json:"sha256"`                     // of the whole key, lower-case hex, 64 characters
+	QuotaPerMinute int64     `yaml:"quota_per_minute" json:"quota_per_minute"` // over all PoPs together; default 1000
+	Probe          bool      `yaml:"probe,omitempty" json:"probe,omitempty"`   // only for probes: accepted with X-Isochrone-Probe, never forwarded or counted
+	Note           string    `yaml:"note,omitempty" json:"note,omitempty"`
+	Created        time.Time `yaml:"created" json:"created"`
+}
+
+// Snapshot is a consistent reading of the store. All that it holds is immutable.
+type Snapshot struct {
+	Revision  int64                // of the store; a later snapshot of one store has a higher one
+	Topology  *Topology            // the last good topology, never nil
+	Good      int64                // the revision at which Topology was read; lower than Revision when what came later is invalid or about something else
+	Faults    []Fault              // why the newest topology is not in force; empty when it is
+	Overrides map[string]*Override // the valid ones, by name, expired ones included
+	Keys      map[string]*Key      // the valid ones, by id
+	Ignored   []Fault              // overrides and keys that are invalid, each ignored by itself
+}
