@@ -10,9 +10,9 @@ import (
 // Place is where a network's clients are, as far as the geo database knows.
 type Place struct {
 	topology.Location
-	Continent string // two letters, such as AS; empty when not known
-	ASN       uint32 // 0 when not known
-	Coarse    bool   // the location stands for a country so large that a nearest PoP may be wrong
+	Continent string `json:"continent,omitempty"` // two letters, such as AS; empty when not known
+	ASN       uint32 `json:"asn,omitempty"`       // 0 when not known
+	Coarse    bool   `json:"coarse,omitempty"`    // the location stands for a country so large that a nearest PoP may be wrong
 }
 
 // Geo is a geo database as a table is compiled from it.

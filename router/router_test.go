@@ -1,0 +1,383 @@
+package router
+
+import (
+	"fmt"
+	"iter"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/isochrone/isochrone/health"
+	"github.com/isochrone/isochrone/router/rtt"
+	"github.com/isochrone/isochrone/topology"
+)
+
+var start = time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// networks is a geo database that a test writes down.
+type networks []network
+
+type network struct {
+	prefix netip.Prefix
+	place  *Place
+}
+
+func (n networks) Networks() iter.Seq2[netip.Prefix, *Place] {
+	return func(yield func(netip.Prefix, *Place) bool) {
+		for _, entry := range n {
+			if !yield(entry.prefix, entry.place) {
+				return
+			}
+		}
+	}
+}
+
+func at(lat, lon float64, country string) *Place {
+	return &Place{Location: topology.Location{LatDeg: lat, LonDeg: lon, Country: country}}
+}
+
+var (
+	singapore    = at(1.29, 103.85, "SG")
+	frankfurt    = at(50.11, 8.68, "DE")
+	virginia     = at(39.04, -77.49, "US")
+	tokyo        = at(35.69, 139.69, "JP")
+	saoPaulo     = at(-23.55, -46.64, "BR")
+	johannesburg = at(-26.2, 28.04, "ZA")
+)
+
+// world has networks of six places, with holes between them, and neighbours of one place.
+func world() networks {
+	var w networks
+	for _, entry := range []struct {
+		prefix string
+		place  *Place
+	}{
+		{"1.0.0.0/24", singapore}, {"1.0.1.0/24", singapore}, {"1.0.2.0/23", tokyo}, {"1.0.8.0/21", singapore},
+		{"2.0.0.0/12", frankfurt}, {"2.16.0.0/16", virginia}, {"2.17.0.0/16", frankfurt},
+		{"3.0.0.0/8", virginia}, {"41.0.0.0/11", johannesburg}, {"200.0.0.0/7", saoPaulo},
+		{"2001:200::/32", tokyo}, {"2001:db8::/33", frankfurt}, {"2001:db8:8000::/33", singapore}, {"2a00::/12", frankfurt},
+	} {
+		w = append(w, network{netip.MustParsePrefix(entry.prefix), entry.place})
+	}
+	return w
+}
+
+func pop(place *Place, addresses ...string) *topology.PoP {
+	p := &topology.PoP{Schema: 1, Location: place.Location, Port: 443, State: topology.Active}
+	for _, a := range addresses {
+		p.Addresses = append(p.Addresses, netip.MustParseAddr(a))
+	}
+	return p
+}
+
+func sixPoPs() *topology.Topology {
+	return &topology.Topology{
+		PoPs: map[string]*topology.PoP{
+			"sin1": pop(singapore, "192.0.2.1", "2001:db8::1"),
+			"fra1": pop(frankfurt, "192.0.2.2", "2001:db8::2"),
+			"iad1": pop(virginia, "192.0.2.3"),
+			"nrt1": pop(tokyo, "192.0.2.4", "2001:db8::4"),
+			"gru1": pop(saoPaulo, "192.0.2.5"),
+			"jnb1": pop(johannesburg, "192.0.2.6"),
+		},
+		Services: map[string]*topology.Service{"intake.example": {
+			Steering: topology.Steering{Answers: 1, ECS: topology.UseECS, WhenAllDown: topology.FailOpen},
+		}},
+	}
+}
+
+func compile(t testing.TB, top *topology.Topology, geo Geo) *Table {
+	t.Helper()
+	table, err := Compile(&topology.Snapshot{Revision: 1, Topology: top}, geo, rtt.Default())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return table
+}
+
+func viewOf(table *Table, down ...string) *View {
+	verdicts := health.Verdicts{}
+	for _, name := range down {
+		verdicts[health.Target{Kind: health.PoP, Name: name}] = health.Verdict{Status: health.Down, Reason: "refused"}
+	}
+	return &View{table, NewState(table, verdicts, nil, start)}
+}
+
+// ask decides and names the PoPs.
+func ask(t testing.TB, v *View, f Family, client string) ([]string, Answer) {
+	t.Helper()
+	prefix, err := netip.ParsePrefix(client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := Decide(v, 0, f, prefix, nil)
+	var names []string
+	for _, c := range a.Choices[:a.N] {
+		name, _ := v.Table.PoP(c)
+		names = append(names, name)
+	}
+	return names, a
+}
+
+func TestDecide(t *testing.T) {
+	six := compile(t, sixPoPs(), world())
+	for _, test := range []struct {
+		name   string
+		view   *View
+		family Family
+		client string
+		want   string
+		scope  uint8
+	}{
+		{"own city", viewOf(six), IPv4, "1.0.0.0/24", "sin1", 23},
+		{"asked with less than the table knows", viewOf(six), IPv4, "1.0.0.0/16", "sin1", 23},
+		{"asked with a whole address", viewOf(six), IPv4, "2.1.2.3/32", "fra1", 12},
+		{"neighbour with another answer", viewOf(six), IPv4, "2.16.5.0/24", "iad1", 16},
+		{"mapped address", viewOf(six), IPv4, "::ffff:3.1.2.3/128", "iad1", 8},
+		{"IPv6", viewOf(six), IPv4, "2001:db8:8000::/48", "sin1", 33},
+		{"nearest is down", viewOf(six, "sin1"), IPv4, "1.0.0.0/24", "nrt1", 23},
+		{"only PoPs of the family compete", viewOf(six), IPv6, "3.0.0.0/24", "fra1", 7},
+		{"all down: open", viewOf(six, "sin1", "fra1", "iad1", "nrt1", "gru1", "jnb1"), IPv4, "1.0.0.0/24", "sin1", 23},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got, a := ask(t, test.view, test.family, test.client)
+			if fmt.Sprint(got) != "["+test.want+"]" || a.Outcome != Answered {
+				t.Errorf("got %v (%v), want %s", got, a.Outcome, test.want)
+			}
+			if a.ScopeBits != test.scope {
+				t.Errorf("got scope /%d, want /%d", a.ScopeBits, test.scope)
+			}
+		})
+	}
+}
+
+func TestDecideUnknownPlace(t *testing.T) {
+	top := sixPoPs()
+	got, _ := ask(t, viewOf(compile(t, top, world())), IPv4, "100.64.0.0/24")
+	if len(got) != 1 || got[0] != "fra1" && got[0] != "iad1" {
+		t.Errorf("got %v, want a PoP near most of the world's nodes", got)
+	}
+	top.Services["intake.example"].Steering.Failover = []string{"jnb1", "gru1"}
+	table := compile(t, top, world())
+	if got, _ := ask(t, viewOf(table), IPv4, "100.64.0.0/24"); fmt.Sprint(got) != "[jnb1]" {
+		t.Errorf("got %v, want the first of the failover order, jnb1", got)
+	}
+	if got, _ := ask(t, viewOf(table, "jnb1"), IPv4, "100.64.0.0/24"); fmt.Sprint(got) != "[gru1]" {
+		t.Errorf("got %v, want the second of the failover order, gru1", got)
+	}
+}
+
+func TestDecideOutcomes(t *testing.T) {
+	top := sixPoPs()
+	for _, name := range []string{"sin1", "fra1", "nrt1"} {
+		top.PoPs[name].Addresses = top.PoPs[name].Addresses[:1]
+	}
+	if _, a := ask(t, viewOf(compile(t, top, world())), IPv6, "1.0.0.0/24"); a.Outcome != NoFamily || a.ScopeBits != 0 {
+		t.Errorf("no PoP has IPv6: got %+v, want NoFamily with scope 0", a)
+	}
+	all := []string{"sin1", "fra1", "iad1", "nrt1", "gru1", "jnb1"}
+	top.Services["intake.example"].Steering.WhenAllDown = topology.FailEmpty
+	if _, a := ask(t, viewOf(compile(t, top, world()), all...), IPv4, "1.0.0.0/24"); a.Outcome != Empty || a.ScopeBits != 0 {
+		t.Errorf("all are down and the service says empty: got %+v, want Empty with scope 0", a)
+	}
+	for _, p := range top.PoPs {
+		p.State = topology.Disabled
+	}
+	if _, a := ask(t, viewOf(compile(t, top, world()), all...), IPv4, "1.0.0.0/24"); a.Outcome != NoneAllowed || a.ScopeBits != 0 {
+		t.Errorf("all are disabled: got %+v, want NoneAllowed with scope 0", a)
+	}
+}
+
+func TestFailOpenKeepsOperatorsDecisions(t *testing.T) {
+	top := sixPoPs()
+	top.PoPs["sin1"].State = topology.Draining
+	got, a := ask(t, viewOf(compile(t, top, world()), "sin1", "fra1", "iad1", "nrt1", "gru1", "jnb1"), IPv4, "1.0.0.0/24")
+	if fmt.Sprint(got) != "[nrt1]" || !a.FailOpen {
+		t.Errorf("got %v, fail open %v; want nrt1, since sin1 is draining", got, a.FailOpen)
+	}
+}
+
+func TestOverrideExpires(t *testing.T) {
+	table := compile(t, sixPoPs(), world())
+	drain := map[string]*topology.Override{"a": {Kind: topology.Drain, PoP: "sin1", Expires: start.Add(time.Hour), Author: "ops", Reason: "test"}}
+	for _, test := range []struct {
+		after time.Duration
+		want  string
+	}{{0, "[nrt1]"}, {time.Hour - 1, "[nrt1]"}, {time.Hour, "[sin1]"}} {
+		state := NewState(table, nil, drain, start.Add(test.after))
+		if got, _ := ask(t, &View{table, state}, IPv4, "1.0.0.0/24"); fmt.Sprint(got) != test.want {
+			t.Errorf("%v after the drain: got %v, want %s", test.after, got, test.want)
+		}
+	}
+}
+
+// slowDecide is Decide without a table: the obvious way, one network after the other.
+func slowDecide(top *topology.Topology, geo networks, down map[string]bool, f Family, addr netip.Addr, want int) []string {
+	var place *Place
+	for _, n := range geo {
+		if n.prefix.Contains(addr) {
+			place = n.place
+		}
+	}
+	type candidate struct {
+		name string
+		rtt  float64
+	}
+	var candidates []candidate
+	for name, p := range top.PoPs {
+		suits := slices.ContainsFunc(p.Addresses, func(a netip.Addr) bool { return f == Either || a.Is4() == (f == IPv4) })
+		if !suits || p.State != topology.Active {
+			continue
+		}
+		c := candidate{name: name}
+		if place == nil {
+			c.rtt = meanRTT(rtt.Default().To(p.Location))
+		} else {
+			c.rtt = rtt.Default().Milliseconds(place.Location, p.Location)
+		}
+		candidates = append(candidates, c)
+	}
+	slices.SortFunc(candidates, func(a, b candidate) int {
+		if d := a.rtt - b.rtt; d < -1e-4 || d > 1e-4 {
+			return map[bool]int{true: -1, false: 1}[d < 0]
+		}
+		return map[bool]int{true: -1, false: 1}[a.name < b.name]
+	})
+	var names []string
+	for _, pass := range []bool{false, true} {
+		for _, c := range candidates {
+			if len(names) < want && (pass || !down[c.name]) {
+				names = append(names, c.name)
+			}
+		}
+		if len(names) > 0 {
+			break
+		}
+	}
+	return names
+}
+
+// randomWorld has many networks of a dozen places, side by side, nested in nothing, in both families.
+func randomWorld(r *rand.Rand) networks {
+	places := []*Place{singapore, frankfurt, virginia, tokyo, saoPaulo, johannesburg, at(19.08, 72.88, "IN"), at(-33.87, 151.21, "AU"), at(55.76, 37.62, "RU"), at(6.52, 3.38, "NG")}
+	var w networks
+	for _, base := range []string{"10.0.0.0/8", "2001:db8::/32"} {
+		prefix := netip.MustParsePrefix(base)
+		bits, end := prefix.Bits(), addressOf(prefix.Addr()).last(prefix.Bits())
+		next := addressOf(prefix.Addr())
+		s := space{}
+		for !end.less(next) {
+			length := bits + 2 + r.IntN(14)
+			for next.mask(length) != next {
+				length++
+			}
+			s.starts, s.bits = []address{next}, []uint8{uint8(length)}
+			if r.IntN(5) > 0 {
+				place := places[r.IntN(len(places))]
+				if len(w) > 0 && r.IntN(2) == 0 {
+					place = w[len(w)-1].place
+				}
+				w = append(w, network{s.prefix(0, prefix.Addr().Is4()), place})
+			}
+			var more bool
+			if next, more = next.last(length).next(); !more {
+				break
+			}
+		}
+	}
+	return w
+}
+
+// randomAddress returns an address inside the prefix.
+func randomAddress(r *rand.Rand, prefix netip.Prefix) netip.Addr {
+	b := prefix.Addr().AsSlice()
+	for i := prefix.Bits(); i < len(b)*8; i++ {
+		if r.IntN(2) == 1 {
+			b[i/8] |= 1 << (7 - i%8)
+		}
+	}
+	addr, _ := netip.AddrFromSlice(b)
+	return addr
+}
+
+// TestDecideAgainstTheObviousWay asks random questions of random worlds and states. The table must answer as the obvious
+// implementation does, and every other client inside the scope must get the same answer.
+func TestDecideAgainstTheObviousWay(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 30 {
+		geo, top := randomWorld(r), sixPoPs()
+		answers := 1 + r.IntN(4)
+		top.Services["intake.example"].Steering.Answers = answers
+		down := map[string]bool{}
+		var names []string
+		for name := range top.PoPs {
+			if r.IntN(4) == 0 {
+				down[name] = true
+				names = append(names, name)
+			} else if r.IntN(8) == 0 {
+				top.PoPs[name].State = topology.Draining
+			}
+		}
+		view := viewOf(compile(t, top, geo), names...)
+		for range 500 {
+			family := Family(r.IntN(int(families)))
+			want := answers
+			if family == Either {
+				want = httpsAnswers
+			}
+			inside := netip.MustParsePrefix([]string{"10.0.0.0/8", "2001:db8::/32"}[r.IntN(2)])
+			if r.IntN(20) == 0 {
+				inside = netip.MustParsePrefix([]string{"0.0.0.0/0", "::/0"}[r.IntN(2)])
+			}
+			addr := randomAddress(r, inside)
+			client := netip.PrefixFrom(addr, addr.BitLen())
+			got, a := ask(t, view, family, client.String())
+			if slow := slowDecide(top, geo, down, family, addr, want); !slices.Equal(got, slow) {
+				t.Fatalf("%v for %v: got %v, want %v", family, addr, got, slow)
+			}
+			scope := netip.PrefixFrom(addr, int(a.ScopeBits)).Masked()
+			for range 10 {
+				other := randomAddress(r, scope)
+				if same, _ := ask(t, view, family, netip.PrefixFrom(other, other.BitLen()).String()); !slices.Equal(same, got) {
+					t.Fatalf("%v for %v: %v has scope %v, but %v gets %v", family, addr, got, scope, other, same)
+				}
+			}
+		}
+	}
+}
+
+func TestDecideDoesNotAllocate(t *testing.T) {
+	view := viewOf(compile(t, sixPoPs(), world()), "sin1")
+	client := netip.MustParsePrefix("1.0.0.0/24")
+	if n := testing.AllocsPerRun(1000, func() { Decide(view, 0, Either, client, nil) }); n != 0 {
+		t.Errorf("got %v allocations, want none", n)
+	}
+}
+
+func TestTraceTellsEveryCandidate(t *testing.T) {
+	top := sixPoPs()
+	top.PoPs["nrt1"].State = topology.Disabled
+	view := viewOf(compile(t, top, world()), "sin1")
+	var trace Trace
+	a := Decide(view, 0, IPv4, netip.MustParsePrefix("1.0.0.0/24"), &trace)
+	if plain := Decide(view, 0, IPv4, netip.MustParsePrefix("1.0.0.0/24"), nil); plain != a {
+		t.Errorf("a trace changes the decision: %+v against %+v", a, plain)
+	}
+	if len(trace.Candidates) != len(top.PoPs) || trace.Network.String() != "1.0.0.0/23" || trace.Place != singapore {
+		t.Errorf("got %d candidates, network %v, place %v", len(trace.Candidates), trace.Network, trace.Place)
+	}
+	for _, c := range trace.Candidates {
+		if c.Reason == "" || c.PredictedMS <= 0 || c.Chosen != slices.Contains(trace.Answer, c.PoP) {
+			t.Errorf("candidate %+v, answer %v", c, trace.Answer)
+		}
+	}
+}
+
+func TestCompileRefusesOverlap(t *testing.T) {
+	geo := networks{{netip.MustParsePrefix("1.0.0.0/8"), tokyo}, {netip.MustParsePrefix("1.1.0.0/16"), singapore}}
+	if _, err := Compile(&topology.Snapshot{Topology: sixPoPs()}, geo, rtt.Default()); err == nil {
+		t.Error("overlapping networks were compiled")
+	}
+}
