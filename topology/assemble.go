@@ -1,0 +1,152 @@
+package topology
+
+import (
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Assembler makes snapshots of stored values, as they come and go. Keys are those of DESIGN's layout, without the root:
+// topology/KIND/NAME, overrides/NAME and keys/ID; others are disregarded. It keeps the last good topology while what is
+// stored is invalid; overrides and keys are taken or ignored one by one. An Assembler is not safe for concurrent use.
+type Assembler struct {
+	objects   map[Ref]parsed[Object]
+	overrides map[string]parsed[*Override]
+	keys      map[string]parsed[*Key]
+
+	touched bool // a topology value changed since the last snapshot
+	last    *Snapshot
+}
+
+// parsed is a stored value, or why it is not valid.
+type parsed[T any] struct {
+	value  T
+	faults []Fault
+}
+
+// NewAssembler returns an Assembler for which nothing is stored. The last good topology may be given, nil stands for an
+// empty one.
+func NewAssembler(good *Topology, revision int64) *Assembler {
+	if good == nil {
+		good = &Topology{}
+	}
+	return &Assembler{
+		objects: map[Ref]parsed[Object]{}, overrides: map[string]parsed[*Override]{}, keys: map[string]parsed[*Key]{},
+		last: &Snapshot{Topology: good, Good: revision}, touched: true,
+	}
+}
+
+// Put takes a stored value.
+func (a *Assembler) Put(key string, value []byte) {
+	switch parts := strings.Split(key, "/"); {
+	case parts[0] == "topology" && len(parts) == 3:
+		r := Ref{Kind(parts[1]), parts[2]}
+		o, faults := ParseObject(r, value)
+		a.objects[r] = parsed[Object]{o, faults}
+		a.touched = true
+	case parts[0] == "topology":
+		r := Ref{Kind(strings.Join(parts[1:], "/")), ""}
+		a.objects[r] = parsed[Object]{faults: []Fault{{Path: key, Message: "is no key of an object: want topology/KIND/NAME"}}}
+		a.touched = true
+	case parts[0] == "overrides" && len(parts) == 2:
+		o, faults := ParseOverride(parts[1], value)
+		a.overrides[parts[1]] = parsed[*Override]{o, faults}
+	case parts[0] == "keys" && len(parts) == 2:
+		k, faults := ParseKey(parts[1], value)
+		a.keys[parts[1]] = parsed[*Key]{k, faults}
+	}
+}
+
+// Delete takes note that a value is no longer stored.
+func (a *Assembler) Delete(key string) {
+	switch parts := strings.Split(key, "/"); {
+	case parts[0] == "topology" && len(parts) == 3:
+		delete(a.objects, Ref{Kind(parts[1]), parts[2]})
+		a.touched = true
+	case parts[0] == "topology":
+		delete(a.objects, Ref{Kind(strings.Join(parts[1:], "/")), ""})
+		a.touched = true
+	case parts[0] == "overrides" && len(parts) == 2:
+		delete(a.overrides, parts[1])
+	case parts[0] == "keys" && len(parts) == 2:
+		delete(a.keys, parts[1])
+	}
+}
+
+// Stored returns the topology as it is stored, whether it is valid or not, and its faults. Objects that cannot be read are
+// left out of it.
+func (a *Assembler) Stored() (*Topology, []Fault) {
+	t, faults := &Topology{}, []Fault(nil)
+	for r, o := range a.objects {
+		if o.value != nil {
+			t.put(r, o.value)
+		}
+		faults = append(faults, o.faults...)
+	}
+	return t, sortFaults(append(faults, t.Validate()...))
+}
+
+// Snapshot returns what is in force at a revision of the store.
+func (a *Assembler) Snapshot(revision int64) *Snapshot {
+	next := &Snapshot{
+		Revision: revision, Topology: a.last.Topology, Good: a.last.Good, Faults: a.last.Faults,
+		Overrides: make(map[string]*Override, len(a.overrides)), Keys: make(map[string]*Key, len(a.keys)),
+	}
+	if a.touched {
+		t, faults := a.Stored()
+		if next.Faults = faults; len(faults) == 0 {
+			next.Topology, next.Good = t, revision
+		}
+		a.touched = false
+	}
+	for name, o := range a.overrides {
+		next.Ignored = append(next.Ignored, o.faults...)
+		if o.value == nil {
+			continue
+		}
+		next.Overrides[name] = o.value
+		if o.value.PoP != "" && next.Topology.PoPs[o.value.PoP] == nil {
+			next.Ignored = append(next.Ignored, Fault{Path: "overrides." + name + ".pop", Message: "there is no PoP " + o.value.PoP})
+		}
+		if o.value.Cluster != "" && next.Topology.Clusters[o.value.Cluster] == nil {
+			next.Ignored = append(next.Ignored, Fault{Path: "overrides." + name + ".cluster", Message: "there is no cluster " + o.value.Cluster})
+		}
+	}
+	for id, k := range a.keys {
+		next.Ignored = append(next.Ignored, k.faults...)
+		if k.value != nil {
+			next.Keys[id] = k.value
+		}
+	}
+	sortFaults(next.Ignored)
+	a.last = next
+	return next
+}
+
+func sortFaults(faults []Fault) []Fault {
+	slices.SortFunc(faults, func(a, b Fault) int { return strings.Compare(a.String(), b.String()) })
+	return faults
+}
+
+// With returns a copy of the topology in which objects are put and deleted. The objects themselves are shared.
+func (t *Topology) With(put map[Ref]Object, remove []Ref) *Topology {
+	changed := &Topology{
+		Zones: maps.Clone(t.Zones), Services: maps.Clone(t.Services), PoPs: maps.Clone(t.PoPs), Clusters: maps.Clone(t.Clusters),
+	}
+	for _, r := range remove {
+		switch r.Kind {
+		case Zones:
+			delete(changed.Zones, r.Name)
+		case Services:
+			delete(changed.Services, r.Name)
+		case PoPs:
+			delete(changed.PoPs, r.Name)
+		case Clusters:
+			delete(changed.Clusters, r.Name)
+		}
+	}
+	for r, o := range put {
+		changed.put(r, o)
+	}
+	return changed
+}

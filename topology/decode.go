@@ -1,0 +1,276 @@
+package topology
+
+import (
+	"bytes"
+	"encoding"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// MaxDocumentBytes bounds a document: etcd takes no request much larger than it.
+const MaxDocumentBytes = 1_400_000
+
+// maxDepth bounds how deep a document is nested; the deepest object needs five levels.
+const maxDepth = 16
+
+// decoder reads YAML strictly into Go values and collects all faults with path and line.
+type decoder struct {
+	faults []Fault
+	lines  map[string]int // of each path
+}
+
+// decode reads one document into target, a pointer to a struct. JSON is YAML too.
+func (d *decoder) decode(document []byte, path string, target any) {
+	d.lines = map[string]int{}
+	if len(document) > MaxDocumentBytes {
+		d.fault(nil, path, "%d bytes are too many: at most %d fit one document; apply the objects in parts", len(document), MaxDocumentBytes)
+		return
+	}
+	reader := yaml.NewDecoder(bytes.NewReader(document))
+	var node, more yaml.Node
+	if err := reader.Decode(&node); errors.Is(err, io.EOF) {
+		d.fault(nil, path, "is empty")
+		return
+	} else if err != nil {
+		d.fault(nil, path, "not YAML: %s", strings.TrimPrefix(err.Error(), "yaml: "))
+		return
+	}
+	if reader.Decode(&more) == nil {
+		d.fault(&more, path, "a second document follows: want one")
+		return
+	}
+	d.value(node.Content[0], path, reflect.ValueOf(target).Elem(), 0)
+}
+
+func (d *decoder) fault(at *yaml.Node, path, format string, args ...any) {
+	f := Fault{Path: path, Message: fmt.Sprintf(format, args...)}
+	if at != nil {
+		f.Line = at.Line
+	}
+	if f.Path == "" {
+		f.Path = "document"
+	}
+	d.faults = append(d.faults, f)
+}
+
+// locate gives faults that were found by path alone the line of the path, or of the nearest one around it.
+func (d *decoder) locate(faults []Fault) []Fault {
+	for i := range faults {
+		for path := faults[i].Path; faults[i].Line == 0 && path != ""; {
+			faults[i].Line = d.lines[path]
+			cut := strings.LastIndexAny(path, ".[")
+			path = path[:max(cut, 0)]
+		}
+	}
+	return faults
+}
+
+func (d *decoder) value(node *yaml.Node, path string, target reflect.Value, depth int) {
+	d.lines[path] = node.Line
+	switch {
+	case node.Kind == yaml.AliasNode || node.Anchor != "":
+		d.fault(node, path, "anchors and aliases are not taken: write the value out")
+		return
+	case depth > maxDepth:
+		d.fault(node, path, "nested too deep")
+		return
+	case node.Tag == "!!null":
+		return
+	}
+	if target.Kind() == reflect.Pointer {
+		target.Set(reflect.New(target.Type().Elem()))
+		target = target.Elem()
+	}
+	if text, ok := target.Addr().Interface().(encoding.TextUnmarshaler); ok {
+		d.text(node, path, text)
+		return
+	}
+	switch target.Kind() {
+	case reflect.Struct:
+		d.object(node, path, target, depth)
+	case reflect.Map:
+		d.mapping(node, path, target, depth)
+	case reflect.Slice:
+		if node.Kind != yaml.SequenceNode {
+			d.fault(node, path, "want a list")
+			return
+		}
+		target.Set(reflect.MakeSlice(target.Type(), len(node.Content), len(node.Content)))
+		for i, item := range node.Content {
+			d.value(item, fmt.Sprintf("%s[%d]", path, i), target.Index(i), depth+1)
+		}
+	default:
+		d.scalar(node, path, target)
+	}
+}
+
+// object reads the fields of a struct, which are named by their yaml tags.
+func (d *decoder) object(node *yaml.Node, path string, target reflect.Value, depth int) {
+	if node.Kind != yaml.MappingNode {
+		d.fault(node, path, "want an object: keys with values")
+		return
+	}
+	fields := map[string]int{}
+	var known []string
+	for i := range target.NumField() {
+		name, _, _ := strings.Cut(target.Type().Field(i).Tag.Get("yaml"), ",")
+		fields[name] = i
+		known = append(known, name)
+	}
+	d.pairs(node, path, func(key *yaml.Node, value *yaml.Node, inner string) {
+		if field, ok := fields[key.Value]; ok {
+			d.value(value, inner, target.Field(field), depth+1)
+			return
+		}
+		d.fault(key, inner, "unknown key; %s", suggest(key.Value, known))
+	})
+}
+
+func (d *decoder) mapping(node *yaml.Node, path string, target reflect.Value, depth int) {
+	if node.Kind != yaml.MappingNode {
+		d.fault(node, path, "want an object: names with values")
+		return
+	}
+	target.Set(reflect.MakeMap(target.Type()))
+	d.pairs(node, path, func(key, value *yaml.Node, inner string) {
+		item := reflect.New(target.Type().Elem()).Elem()
+		d.value(value, inner, item, depth+1)
+		if item.Kind() == reflect.Pointer && item.IsNil() {
+			d.fault(key, inner, "is empty")
+			return
+		}
+		target.SetMapIndex(reflect.ValueOf(key.Value), item)
+	})
+}
+
+// pairs calls each for every key of a mapping; a key that comes twice is a fault.
+func (d *decoder) pairs(node *yaml.Node, path string, each func(key, value *yaml.Node, inner string)) {
+	seen := map[string]bool{}
+	for i := 0; i+1 < len(node.Content); i += 2 {
+		key := node.Content[i]
+		inner := join(path, key.Value)
+		switch {
+		case key.Kind != yaml.ScalarNode:
+			d.fault(key, path, "want plain text as a key")
+		case seen[key.Value]:
+			d.fault(key, inner, "stands here twice")
+		default:
+			seen[key.Value] = true
+			each(key, node.Content[i+1], inner)
+		}
+	}
+}
+
+// join appends a key to a path; either may be empty.
+func join(path, key string) string {
+	if path == "" || key == "" {
+		return path + key
+	}
+	return path + "." + key
+}
+
+func (d *decoder) text(node *yaml.Node, path string, target encoding.TextUnmarshaler) {
+	if node.Kind != yaml.ScalarNode {
+		d.fault(node, path, "want one value")
+		return
+	}
+	if err := target.UnmarshalText([]byte(node.Value)); err != nil {
+		switch target.(type) {
+		case *netip.Addr:
+			d.fault(node, path, "%q is not an IP address such as 203.0.113.1 or 2001:db8::1", node.Value)
+		case *Duration:
+			d.fault(node, path, "%v", err)
+		default:
+			d.fault(node, path, "%q is not a time such as 2030-01-31T18:00:00Z", node.Value)
+		}
+	}
+}
+
+func (d *decoder) scalar(node *yaml.Node, path string, target reflect.Value) {
+	if node.Kind != yaml.ScalarNode {
+		d.fault(node, path, "want one value")
+		return
+	}
+	var err error
+	switch target.Kind() {
+	case reflect.String:
+		target.SetString(node.Value)
+	case reflect.Bool:
+		var v bool
+		if v, err = strconv.ParseBool(node.Value); err != nil {
+			d.fault(node, path, "%q is neither true nor false", node.Value)
+		}
+		target.SetBool(v)
+	case reflect.Int, reflect.Int64:
+		var v int64
+		if v, err = strconv.ParseInt(node.Value, 10, target.Type().Bits()); err != nil {
+			d.number(node, path, "a whole number", err)
+		}
+		target.SetInt(v)
+	case reflect.Uint16:
+		var v uint64
+		if v, err = strconv.ParseUint(node.Value, 10, 16); err != nil {
+			d.number(node, path, "a whole number in 0..65535", err)
+		}
+		target.SetUint(v)
+	case reflect.Float64:
+		var v float64
+		if v, err = strconv.ParseFloat(node.Value, 64); err != nil {
+			d.number(node, path, "a number", err)
+		}
+		target.SetFloat(v)
+	default:
+		panic("topology: the decoder does not know " + target.Type().String())
+	}
+}
+
+func (d *decoder) number(node *yaml.Node, path, want string, err error) {
+	if errors.Is(err, strconv.ErrRange) {
+		d.fault(node, path, "%s is out of range: want %s", node.Value, want)
+		return
+	}
+	d.fault(node, path, "%q is not %s", node.Value, want)
+}
+
+// suggest names the known key that was probably meant, or all of them.
+func suggest(key string, known []string) string {
+	best, distance := "", len(key)/2+1
+	for _, candidate := range known {
+		if n := editDistance(key, candidate); n < distance {
+			best, distance = candidate, n
+		}
+	}
+	if best != "" {
+		return fmt.Sprintf("did you mean %s?", best)
+	}
+	return "known are " + strings.Join(slices.Sorted(slices.Values(known)), ", ")
+}
+
+// editDistance is the number of letters to insert, delete or replace that turn a into b.
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			replace := diagonal
+			if a[i] != b[j] {
+				replace++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(replace, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,221 @@
+package topology
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+func example() *Topology {
+	pops, clusters := map[string]netip.AddrPort{}, map[string]string{}
+	for i, name := range ExamplePoPs {
+		pops[name] = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 1, byte(i + 1)}), 8443)
+	}
+	for i, name := range ExampleClusters {
+		clusters[name] = fmt.Sprintf("http://127.0.2.%d:8090", i+1)
+	}
+	return Example(netip.MustParseAddr("127.0.0.1"), pops, clusters)
+}
+
+func TestExampleIsValidAndComesBack(t *testing.T) {
+	want := example()
+	if faults := want.Validate(); len(faults) > 0 {
+		t.Errorf("the example world has faults: %v", faults)
+	}
+	text := want.Marshal()
+	got, err := Parse(text)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
+		t.Errorf("after writing and reading (-want +got):\n%s", diff)
+	}
+	if again := got.Marshal(); !bytes.Equal(again, text) {
+		t.Errorf("the second writing differs:\n%s", again)
+	}
+	asJSON, err := json.Marshal(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err = Parse(asJSON); err != nil {
+		t.Fatalf("%v\n%s", err, asJSON)
+	}
+	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
+		t.Errorf("after writing and reading JSON (-want +got):\n%s", diff)
+	}
+}
+
+func TestParseTellsWhatAndWhere(t *testing.T) {
+	for _, test := range []struct{ name, text, want string }{
+		{"empty", "", "document: is empty"},
+		{"no schema", "pops: {}", "schema: is missing: want schema: 1"},
+		{"schema too new", "schema: 9", "line 1: schema: 9 is newer than this program knows (1): upgrade it"},
+		{"not YAML", "pops: [", "document: not YAML"},
+		{"two documents", "schema: 1\n---\nschema: 1\n", "a second document follows"},
+		{"unknown key", "schema: 1\npops:\n  sin1:\n    adresses: []\n", "line 4: pops.sin1.adresses: unknown key; did you mean addresses?"},
+		{"unknown section", "schema: 1\nfoo: {}\n", "line 2: foo: unknown key; known are clusters, pops, schema, services, zones"},
+		{"key twice", "schema: 1\nschema: 1\n", "line 2: schema: stands here twice"},
+		{"latitude", "schema: 1\npops:\n  sin1:\n    location:\n      lat: 135\n      country: SG\n", "line 5: pops.sin1.location.lat: 135 is not in -90..90"},
+		{"not a number", "schema: 1\npops:\n  a:\n    location: {lat: .nan, lon: x, country: SG}\n", `line 4: pops.a.location.lon: "x" is not a number`},
+		{"country", "schema: 1\npops:\n  a:\n    location: {country: Singapore}\n", `line 4: pops.a.location.country: "Singapore" is not a country code`},
+		{"address", "schema: 1\npops:\n  a:\n    addresses:\n    - 192.0.2.1\n    - 192.0.2.300\n", `line 6: pops.a.addresses[1]: "192.0.2.300" is not an IP address`},
+		{"address twice", "schema: 1\npops: {a: {location: {country: SG}, addresses: [192.0.2.1, 192.0.2.1]}}", "line 2: pops.a.addresses[1]: 192.0.2.1 stands here twice"},
+		{"port", "schema: 1\npops:\n  a:\n    port: 70000\n", "line 4: pops.a.port: 70000 is out of range: want a whole number in 0..65535"},
+		{"state", "schema: 1\npops:\n  a:\n    state: down\n", `line 4: pops.a.state: "down" is not one of ["active" "draining" "disabled"]`},
+		{"name", "schema: 1\npops:\n  Sin_1:\n    port: 1\n", `pops.Sin_1: "Sin_1" is not a name`},
+		{"duration", "schema: 1\nservices:\n  s.example:\n    steering: {ttl: 20}\n", `line 4: services.s.example.steering.ttl: "20" is not a duration such as 20s`},
+		{"endpoint", "schema: 1\nclusters:\n  a:\n    endpoints: [ftp://x]\n", `clusters.a.endpoints[0]: "ftp://x" is not a URL`},
+		{"list wanted", "schema: 1\npops:\n  a:\n    addresses: 192.0.2.1\n", "line 4: pops.a.addresses: want a list"},
+		{"alias", "schema: 1\npops:\n  a: &x {port: 1}\n  b: *x\n", "line 4: pops.b: anchors and aliases are not taken"},
+		{"empty object", "schema: 1\npops:\n  a:\n", "line 3: pops.a: is empty"},
+		{"glue", "schema: 1\nzones:\n  example.net:\n    hostmaster: h.example.net\n    nameservers: {ns1.example.net: []}\n", "zones.example.net.nameservers.ns1.example.net: has no address"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := Parse([]byte(test.text))
+			if !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %v\nwant %s", err, test.want)
+			}
+		})
+	}
+}
+
+func TestParseTellsAllFaultsAtOnce(t *testing.T) {
+	_, err := Parse([]byte("schema: 1\npops:\n  a:\n    port: x\n    state: down\n    location: {lat: 91, lon: 181, country: sg}\n"))
+	var invalid *InvalidError
+	if !errors.As(err, &invalid) || len(invalid.Faults) != 5 {
+		t.Errorf("got %v, want five faults", err)
+	}
+}
+
+func TestValidate(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		change func(*Topology)
+		want   string
+	}{
+		{"no zone", func(x *Topology) { delete(x.Zones, ExampleZone) }, `services.intake.isochrone.test: "intake.isochrone.test" lies in none of the zones`},
+		{"unknown PoP", func(x *Topology) { x.Services[ExampleService].PoPs = []string{"sin1", "sin2"} }, `services.intake.isochrone.test.pops[1]: there is no PoP "sin2"`},
+		{"failover outside the service", func(x *Topology) {
+			x.Services[ExampleService].PoPs = []string{"sin1"}
+			x.Services[ExampleService].Steering.Failover = []string{"fra1"}
+		}, `steering.failover[0]: there is no PoP of the service "fra1"`},
+		{"unknown cluster", func(x *Topology) { x.Services[ExampleService].Clusters = []string{"moon"} }, `there is no cluster "moon"`},
+		{"no cluster", func(x *Topology) { x.Clusters = nil }, "the service has no cluster"},
+		{"no address", func(x *Topology) {
+			for _, p := range x.PoPs {
+				p.Addresses = nil
+			}
+		}, "the service has no PoP with an address"},
+		{"address used twice", func(x *Topology) { x.PoPs["sin1"].Addresses = x.PoPs["fra1"].Addresses }, "127.0.1.2:8443 is used by pops.fra1 already"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			x := example()
+			test.change(x)
+			faults := fmt.Sprint(x.Validate())
+			if !strings.Contains(faults, test.want) {
+				t.Errorf("got %s\nwant %s", faults, test.want)
+			}
+		})
+	}
+}
+
+// stored fills an assembler with a topology.
+func stored(x *Topology) *Assembler {
+	a := NewAssembler(nil, 0)
+	for _, r := range x.Refs() {
+		a.Put("topology/"+r.String(), MarshalValue(x.Object(r)))
+	}
+	return a
+}
+
+func TestAssemblerKeepsTheLastGoodTopology(t *testing.T) {
+	a := stored(example())
+	good := a.Snapshot(7)
+	if len(good.Faults) > 0 || good.Good != 7 {
+		t.Fatalf("got %+v", good)
+	}
+	a.Put("topology/pops/sin1", []byte("schema: 1\nlocation: {lat: 135}\n"))
+	bad := a.Snapshot(8)
+	if bad.Topology != good.Topology || bad.Good != 7 || bad.Revision != 8 || len(bad.Faults) == 0 {
+		t.Errorf("after an invalid edit: good revision %d, faults %v", bad.Good, bad.Faults)
+	}
+
+	drain := &Override{Schema: 1, Kind: Drain, PoP: "fra1", Reason: "r", Author: "a", Expires: time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)}
+	a.Put("overrides/drain-fra1", MarshalValue(drain))
+	a.Put("overrides/broken", []byte("kind: drian"))
+	drained := a.Snapshot(9)
+	if drained.Overrides["drain-fra1"] == nil || len(drained.Overrides) != 1 || len(drained.Ignored) == 0 || len(drained.Faults) == 0 {
+		t.Errorf("a drain on an invalid topology: overrides %v, ignored %v", drained.Overrides, drained.Ignored)
+	}
+
+	x := example()
+	x.PoPs["sin1"].State = Draining
+	a.Put("topology/pops/sin1", MarshalValue(x.PoPs["sin1"]))
+	mended := a.Snapshot(10)
+	if mended.Good != 10 || len(mended.Faults) != 0 || mended.Topology.PoPs["sin1"].State != Draining {
+		t.Errorf("after a valid edit: %+v", mended)
+	}
+	a.Delete("overrides/drain-fra1")
+	if after := a.Snapshot(11); len(after.Overrides) != 0 || after.Topology != mended.Topology {
+		t.Errorf("after the drain: %+v", after)
+	}
+}
+
+func TestAssemblerRefusesStrayKeys(t *testing.T) {
+	a := stored(example())
+	a.Put("topology/pop/sin1", []byte("schema: 1"))
+	if snap := a.Snapshot(1); len(snap.Faults) != 1 {
+		t.Errorf("got faults %v, want one about the kind", snap.Faults)
+	}
+	a.Delete("topology/pop/sin1")
+	if snap := a.Snapshot(2); len(snap.Faults) != 0 {
+		t.Errorf("got faults %v, want none", snap.Faults)
+	}
+}
+
+func TestNewKey(t *testing.T) {
+	id, key, record, err := NewKey(bytes.NewReader(bytes.Repeat([]byte{7}, 25)), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, ok := KeyID(key); !ok || got != id {
+		t.Errorf("KeyID(%q) = %q, %v; want %q", key, got, ok, id)
+	}
+	if got, faults := ParseKey(id, MarshalValue(record)); len(faults) > 0 || *got != *record || got.SHA256 != HashKey(key) {
+		t.Errorf("got %+v, faults %v, want %+v", got, faults, record)
+	}
+	if _, _, _, err := NewKey(strings.NewReader("short"), time.Now()); err == nil {
+		t.Error("a key was made of too little randomness")
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add(example().Marshal())
+	f.Add([]byte("schema: 1\npops: {a: &x {port: 1}, b: *x}"))
+	f.Add([]byte(`{"schema": 1, "pops": {"a": {"location": {"lat": 1e400}}}}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		x, err := Parse(text)
+		if err != nil {
+			if !errors.Is(err, ErrInvalid) {
+				t.Errorf("got %v, want ErrInvalid", err)
+			}
+			return
+		}
+		again, err := Parse(x.Marshal())
+		if err != nil {
+			t.Fatalf("what was valid is not after writing: %v\n%s", err, x.Marshal())
+		}
+		if !bytes.Equal(again.Marshal(), x.Marshal()) {
+			t.Errorf("not canonical:\n%s\nand\n%s", x.Marshal(), again.Marshal())
+		}
+		_ = x.Validate()
+	})
+}
