@@ -1,0 +1,12 @@
+// Package store keeps a topology, its overrides and its keys in etcd, one object under one key, so that etcdctl shows and
+// edits them:
+//
+//	/isochrone/topology/{zones,services,pops,clusters}/NAME   canonical YAML
+//	/isochrone/overrides/NAME
+//	/isochrone/keys/ID
+//	/isochrone/history/TIME    what an edit of the topology changed, and what was there before
+//	/isochrone/audit/TIME      who did what, for edits of all kinds
+//
+// An edit is one transaction, refused when its result would be invalid or when somebody else was faster. Readers follow the
+// store and get a consistent snapshot for every change; an invalid topology, put there by other means, never takes effect.
+package store

@@ -1,0 +1,83 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/isochrone/isochrone/topology"
+)
+
+// ErrConflict is returned for an edit of what somebody else has changed meanwhile. Nothing was written.
+var ErrConflict = errors.New("changed meanwhile")
+
+// ErrNotFound is returned for an edit of what does not exist.
+var ErrNotFound = errors.New("not found")
+
+// requestTimeout bounds one request to etcd.
+const requestTimeout = 5 * time.Second
+
+// Store reads and edits what stands in etcd below one root. It is safe for concurrent use.
+type Store struct {
+	client *clientv3.Client
+	root   string // ends with a slash
+	now    func() time.Time
+}
+
+// New returns the store below a root such as /isochrone/. The client stays the caller's.
+func New(client *clientv3.Client, root string) *Store {
+	return &Store{client: client, root: strings.TrimSuffix(root, "/") + "/", now: time.Now}
+}
+
+// sections are what a snapshot is made of.
+var sections = []string{"topology/", "overrides/", "keys/"}
+
+// Read returns a snapshot of what is stored now. Its topology is empty when the stored one is invalid: who wants the last
+// good one must have followed.
+func (s *Store) Read(ctx context.Context) (*topology.Snapshot, error) {
+	assembler := topology.NewAssembler(nil, 0)
+	revision, err := s.load(ctx, assembler, nil)
+	if err != nil {
+		return nil, err
+	}
+	return assembler.Snapshot(revision), nil
+}
+
+// Stored returns the topology as it is stored, valid or not, with its faults and revision.
+func (s *Store) Stored(ctx context.Context) (*topology.Topology, []topology.Fault, int64, error) {
+	assembler := topology.NewAssembler(nil, 0)
+	revision, err := s.load(ctx, assembler, nil)
+	if err != nil {
+		return nil, nil, 0, err
+	}
+	t, faults := assembler.Stored()
+	return t, faults, revision, nil
+}
+
+// load reads all sections at one revision. What it reads is given to each as well, which may be nil.
+func (s *Store) load(ctx context.Context, assembler *topology.Assembler, each func(*mvccpb.KeyValue)) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	var gets []clientv3.Op
+	for _, section := range sections {
+		gets = append(gets, clientv3.OpGet(s.root+section, clientv3.WithPrefix()))
+	}
+	response, err := s.client.Txn(ctx).Then(gets...).Commit()
+	if err != nil {
+		return 0, fmt.Errorf("read the store: %w", err)
+	}
+	for _, got := range response.Responses {
+		for _, kv := range got.GetResponseRange().Kvs {
+			assembler.Put(strings.TrimPrefix(string(kv.Key), s.root), kv.Value)
+			if each != nil {
+				each(kv)
+			}
+		}
+	}
+	return response.Header.Revision, nil
+}
