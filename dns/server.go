@@ -1,0 +1,239 @@
+package dns
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/isochrone/isochrone/router"
+)
+
+// Limits of the transports.
+const (
+	maxQuestion    = 4096             // octets of a question over UDP; a longer one is cut and so malformed
+	maxConnections = 512              // over TCP at a time; more are closed at once
+	idleTimeout    = 10 * time.Second // of a TCP connection (RFC 7766 section 6.2.3)
+	writeTimeout   = 5 * time.Second
+)
+
+// Config is what a server needs.
+type Config struct {
+	View func() *router.View // the current view, nil before the first; called for every question
+	Log  *slog.Logger
+}
+
+// Server answers DNS questions. It is safe for concurrent use.
+type Server struct {
+	config Config
+	index  atomic.Pointer[indexOf]
+	counts struct {
+		udp, tcp, ignored, panics atomic.Uint64
+		rcodes                    [24]atomic.Uint64 // the last counts all others
+	}
+}
+
+// indexOf is the index of one topology.
+type indexOf struct {
+	table *router.Table
+	*index
+}
+
+// New returns a server.
+func New(c Config) *Server { return &Server{config: c} }
+
+// Answer returns the packet that answers a packet from an address, or nil when it deserves none. Over UDP it is truncated
+// to what the asker can receive. It never panics.
+func (s *Server) Answer(packet []byte, from netip.Addr, udp bool) (answer []byte) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.counts.panics.Add(1)
+			s.config.Log.Error("panic while answering a question", "panic", p, "stack", string(debug.Stack()))
+			answer = nil
+		}
+	}()
+	if udp {
+		s.counts.udp.Add(1)
+	} else {
+		s.counts.tcp.Add(1)
+	}
+	view := s.config.View()
+	r := responder{view: view}
+	if view != nil {
+		r.index = s.indexFor(view.Table)
+	}
+	a := r.respond(packet, from.Unmap())
+	if a == nil {
+		s.counts.ignored.Add(1)
+		return nil
+	}
+	s.counts.rcodes[min(a.Rcode, len(s.counts.rcodes)-1)].Add(1)
+	packed, err := a.pack(udp)
+	if err != nil {
+		s.config.Log.Error("an answer cannot be packed", "name", a.query.name, "error", err)
+		return nil
+	}
+	return packed
+}
+
+// indexFor returns the index of a table, which is made when its first question comes.
+func (s *Server) indexFor(t *router.Table) *index {
+	if known := s.index.Load(); known != nil && known.table.Snapshot().Topology == t.Snapshot().Topology {
+		return known.index
+	}
+	made := &indexOf{t, newIndex(t)}
+	s.index.Store(made) // another goroutine may make it too; they are alike
+	return made.index
+}
+
+// Stats returns totals since the start: questions by transport, answers by code, and what went wrong.
+func (s *Server) Stats() map[string]uint64 {
+	stats := map[string]uint64{
+		"udp": s.counts.udp.Load(), "tcp": s.counts.tcp.Load(),
+		"ignored": s.counts.ignored.Load(), "panics": s.counts.panics.Load(),
+	}
+	for code := range s.counts.rcodes {
+		if n := s.counts.rcodes[code].Load(); n > 0 {
+			stats["rcode_"+dns.RcodeToString[code]] = n
+		}
+	}
+	return stats
+}
+
+// Run serves both sockets until ctx ends, and closes them. Questions in flight are answered.
+func (s *Server) Run(ctx context.Context, udp net.PacketConn, tcp net.Listener) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var running sync.WaitGroup
+	failed := make(chan error, 1)
+	run := func(work func() error) {
+		running.Go(func() {
+			if err := work(); err != nil && ctx.Err() == nil {
+				select {
+				case failed <- err:
+				default:
+				}
+				cancel()
+			}
+		})
+	}
+	for range runtime.GOMAXPROCS(0) {
+		run(func() error { return s.serveUDP(ctx, udp) })
+	}
+	run(func() error { return s.serveTCP(ctx, tcp) })
+	<-ctx.Done()
+	udp.SetReadDeadline(time.Unix(1, 0))
+	tcp.Close()
+	running.Wait()
+	udp.Close()
+	select {
+	case err := <-failed:
+		return err
+	default:
+		return ctx.Err()
+	}
+}
+
+func (s *Server) serveUDP(ctx context.Context, conn net.PacketConn) error {
+	buffer := make([]byte, maxQuestion)
+	for {
+		n, from, err := conn.ReadFrom(buffer)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		if err != nil {
+			continue // a receive error of one datagram, such as an ICMP message that came back
+		}
+		if answer := s.Answer(buffer[:n], addrOf(from), true); answer != nil {
+			conn.WriteTo(answer, from) // what cannot be sent is lost, as any datagram may be
+		}
+	}
+}
+
+// addrOf returns the IP address of a peer.
+func addrOf(a net.Addr) netip.Addr {
+	switch a := a.(type) {
+	case *net.UDPAddr:
+		return a.AddrPort().Addr().Unmap()
+	case *net.TCPAddr:
+		return a.AddrPort().Addr().Unmap()
+	}
+	ap, _ := netip.ParseAddrPort(a.String())
+	return ap.Addr().Unmap()
+}
+
+func (s *Server) serveTCP(ctx context.Context, l net.Listener) error {
+	var open sync.WaitGroup
+	defer open.Wait()
+	slots := make(chan struct{}, maxConnections)
+	for {
+		conn, err := l.Accept()
+		if ctx.Err() != nil {
+			if err == nil {
+				conn.Close()
+			}
+			return nil
+		}
+		if errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		if err != nil { // such as too many open files: others may end soon
+			select {
+			case <-time.After(10 * time.Millisecond):
+			case <-ctx.Done():
+			}
+			continue
+		}
+		select {
+		case slots <- struct{}{}:
+			open.Go(func() {
+				defer func() { <-slots }()
+				s.serveConn(ctx, conn)
+			})
+		default:
+			conn.Close()
+		}
+	}
+}
+
+// serveConn answers the questions of a connection one after the other, until it idles, ends, or ctx does.
+func (s *Server) serveConn(ctx context.Context, conn net.Conn) {
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Unix(1, 0)) })()
+	from := addrOf(conn.RemoteAddr())
+	var length [2]byte
+	for ctx.Err() == nil {
+		conn.SetReadDeadline(time.Now().Add(idleTimeout))
+		if ctx.Err() != nil {
+			return
+		}
+		if _, err := io.ReadFull(conn, length[:]); err != nil {
+			return
+		}
+		packet := make([]byte, binary.BigEndian.Uint16(length[:]))
+		if _, err := io.ReadFull(conn, packet); err != nil {
+			return
+		}
+		answer := s.Answer(packet, from, false)
+		if answer == nil {
+			return
+		}
+		conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+		if _, err := conn.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(answer))), answer...)); err != nil {
+			return
+		}
+	}
+}
