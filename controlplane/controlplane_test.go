@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/isochrone/isochrone/health"
+	"github.com/isochrone/isochrone/internal/problem"
 	"github.com/isochrone/isochrone/router"
 	"github.com/isochrone/isochrone/router/rtt"
 	"github.com/isochrone/isochrone/topology"
@@ -114,10 +115,10 @@ func TestProblems(t *testing.T) {
 		{"/v1/explain?service=intake.isochrone.test&client=x", "203.0.113.0/24", 400},
 		{"/v1/explain?service=intake.isochrone.test&client=192.0.2.7&family=MX", "HTTPS", 400},
 	} {
-		var problem Problem
-		get(t, handler, test.path, test.code, &problem)
-		if problem.Status != test.code || !strings.Contains(problem.Detail, test.detail) {
-			t.Errorf("%s: got %+v, want a detail that has %q", test.path, problem, test.detail)
+		var told problem.Document
+		get(t, handler, test.path, test.code, &told)
+		if told.Status != test.code || !strings.Contains(told.Detail, test.detail) {
+			t.Errorf("%s: got %+v, want a detail that has %q", test.path, told, test.detail)
 		}
 	}
 }
@@ -127,7 +128,7 @@ func TestNotReady(t *testing.T) {
 		View: func() *router.View { return nil }, Snapshot: func() *topology.Snapshot { return nil },
 	}))
 	for _, path := range []string{"/v1/status", "/v1/explain?service=s&client=::1", "/v1/topology"} {
-		var problem Problem
-		get(t, handler, path, 503, &problem)
+		var told problem.Document
+		get(t, handler, path, 503, &told)
 	}
 }

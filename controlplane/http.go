@@ -8,6 +8,8 @@ import (
 	"net/http"
 
 	kithttp "github.com/go-kit/kit/transport/http"
+
+	"github.com/isochrone/isochrone/internal/problem"
 )
 
 // NewHandler serves the endpoints over HTTP: GET /v1/status, /v1/explain?service=…&client=…&family=… and /v1/topology.
@@ -29,42 +31,28 @@ func decodeExplain(_ context.Context, r *http.Request) (any, error) {
 
 // encodeJSON writes a response; it is encoded before the status line is sent, so that a failure can still be told.
 func encodeJSON(_ context.Context, w http.ResponseWriter, response any) error {
-	return writeJSON(w, "application/json", http.StatusOK, response)
-}
-
-func writeJSON(w http.ResponseWriter, contentType string, code int, value any) error {
 	var body bytes.Buffer
 	encoder := json.NewEncoder(&body)
 	encoder.SetIndent("", "  ")
 	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(value); err != nil {
+	if err := encoder.Encode(response); err != nil {
 		return err
 	}
-	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(code)
 	_, err := w.Write(body.Bytes())
 	return err
 }
 
-// Problem is an error as it is told over HTTP (RFC 9457).
-type Problem struct {
-	Type   string `json:"type"`
-	Title  string `json:"title"`
-	Status int    `json:"status"`
-	Detail string `json:"detail,omitempty"`
-}
-
 // encodeError tells an error. What is not one of the service's own errors is not shown to clients.
 func encodeError(_ context.Context, err error, w http.ResponseWriter) {
-	problem := Problem{Type: "about:blank", Status: http.StatusInternalServerError}
+	status, detail := http.StatusInternalServerError, ""
 	for sentinel, code := range map[error]int{
 		ErrInvalid: http.StatusBadRequest, ErrNotFound: http.StatusNotFound, ErrNotReady: http.StatusServiceUnavailable,
 	} {
 		if errors.Is(err, sentinel) {
-			problem.Status, problem.Detail = code, err.Error()
+			status, detail = code, err.Error()
 		}
 	}
-	problem.Title = http.StatusText(problem.Status)
-	_ = writeJSON(w, "application/problem+json", problem.Status, problem) // an error means that the client has gone
+	problem.Write(w, status, detail)
 }
