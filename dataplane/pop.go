@@ -1,0 +1,96 @@
+package dataplane
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"sync/atomic"
+
+	"golang.org/x/sync/semaphore"
+
+	"github.com/isochrone/isochrone/dataplane/quota"
+	"github.com/isochrone/isochrone/dataplane/spool"
+	"github.com/isochrone/isochrone/health"
+	"github.com/isochrone/isochrone/router/rtt"
+	"github.com/isochrone/isochrone/topology"
+)
+
+// Config is what a PoP needs.
+type Config struct {
+	Name         string                      // of the PoP in the topology
+	Snapshot     func() *topology.Snapshot   // newest; nil before the first; called for every request
+	Verdicts     func() health.Verdicts      // of clusters
+	Model        *rtt.Model                  // by which clusters are near
+	Spool        *spool.Spool                // closed by Run
+	Quota        *quota.Ledger               // of this PoP alone
+	Secret       []byte                      // the key of request ids that are made of an Idempotency-Key, alike in all PoPs of a service
+	ClusterToken func(cluster string) string // the bearer token for a cluster
+	Log          *slog.Logger
+
+	Transport        http.RoundTripper                       // to clusters; nil makes one
+	Acknowledged     func(e *spool.Envelope, cluster string) // called when a cluster has acknowledged; may be nil
+	Workers          int                                     // envelopes that are forwarded at a time; default 32
+	MaxInFlightBytes int64                                   // of bodies that are being read; default 256 MiB
+}
+
+// PoP is one point of presence. It is an http.Handler; Run makes it serve.
+type PoP struct {
+	config   Config
+	counts   counts
+	bodies   *semaphore.Weighted
+	clusters *clusters
+	stopping chan struct{} // closed when Run begins to end
+}
+
+// counts are totals since the start.
+type counts struct {
+	accepted, probes, forwarded, retried, dead, panics atomic.Uint64
+	refused                                            map[int]*atomic.Uint64 // by status; the keys never change
+}
+
+// New returns a PoP.
+func New(c Config) *PoP {
+	c.Workers = cmp.Or(c.Workers, 32)
+	c.MaxInFlightBytes = cmp.Or(c.MaxInFlightBytes, 256<<20)
+	p := &PoP{
+		config: c, bodies: semaphore.NewWeighted(c.MaxInFlightBytes), clusters: newClusters(c), stopping: make(chan struct{}),
+	}
+	p.counts.refused = map[int]*atomic.Uint64{}
+	for status := range refusals {
+		p.counts.refused[status] = new(atomic.Uint64)
+	}
+	return p
+}
+
+// Stats returns totals since the start and what is in the spool now, by name.
+func (p *PoP) Stats() map[string]uint64 {
+	held := p.config.Spool.Stats()
+	stats := map[string]uint64{
+		"accepted": p.counts.accepted.Load(), "probes": p.counts.probes.Load(), "forwarded": p.counts.forwarded.Load(),
+		"retried": p.counts.retried.Load(), "buried": p.counts.dead.Load(), "panics": p.counts.panics.Load(),
+		"pending": uint64(held.Pending), "pending_bytes": uint64(held.Bytes), "dead_letters": uint64(held.Dead),
+	}
+	for status, n := range p.counts.refused {
+		if n := n.Load(); n > 0 {
+			stats["refused_"+statusText(status)] = n
+		}
+	}
+	return stats
+}
+
+// Run serves the listeners and forwards what is in the spool until ctx ends or a listener fails. It finishes the requests in
+// flight, for a second at most, and closes the listeners and the spool.
+func (p *PoP) Run(ctx context.Context, l Listeners) error {
+	forwarding, stop := context.WithCancel(context.WithoutCancel(ctx))
+	forwarded := make(chan struct{})
+	go func() {
+		defer close(forwarded)
+		p.forward(forwarding)
+	}()
+	err := p.serve(ctx, l)
+	stop()
+	<-forwarded
+	return errors.Join(err, p.config.Spool.Close())
+}

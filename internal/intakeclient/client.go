@@ -1,0 +1,250 @@
+// Package intakeclient is a client of the intake: it finds a service's PoPs by DNS and posts to them over HTTP/3, or over
+// HTTP/2 on TCP. Connections stay open for the next request.
+package intakeclient
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
+)
+
+// maxAnswer is how much of an answer's body is read.
+const maxAnswer = 64 << 10
+
+// Config says how a client connects. The zero value trusts the system's certificates and uses HTTP/3.
+type Config struct {
+	Roots            *x509.CertPool                 // nil trusts those of the system
+	TCP              bool                           // HTTP/2 over TCP instead of HTTP/3
+	Listen           func() (net.PacketConn, error) // makes the UDP socket of HTTP/3; nil takes any port
+	HandshakeTimeout time.Duration                  // of a new connection; default 5 s
+}
+
+// Client holds connections to PoPs, one to each. It may be used concurrently.
+type Client struct {
+	config Config
+
+	mu    sync.Mutex
+	udp   *quic.Transport
+	conns map[target]*connection
+}
+
+// target is what a connection is for: an address, and the name that its certificate must have.
+type target struct {
+	addr netip.AddrPort
+	name string
+}
+
+// connection is an open connection, of one kind or the other.
+type connection struct {
+	transport http.RoundTripper
+	protocol  string
+	alive     func() bool
+	close     func() error
+}
+
+// New returns a client without connections.
+func New(c Config) *Client {
+	c.HandshakeTimeout = cmp.Or(c.HandshakeTimeout, 5*time.Second)
+	return &Client{config: c, conns: map[target]*connection{}}
+}
+
+// Request is a POST to a service.
+type Request struct {
+	Service string // host name, which the PoP's certificate must have too
+	Path    string
+	Header  http.Header
+	Body    []byte
+}
+
+// Answer is what came back.
+type Answer struct {
+	Status   int
+	Header   http.Header
+	Body     []byte // its first 64 KiB
+	Endpoint Endpoint
+	Protocol string // h3 or h2
+	Reused   bool   // of a connection that was open
+	Connect  time.Duration
+	Total    time.Duration // from the beginning, with Connect, until the answer's header
+}
+
+// Post sends a request to the first endpoint that can be reached. An endpoint that was reached and failed then is not
+// followed by the next, unless the request has an Idempotency-Key: it may have been accepted.
+func (c *Client) Post(ctx context.Context, endpoints []Endpoint, r *Request) (*Answer, error) {
+	var failures []error
+	for _, e := range endpoints {
+		answer, sent, err := c.post(ctx, e, r)
+		if err == nil {
+			return answer, nil
+		}
+		failures = append(failures, fmt.Errorf("%s (%v): %w", e.Target, e.Addr, err))
+		if sent && r.Header.Get("Idempotency-Key") == "" || ctx.Err() != nil {
+			break
+		}
+	}
+	if len(endpoints) == 0 {
+		return nil, ErrNoAddress
+	}
+	return nil, errors.Join(failures...)
+}
+
+// post sends a request to one endpoint, and reports whether it was sent in case of an error.
+func (c *Client) post(ctx context.Context, e Endpoint, r *Request) (_ *Answer, sent bool, _ error) {
+	start := time.Now()
+	conn, reused, err := c.connection(ctx, target{e.Addr, r.Service})
+	if err != nil {
+		return nil, false, err
+	}
+	connected := time.Now()
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+r.Service+r.Path, bytes.NewReader(r.Body))
+	if err != nil {
+		return nil, false, err
+	}
+	if r.Header != nil {
+		request.Header = r.Header.Clone()
+	}
+	response, err := conn.transport.RoundTrip(request)
+	if err != nil {
+		c.drop(target{e.Addr, r.Service}, conn)
+		return nil, true, err
+	}
+	total := time.Since(start)
+	defer response.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	if err != nil {
+		c.drop(target{e.Addr, r.Service}, conn)
+		return nil, true, fmt.Errorf("read the answer: %w", err)
+	}
+	return &Answer{
+		Status: response.StatusCode, Header: response.Header, Body: body, Endpoint: e, Protocol: conn.protocol, Reused: reused,
+		Connect: connected.Sub(start), Total: total,
+	}, true, nil
+}
+
+// connection returns an open connection, or makes one.
+func (c *Client) connection(ctx context.Context, to target) (_ *connection, reused bool, _ error) {
+	c.mu.Lock()
+	known := c.conns[to]
+	c.mu.Unlock()
+	if known != nil {
+		if known.alive() {
+			return known, true, nil
+		}
+		c.drop(to, known)
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.config.HandshakeTimeout)
+	defer cancel()
+	dial := c.dialQUIC
+	if c.config.TCP {
+		dial = c.dialTCP
+	}
+	made, err := dial(ctx, to)
+	if err != nil {
+		return nil, false, fmt.Errorf("connect: %w", err)
+	}
+	c.mu.Lock()
+	other := c.conns[to] // of a request that ran at the same time
+	if other == nil {
+		c.conns[to] = made
+	}
+	c.mu.Unlock()
+	if other != nil {
+		made.close()
+		return other, true, nil
+	}
+	return made, false, nil
+}
+
+func (c *Client) dialQUIC(ctx context.Context, to target) (*connection, error) {
+	udp, err := c.socket()
+	if err != nil {
+		return nil, err
+	}
+	conn, err := udp.Dial(ctx, net.UDPAddrFromAddrPort(to.addr), c.tls(to, http3.NextProtoH3), &quic.Config{
+		HandshakeIdleTimeout: c.config.HandshakeTimeout, MaxIdleTimeout: 30 * time.Second,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &connection{
+		transport: (&http3.Transport{}).NewClientConn(conn), protocol: http3.NextProtoH3,
+		alive: func() bool { return conn.Context().Err() == nil },
+		close: func() error { return conn.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeNoError), "") },
+	}, nil
+}
+
+// socket returns the UDP socket of all HTTP/3 connections.
+func (c *Client) socket() (*quic.Transport, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.udp == nil {
+		listen := c.config.Listen
+		if listen == nil {
+			listen = func() (net.PacketConn, error) { return net.ListenUDP("udp", nil) }
+		}
+		conn, err := listen()
+		if err != nil {
+			return nil, err
+		}
+		c.udp = &quic.Transport{Conn: conn}
+	}
+	return c.udp, nil
+}
+
+func (c *Client) dialTCP(ctx context.Context, to target) (*connection, error) {
+	transport := &http.Transport{
+		Protocols:       new(http.Protocols),
+		TLSClientConfig: c.tls(to),
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "tcp", to.addr.String())
+		},
+	}
+	transport.Protocols.SetHTTP2(true)
+	conn, err := transport.NewClientConn(ctx, "https", net.JoinHostPort(to.name, "443"))
+	if err != nil {
+		return nil, err
+	}
+	return &connection{transport: conn, protocol: "h2", alive: func() bool { return conn.Err() == nil }, close: conn.Close}, nil
+}
+
+func (c *Client) tls(to target, protocols ...string) *tls.Config {
+	return &tls.Config{ServerName: to.name, RootCAs: c.config.Roots, NextProtos: protocols, MinVersion: tls.VersionTLS13}
+}
+
+// drop forgets a connection that has failed.
+func (c *Client) drop(to target, failed *connection) {
+	c.mu.Lock()
+	if c.conns[to] == failed {
+		delete(c.conns, to)
+	}
+	c.mu.Unlock()
+	failed.close()
+}
+
+// Close closes all connections and the socket.
+func (c *Client) Close() error {
+	c.mu.Lock()
+	conns, udp := c.conns, c.udp
+	c.conns, c.udp = map[target]*connection{}, nil
+	c.mu.Unlock()
+	for _, conn := range conns {
+		conn.close()
+	}
+	if udp == nil {
+		return nil
+	}
+	return errors.Join(udp.Close(), udp.Conn.Close())
+}

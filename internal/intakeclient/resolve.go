@@ -1,0 +1,170 @@
+package intakeclient
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// Resolver asks one DNS server, as a recursive resolver would for its client.
+type Resolver struct {
+	Server string       // host:port
+	Subnet netip.Prefix // client subnet to send (RFC 7871); the zero value sends none
+}
+
+// Endpoint is where a service can be reached.
+type Endpoint struct {
+	Target string // host name that the address belongs to, without a trailing dot
+	Addr   netip.AddrPort
+}
+
+// ErrNoAddress says that a name has no address, though the server answered.
+var ErrNoAddress = errors.New("no address")
+
+// Resolve returns where a service can be reached, best first: by its HTTPS records (RFC 9460), else by A and AAAA with port
+// 443.
+func (r *Resolver) Resolve(ctx context.Context, service string) ([]Endpoint, error) {
+	answer, err := r.ask(ctx, service, dns.TypeHTTPS)
+	if err != nil {
+		return nil, err
+	}
+	endpoints, err := r.fromHTTPS(ctx, service, answer)
+	if err != nil || len(endpoints) > 0 {
+		return endpoints, err
+	}
+	addrs, err := r.addresses(ctx, service)
+	for _, addr := range addrs {
+		endpoints = append(endpoints, Endpoint{service, netip.AddrPortFrom(addr, 443)})
+	}
+	if err == nil && len(endpoints) == 0 {
+		err = fmt.Errorf("resolve %s: %w", service, ErrNoAddress)
+	}
+	return endpoints, err
+}
+
+// fromHTTPS reads the records in ServiceMode that offer HTTP/3 or HTTP/2, by priority.
+func (r *Resolver) fromHTTPS(ctx context.Context, service string, answer *dns.Msg) ([]Endpoint, error) {
+	var records []*dns.HTTPS
+	for _, rr := range answer.Answer {
+		if https, ok := rr.(*dns.HTTPS); ok && https.Priority > 0 {
+			records = append(records, https)
+		}
+	}
+	slices.SortStableFunc(records, func(a, b *dns.HTTPS) int { return int(a.Priority) - int(b.Priority) })
+	var endpoints []Endpoint
+	for _, record := range records {
+		target, port := strings.TrimSuffix(record.Target, "."), uint16(443)
+		if target == "" {
+			target = service
+		}
+		var addrs []netip.Addr
+		for _, value := range record.Value {
+			switch v := value.(type) {
+			case *dns.SVCBPort:
+				port = v.Port
+			case *dns.SVCBIPv4Hint:
+				for _, ip := range v.Hint {
+					addrs = appendIP(addrs, ip)
+				}
+			case *dns.SVCBIPv6Hint:
+				for _, ip := range v.Hint {
+					addrs = appendIP(addrs, ip)
+				}
+			}
+		}
+		if len(addrs) == 0 {
+			var err error
+			if addrs, err = r.addresses(ctx, target); err != nil {
+				return nil, err
+			}
+		}
+		for _, addr := range addrs {
+			endpoints = append(endpoints, Endpoint{target, netip.AddrPortFrom(addr, port)})
+		}
+	}
+	return endpoints, nil
+}
+
+// addresses returns a name's IPv4 addresses, then its IPv6 ones.
+func (r *Resolver) addresses(ctx context.Context, name string) ([]netip.Addr, error) {
+	var addrs []netip.Addr
+	for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
+		answer, err := r.ask(ctx, name, qtype)
+		if err != nil {
+			return nil, err
+		}
+		for _, rr := range answer.Answer {
+			switch rr := rr.(type) {
+			case *dns.A:
+				addrs = appendIP(addrs, rr.A)
+			case *dns.AAAA:
+				addrs = appendIP(addrs, rr.AAAA)
+			}
+		}
+	}
+	return addrs, nil
+}
+
+func appendIP(addrs []netip.Addr, ip []byte) []netip.Addr {
+	if addr, ok := netip.AddrFromSlice(ip); ok {
+		addrs = append(addrs, addr.Unmap())
+	}
+	return addrs
+}
+
+// ask asks over UDP, three times at most, and over TCP when the answer was truncated.
+func (r *Resolver) ask(ctx context.Context, name string, qtype uint16) (*dns.Msg, error) {
+	question := new(dns.Msg).SetQuestion(dns.Fqdn(name), qtype)
+	question.SetEdns0(1232, false)
+	if r.Subnet.IsValid() {
+		p := r.Subnet.Masked()
+		e := &dns.EDNS0_SUBNET{Code: dns.EDNS0SUBNET, Family: 1, SourceNetmask: uint8(p.Bits()), Address: p.Addr().AsSlice()}
+		if p.Addr().Is6() {
+			e.Family = 2
+		}
+		question.IsEdns0().Option = append(question.IsEdns0().Option, e)
+	}
+	answer, err := r.exchange(ctx, "udp", question)
+	for range 2 {
+		if err != nil && ctx.Err() == nil {
+			answer, err = r.exchange(ctx, "udp", question)
+		}
+	}
+	if err == nil && answer.Truncated {
+		answer, err = r.exchange(ctx, "tcp", question)
+	}
+	what := name + " " + dns.TypeToString[qtype]
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("resolve %s: %w", what, err)
+	case answer.Rcode != dns.RcodeSuccess:
+		return nil, fmt.Errorf("resolve %s: the server at %s answered %s%s", what, r.Server, dns.RcodeToString[answer.Rcode], extended(answer))
+	}
+	return answer, nil
+}
+
+func (r *Resolver) exchange(ctx context.Context, network string, question *dns.Msg) (*dns.Msg, error) {
+	client := dns.Client{Net: network, Timeout: time.Second}
+	answer, _, err := client.ExchangeContext(ctx, question, r.Server)
+	return answer, err
+}
+
+// extended tells the Extended DNS Error (RFC 8914) of an answer.
+func extended(answer *dns.Msg) string {
+	opt := answer.IsEdns0()
+	if opt == nil {
+		return ""
+	}
+	for _, option := range opt.Option {
+		if e, ok := option.(*dns.EDNS0_EDE); ok {
+			return ": " + strings.TrimSuffix(dns.ExtendedErrorCodeToString[e.InfoCode]+", "+e.ExtraText, ", ")
+		}
+	}
+	return ""
+}
