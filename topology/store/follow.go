@@ -24,9 +24,12 @@ var errCompacted = errors.New("compacted")
 
 // Follow calls publish with a snapshot of what is stored, and again after every change, until ctx ends. What one
 // transaction wrote becomes visible in one snapshot. It outlives losses of etcd: snapshots stay as they are meanwhile.
-// The error is that of ctx.
-func (s *Store) Follow(ctx context.Context, publish func(*topology.Snapshot)) error {
-	last := &topology.Snapshot{}
+// Last is what was in force before, such as Load returns, or nil; its topology is good until a valid one is read. The error
+// is that of ctx.
+func (s *Store) Follow(ctx context.Context, last *topology.Snapshot, publish func(*topology.Snapshot)) error {
+	if last == nil {
+		last = &topology.Snapshot{}
+	}
 	note := func(snap *topology.Snapshot) {
 		last = snap
 		publish(snap)

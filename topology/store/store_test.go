@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -94,7 +95,7 @@ func follow(t *testing.T, s *Store) *follower {
 	f := &follower{t, make(chan *topology.Snapshot, 1000)}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- s.Follow(ctx, func(snap *topology.Snapshot) { f.snapshots <- snap }) }()
+	go func() { done <- s.Follow(ctx, nil, func(snap *topology.Snapshot) { f.snapshots <- snap }) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; !errors.Is(err, context.Canceled) {
@@ -305,5 +306,45 @@ func TestKeys(t *testing.T) {
 	}
 	if _, err := s.DeleteKey(t.Context(), id, "a"); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestLastGoodOutlivesARestart follows an invalid topology from the start, with what was saved before.
+func TestLastGoodOutlivesARestart(t *testing.T) {
+	s, client := open(t)
+	path := filepath.Join(t.TempDir(), "state", "last-good.yaml")
+	if empty, err := Load(path); err != nil || len(empty.Topology.PoPs) != 0 || empty.Keys == nil {
+		t.Errorf("without a file: %+v, %v", empty, err)
+	}
+	apply(t, s, Change{Put: objects(example()), Author: "test"})
+	override := &topology.Override{
+		Schema: 1, Kind: topology.Drain, PoP: "sin1", Reason: "r", Author: "a", Created: time.Now().UTC(), Expires: time.Now().UTC().Add(time.Hour),
+	}
+	if _, err := s.PutOverride(t.Context(), "drain-sin1", override); err != nil {
+		t.Fatal(err)
+	}
+	good, err := s.Read(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Save(path, good); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.Put(t.Context(), "/isochrone/topology/pops/sin1", "schema: 1\nstate: asleep\n"); err != nil {
+		t.Fatal(err)
+	}
+	last, err := Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if last.Good != good.Good || last.Overrides["drain-sin1"] == nil {
+		t.Errorf("got %+v, want what was saved", last)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var first *topology.Snapshot
+	_ = s.Follow(ctx, last, func(snap *topology.Snapshot) { first = snap; cancel() })
+	if first == nil || len(first.Faults) == 0 || first.Topology.PoPs["sin1"] == nil || first.Good != good.Good {
+		t.Errorf("got %+v, want the saved topology in force and the faults of the stored one", first)
 	}
 }
