@@ -80,16 +80,16 @@ func (p *PoP) Stats() map[string]uint64 {
 	return stats
 }
 
-// Run serves the listeners and forwards what is in the spool until ctx ends or a listener fails. It finishes the requests in
-// flight, for a second at most, and closes the listeners and the spool.
-func (p *PoP) Run(ctx context.Context, l Listeners) error {
+// Run serves on the sockets and forwards what is in the spool until ctx ends or a socket fails. It finishes the requests in
+// flight, for a second at most, and closes the sockets and the spool.
+func (p *PoP) Run(ctx context.Context, sockets ...Listeners) error {
 	forwarding, stop := context.WithCancel(context.WithoutCancel(ctx))
 	forwarded := make(chan struct{})
 	go func() {
 		defer close(forwarded)
 		p.forward(forwarding)
 	}()
-	err := p.serve(ctx, l)
+	err := p.serve(ctx, sockets)
 	stop()
 	<-forwarded
 	return errors.Join(err, p.config.Spool.Close())

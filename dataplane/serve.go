@@ -28,20 +28,27 @@ const (
 	shutdownGrace    = time.Second      // for requests in flight
 )
 
-// Listeners are what a PoP serves. Run closes them.
+// Listeners are the sockets of one address that a PoP serves on. Run closes them.
 type Listeners struct {
 	UDP net.PacketConn // HTTP/3
 	TCP net.Listener   // HTTP/2 and HTTP/1.1; nil for none
 	TLS *tls.Config    // with a way to get certificates; protocols and versions are set by Run
 }
 
-// serve serves until ctx ends or a listener fails, and lets the requests in flight end.
-func (p *PoP) serve(ctx context.Context, l Listeners) error {
+func (l Listeners) close() {
+	l.UDP.Close()
+	if l.TCP != nil {
+		l.TCP.Close()
+	}
+}
+
+// serve serves until ctx ends or a socket fails, and lets the requests in flight end.
+func (p *PoP) serve(ctx context.Context, sockets []Listeners) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var (
 		running  sync.WaitGroup
-		failures = make(chan error, 2)
+		failures = make(chan error, 3*len(sockets))
 	)
 	run := func(what string, work func() error) {
 		running.Go(func() {
@@ -51,13 +58,19 @@ func (p *PoP) serve(ctx context.Context, l Listeners) error {
 			}
 		})
 	}
-	quicServer, err := p.listenQUIC(l)
-	if err != nil {
-		return err
-	}
-	run("HTTP/3", quicServer.serve)
-	shutdowns := []func(context.Context){quicServer.shutdown}
-	if l.TCP != nil {
+	var shutdowns []func(context.Context)
+	for _, l := range sockets {
+		quicServer, err := p.listenQUIC(l)
+		if err != nil {
+			run("HTTP/3", func() error { return err })
+			shutdowns = append(shutdowns, func(context.Context) { l.close() })
+			continue
+		}
+		run("HTTP/3", quicServer.serve)
+		shutdowns = append(shutdowns, quicServer.shutdown)
+		if l.TCP == nil {
+			continue
+		}
 		server := p.tcpServer(l)
 		run("HTTP/2", func() error { return server.ServeTLS(netutil.LimitListener(l.TCP, maxConnections/2), "", "") })
 		shutdowns = append(shutdowns, func(grace context.Context) {
@@ -116,7 +129,7 @@ func (p *PoP) listenQUIC(l Listeners) (*quicServer, error) {
 		HandshakeIdleTimeout: handshakeTimeout, MaxIdleTimeout: idleTimeout, MaxIncomingStreams: maxStreams, MaxIncomingUniStreams: 8,
 	})
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("HTTP/3: %w", err), s.transport.Close())
+		return nil, errors.Join(err, s.transport.Close())
 	}
 	return s, nil
 }

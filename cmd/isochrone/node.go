@@ -1,0 +1,254 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/isochrone/isochrone/dataplane"
+	"github.com/isochrone/isochrone/dataplane/quota"
+	"github.com/isochrone/isochrone/dataplane/spool"
+	"github.com/isochrone/isochrone/health"
+	"github.com/isochrone/isochrone/health/probe"
+	"github.com/isochrone/isochrone/internal/devca"
+	"github.com/isochrone/isochrone/router/rtt"
+	"github.com/isochrone/isochrone/topology"
+	"github.com/isochrone/isochrone/topology/store"
+)
+
+// node is what every process of Isochrone has: the topology as it follows it, and the verdicts that it reaches itself.
+type node struct {
+	dir      stateDir
+	lastGood string // path of the last good topology on disk
+	log      *slog.Logger
+	etcd     *clientv3.Client
+	store    *store.Store
+	ca       *devca.CA
+
+	snapshot atomic.Pointer[topology.Snapshot]
+	verdicts atomic.Pointer[health.Verdicts]
+	first    chan struct{} // closed when there is a snapshot
+}
+
+func newNode(dir stateDir, lastGood string, log *slog.Logger, etcd *clientv3.Client, ca *devca.CA) *node {
+	return &node{dir: dir, lastGood: lastGood, log: log, etcd: etcd, store: store.New(etcd, storeRoot), ca: ca, first: make(chan struct{})}
+}
+
+// follow keeps the snapshot current until ctx ends. Each is also given to also, which may be nil.
+func (n *node) follow(ctx context.Context, also func(*topology.Snapshot)) error {
+	last, err := store.Load(n.lastGood)
+	if err != nil {
+		n.log.Error("the last good topology on disk cannot be used", "error", err)
+	}
+	return n.store.Follow(ctx, last, func(snap *topology.Snapshot) {
+		if err := store.Save(n.lastGood, snap); err != nil {
+			n.log.Error("the last good topology cannot be kept on disk", "error", err)
+		}
+		before := n.snapshot.Swap(snap)
+		n.tell(before, snap)
+		if also != nil {
+			also(snap)
+		}
+		if before == nil {
+			close(n.first)
+		}
+	})
+}
+
+// tell logs what a person at the terminal wants to know of a new snapshot.
+func (n *node) tell(before, snap *topology.Snapshot) {
+	switch {
+	case before != nil && before.Good != snap.Good:
+		n.log.Info("new topology in force", "revision", snap.Good)
+	case len(snap.Faults) > 0 && (before == nil || len(before.Faults) == 0):
+		for _, fault := range snap.Faults {
+			n.log.Error("the newest topology is invalid, the last good one stays in force", "good", snap.Good, "fault", fault.String())
+		}
+	}
+}
+
+// Snapshot returns the newest snapshot, nil before the first.
+func (n *node) Snapshot() *topology.Snapshot { return n.snapshot.Load() }
+
+// Verdicts returns the present verdicts.
+func (n *node) Verdicts() health.Verdicts {
+	if v := n.verdicts.Load(); v != nil {
+		return *v
+	}
+	return nil
+}
+
+// checkHealth probes the targets that list names for a topology, until ctx ends. Changed verdicts are given to changed,
+// which may be nil.
+func (n *node) checkHealth(ctx context.Context, list func(*topology.Snapshot) []probe.Target, changed func(health.Verdicts)) error {
+	probeKey, err := n.dir.read("probe.key")
+	if err != nil {
+		return fmt.Errorf("read the key of probes: %w", err)
+	}
+	observations := make(chan health.Observation, 256)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		n.judge(observations, changed)
+	}()
+	err = probe.Run(ctx, probe.Config{
+		Targets:  func() []probe.Target { return list(n.Snapshot()) },
+		Report:   func(o health.Observation) { observations <- o },
+		Roots:    n.ca.Pool(),
+		ProbeKey: probeKey,
+	})
+	close(observations)
+	<-done
+	return err
+}
+
+// judge turns observations into verdicts until there are no more.
+func (n *node) judge(observations <-chan health.Observation, changed func(health.Verdicts)) {
+	tracker := health.NewTracker(health.Thresholds{})
+	for o := range observations {
+		_, known := n.Verdicts()[o.Target]
+		turned := tracker.Observe(o)
+		forgot := tracker.Retain(func(t health.Target) bool { return exists(n.Snapshot(), t) })
+		verdicts := tracker.Verdicts()
+		n.verdicts.Store(&verdicts)
+		if turned {
+			level := slog.LevelInfo
+			if !o.OK {
+				level = slog.LevelWarn
+			} else if !known { // as one expects at the start
+				level = slog.LevelDebug
+			}
+			n.log.Log(context.Background(), level, "verdict", "target", o.Target.String(), "status", string(verdicts[o.Target].Status), "reason", o.Reason)
+		}
+		if (turned || forgot) && changed != nil {
+			changed(verdicts)
+		}
+	}
+}
+
+// exists reports whether the topology in force has the target.
+func exists(snap *topology.Snapshot, t health.Target) bool {
+	if t.Kind == health.PoP {
+		return snap.Topology.PoPs[t.Name] != nil
+	}
+	return snap.Topology.Clusters[t.Name] != nil
+}
+
+// runPoP makes the dataplane of one PoP, with its spool, and runs it on a layer.
+func (n *node) runPoP(name string, sockets []listeners, on *layer) (*dataplane.PoP, error) {
+	unlock, err := n.dir.lock("pops", name)
+	if err != nil {
+		return nil, err
+	}
+	log := n.log.With("pop", name)
+	queue, err := spool.Open(n.dir.path("pops", name, "spool"), spool.Options{Log: log})
+	if err != nil {
+		unlock()
+		return nil, err
+	}
+	secret, err := n.dir.secret("service.secret")
+	if err != nil {
+		unlock()
+		return nil, errors.Join(err, queue.Close())
+	}
+	pop := dataplane.New(dataplane.Config{
+		Name: name, Snapshot: n.Snapshot, Verdicts: n.Verdicts, Model: rtt.Default(), Spool: queue,
+		Quota: quota.NewLedger(quota.NewEtcdStore(n.etcd, storeRoot)), Secret: []byte(secret), ClusterToken: n.clusterToken, Log: log,
+	})
+	var served []dataplane.Listeners
+	for _, l := range sockets {
+		served = append(served, dataplane.Listeners{UDP: l.udp, TCP: l.tcp, TLS: &tls.Config{GetCertificate: n.certificate}})
+	}
+	on.run("PoP "+name, func(ctx context.Context) error {
+		defer unlock()
+		return pop.Run(ctx, served...)
+	})
+	return pop, nil
+}
+
+// certificate returns that of the service that a client asks for, or of the first one.
+func (n *node) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	services := n.Snapshot().Topology.Services
+	name := strings.ToLower(strings.TrimSuffix(hello.ServerName, "."))
+	if services[name] == nil {
+		if len(services) == 0 {
+			return nil, errors.New("the topology has no service")
+		}
+		name = slices.Min(slices.Collect(maps.Keys(services)))
+	}
+	return n.ca.Certificate(name, time.Now())
+}
+
+// clusterToken returns the bearer token of a cluster, or nothing when the state directory has none.
+func (n *node) clusterToken(cluster string) string {
+	token, err := n.dir.read("clusters", cluster, "token")
+	if err != nil {
+		return ""
+	}
+	return token
+}
+
+// popTargets lists the PoPs for probing. Each is asked for the first service that it offers; one that offers none is not
+// probed, since nobody is sent there.
+func popTargets(snap *topology.Snapshot) []probe.Target {
+	var targets []probe.Target
+	for name, p := range snap.Topology.PoPs {
+		service := firstService(snap.Topology, name)
+		if service == "" || p.State == topology.Disabled {
+			continue
+		}
+		t := probe.Target{
+			Target: health.Target{Kind: health.PoP, Name: name}, Service: service, Path: dataplane.Path,
+			Body: probeBody(snap.Topology.Services[service]),
+		}
+		for _, a := range p.Addresses {
+			t.Addrs = append(t.Addrs, netip.AddrPortFrom(a, p.Port))
+		}
+		targets = append(targets, t)
+	}
+	return targets
+}
+
+func firstService(t *topology.Topology, pop string) string {
+	for _, name := range slices.Sorted(maps.Keys(t.Services)) {
+		if offered := t.Services[name].PoPs; offered == nil || slices.Contains(offered, pop) {
+			return name
+		}
+	}
+	return ""
+}
+
+// probeBody makes a payload that a service accepts.
+func probeBody(s *topology.Service) []byte {
+	object := map[string]string{}
+	for _, field := range s.Intake.RequiredFields {
+		object[field] = "probe"
+	}
+	body, err := json.Marshal(object)
+	if err != nil {
+		panic(err) // strings can be written
+	}
+	return body
+}
+
+// clusterTargets lists the clusters for probing.
+func clusterTargets(snap *topology.Snapshot) []probe.Target {
+	var targets []probe.Target
+	for name, c := range snap.Topology.Clusters {
+		if c.State != topology.Disabled {
+			targets = append(targets, probe.Target{Target: health.Target{Kind: health.Cluster, Name: name}, Endpoints: c.Endpoints})
+		}
+	}
+	return targets
+}

@@ -1,0 +1,235 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"net/url"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/isochrone/isochrone/internal/devca"
+	"github.com/isochrone/isochrone/internal/statedir"
+)
+
+// singleFlags are those of a PoP or a cluster as a process of its own.
+type singleFlags struct {
+	dir, etcd string
+	listen    []string
+	verbose   bool
+}
+
+func (f *singleFlags) register(command *cobra.Command) {
+	flags := command.Flags()
+	flags.StringVar(&f.dir, "dir", statedir.Default(), "state `folder`, shared with \"isochrone up\" on one machine")
+	flags.StringVar(&f.etcd, "etcd", "", "`URL` of etcd (default: as up.json in --dir says)")
+	flags.StringSliceVar(&f.listen, "listen", nil, "`address` and port (default: as the topology says)")
+	flags.BoolVarP(&f.verbose, "verbose", "v", false, "log more to the terminal")
+}
+
+// connect returns a node with its store, whose topology is followed by a layer of its own.
+func (f *singleFlags) connect(ctx context.Context, command *cobra.Command, lastGood string, l *layers) (*node, error) {
+	endpoint := f.etcd
+	if endpoint == "" {
+		up, err := statedir.ReadUp(f.dir)
+		if err != nil {
+			return nil, err
+		}
+		endpoint = up.Etcd
+	}
+	client, err := connectEtcd(endpoint)
+	if err != nil {
+		return nil, err
+	}
+	ca, err := devca.Load(f.dir)
+	if err != nil {
+		return nil, errors.Join(err, client.Close())
+	}
+	n := newNode(stateDir(f.dir), filepath.Join(f.dir, lastGood), newLogger(command, f.verbose), client, ca)
+	layer := l.add()
+	layer.run("etcd", func(ctx context.Context) error { // ends last
+		<-ctx.Done()
+		return client.Close()
+	})
+	l.add().run("topology", func(ctx context.Context) error { return n.follow(ctx, nil) })
+	select {
+	case <-n.first:
+		return n, nil
+	case err := <-l.failed:
+		return nil, err
+	case <-time.After(10 * time.Second):
+		return nil, fmt.Errorf("etcd at %s does not answer", endpoint)
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// wait returns when ctx ends or a part fails, after all has ended.
+func (l *layers) wait(ctx context.Context) error {
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-l.failed:
+	}
+	return errors.Join(err, l.stop())
+}
+
+func newPoPCommand() *cobra.Command {
+	var flags singleFlags
+	command := &cobra.Command{
+		Use:   "pop NAME",
+		Short: "Run one PoP of the topology",
+		Long: `Runs the dataplane of one PoP of the topology, as a process of its own. On the machine of
+"isochrone up" (started with --without NAME) it finds etcd, the CA and the spool in --dir.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(command *cobra.Command, args []string) error {
+			l := newLayers()
+			if err := startPoP(command.Context(), command, args[0], &flags, l); err != nil {
+				return errors.Join(err, l.stop())
+			}
+			return l.wait(command.Context())
+		},
+	}
+	flags.register(command)
+	return command
+}
+
+func startPoP(ctx context.Context, command *cobra.Command, name string, f *singleFlags, l *layers) error {
+	n, err := f.connect(ctx, command, filepath.Join("pops", name, "last-good.yaml"), l)
+	if err != nil {
+		return err
+	}
+	p := n.Snapshot().Topology.PoPs[name]
+	if p == nil {
+		return fmt.Errorf("the topology has no PoP %s", name)
+	}
+	addrs, err := f.addresses(func() []netip.AddrPort {
+		var all []netip.AddrPort
+		for _, a := range p.Addresses {
+			all = append(all, netip.AddrPortFrom(a, p.Port))
+		}
+		return all
+	})
+	if err != nil {
+		return err
+	}
+	var sockets []listeners
+	for _, at := range addrs {
+		s, err := listen(at, "--listen")
+		if err != nil {
+			return err
+		}
+		sockets = append(sockets, s)
+	}
+	l.add().run("health", func(ctx context.Context) error { return n.checkHealth(ctx, clusterTargets, nil) })
+	if _, err := n.runPoP(name, sockets, l.add()); err != nil {
+		return err
+	}
+	fmt.Fprintf(command.OutOrStdout(), "PoP %s serves %v\n", name, addrs)
+	return nil
+}
+
+// addresses returns those of --listen, or the known ones.
+func (f *singleFlags) addresses(known func() []netip.AddrPort) ([]netip.AddrPort, error) {
+	if f.listen == nil {
+		return known(), nil
+	}
+	var addrs []netip.AddrPort
+	for _, text := range f.listen {
+		at, err := netip.ParseAddrPort(text)
+		if err != nil {
+			return nil, fmt.Errorf("--listen %q is not an address and port such as 127.0.1.1:8443", text)
+		}
+		addrs = append(addrs, at)
+	}
+	return addrs, nil
+}
+
+func newClusterCommand() *cobra.Command {
+	var flags singleFlags
+	command := &cobra.Command{
+		Use:   "cluster NAME",
+		Short: "Run a reference cluster",
+		Long: `Runs a reference cluster: it takes envelopes, checks their hashes, drops duplicates, keeps ids and
+hashes in a file, and counts (GET /stats). Its folder and its token are in --dir.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(command *cobra.Command, args []string) error {
+			l := newLayers()
+			if err := startCluster(command.Context(), command, args[0], &flags, l); err != nil {
+				return errors.Join(err, l.stop())
+			}
+			return l.wait(command.Context())
+		},
+	}
+	flags.register(command)
+	return command
+}
+
+func startCluster(ctx context.Context, command *cobra.Command, name string, f *singleFlags, l *layers) error {
+	addrs, err := f.addresses(func() []netip.AddrPort { return nil })
+	if err != nil {
+		return err
+	}
+	if addrs == nil {
+		n, err := f.connect(ctx, command, filepath.Join("clusters", name, "last-good.yaml"), l)
+		if err != nil {
+			return err
+		}
+		c := n.Snapshot().Topology.Clusters[name]
+		if c == nil {
+			return fmt.Errorf("the topology has no cluster %s", name)
+		}
+		for _, endpoint := range c.Endpoints {
+			u, err := url.Parse(endpoint)
+			if err != nil || u.Scheme != "http" {
+				continue
+			}
+			if at, err := netip.ParseAddrPort(u.Host); err == nil && !slices.Contains(addrs, at) {
+				addrs = append(addrs, at)
+			}
+		}
+		if addrs == nil {
+			return fmt.Errorf("cluster %s has no endpoint such as http://127.0.2.1:8090 that could be listened on: say where with --listen", name)
+		}
+	}
+	dir := stateDir(f.dir)
+	unlock, err := dir.lock("clusters", name)
+	if err != nil {
+		return err
+	}
+	c, err := openCluster(dir, name)
+	if err != nil {
+		unlock()
+		return err
+	}
+	l.add().run("cluster "+name, func(ctx context.Context) error { // ends when nobody uses it
+		<-ctx.Done()
+		unlock()
+		return c.Close()
+	})
+	layer := l.add()
+	for _, at := range addrs {
+		listener, err := net.Listen("tcp", at.String())
+		if err != nil {
+			return listenError(at, "--listen", err)
+		}
+		layer.run("cluster "+name, func(ctx context.Context) error { return serveHTTP(ctx, listener, c) })
+	}
+	fmt.Fprintf(command.OutOrStdout(), "cluster %s takes envelopes at %v\n", name, addrs)
+	return nil
+}
+
+// newLogger logs to the terminal.
+func newLogger(command *cobra.Command, verbose bool) *slog.Logger {
+	level := slog.LevelInfo
+	if verbose {
+		level = slog.LevelDebug
+	}
+	return slog.New(slog.NewTextHandler(command.ErrOrStderr(), &slog.HandlerOptions{Level: level}))
+}
