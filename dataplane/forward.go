@@ -33,16 +33,15 @@ const envelopePath = "/api/v1/envelopes"
 
 // forward sends what is in the spool to clusters, some at a time, until ctx ends.
 func (p *PoP) forward(ctx context.Context) {
-	transport := p.config.Transport
-	if transport == nil {
-		own := &http.Transport{
-			DialContext:         (&net.Dialer{Timeout: 3 * time.Second}).DialContext,
-			TLSHandshakeTimeout: 5 * time.Second, MaxIdleConnsPerHost: p.config.Workers, IdleConnTimeout: time.Minute,
-			ForceAttemptHTTP2: true, DisableCompression: true,
-		}
-		defer own.CloseIdleConnections()
-		transport = own
+	dial := p.config.Dial
+	if dial == nil {
+		dial = (&net.Dialer{Timeout: 3 * time.Second}).DialContext
 	}
+	transport := &http.Transport{
+		DialContext: dial, TLSHandshakeTimeout: 5 * time.Second, MaxIdleConnsPerHost: p.config.Workers,
+		IdleConnTimeout: time.Minute, ForceAttemptHTTP2: true, DisableCompression: true,
+	}
+	defer transport.CloseIdleConnections()
 	f := &forwarder{PoP: p, transport: transport, later: newPostponed(p.config.Spool.Return)}
 	var running sync.WaitGroup
 	running.Go(func() { f.later.run(ctx) })

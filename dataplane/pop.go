@@ -5,7 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net/http"
+	"net"
 	"sync/atomic"
 
 	"golang.org/x/sync/semaphore"
@@ -29,11 +29,14 @@ type Config struct {
 	ClusterToken func(cluster string) string // the bearer token for a cluster
 	Log          *slog.Logger
 
-	Transport        http.RoundTripper                       // to clusters; nil makes one
+	Dial             Dial                                    // opens connections to clusters; nil takes TCP
 	Acknowledged     func(e *spool.Envelope, cluster string) // called when a cluster has acknowledged; may be nil
 	Workers          int                                     // envelopes that are forwarded at a time; default 32
 	MaxInFlightBytes int64                                   // of bodies that are being read; default 256 MiB
 }
+
+// Dial opens a connection, as the method DialContext of net.Dialer does.
+type Dial = func(ctx context.Context, network, address string) (net.Conn, error)
 
 // PoP is one point of presence. It is an http.Handler; Run makes it serve.
 type PoP struct {
