@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Assembler makes snapshots of stored values, as they come and go. Keys are those of DESIGN's layout, without the root:
+// Assembler makes snapshots of stored values, as they come and go. Keys are those of the store, without its root:
 // topology/KIND/NAME, overrides/NAME and keys/ID; others are disregarded. It keeps the last good topology while what is
 // stored is invalid; overrides and keys are taken or ignored one by one. An Assembler is not safe for concurrent use.
 type Assembler struct {

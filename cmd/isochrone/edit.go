@@ -91,8 +91,16 @@ func newTopologyGet(flags *storeFlags) *cobra.Command {
 						return err
 					}
 					o := t.Object(r)
-					if o == nil {
-						return fmt.Errorf("%v: %w", r, store.ErrNotFound)
+					if o == nil { // unreadable perhaps, and somebody wants to mend it
+						text, err := s.StoredText(ctx, r)
+						if err == nil && asJSON {
+							err = &topology.InvalidError{Faults: faults}
+						}
+						if err != nil {
+							return err
+						}
+						_, err = command.OutOrStdout().Write(text)
+						return err
 					}
 					value, text = o, topology.MarshalValue(o)
 				}

@@ -145,10 +145,15 @@ func exists(snap *topology.Snapshot, t health.Target) bool {
 	return snap.Topology.Clusters[t.Name] != nil
 }
 
-// runPoP makes the dataplane of one PoP, with its spool, and runs it on a layer.
-func (n *node) runPoP(name string, sockets []listeners, on *layer) (*dataplane.PoP, error) {
+// runPoP makes the dataplane of one PoP, with its spool, and runs it on a layer. Bind is called when nobody else runs this PoP.
+func (n *node) runPoP(name string, bind func() ([]listeners, error), on *layer) (*dataplane.PoP, error) {
 	unlock, err := n.dir.lock("pops", name)
 	if err != nil {
+		return nil, err
+	}
+	sockets, err := bind()
+	if err != nil {
+		unlock()
 		return nil, err
 	}
 	log := n.log.With("pop", name)

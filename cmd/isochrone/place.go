@@ -54,7 +54,8 @@ func (w *world) place(ctx context.Context, snap *topology.Snapshot) error {
 	for name, l := range bound {
 		if p := t.PoPs[name]; p != nil && pops[name] != l.addr() {
 			moved := *p
-			moved.Addresses, moved.Port = []netip.Addr{l.addr().Addr()}, l.addr().Port()
+			moved.Addresses, moved.Port = slices.Clone(p.Addresses), l.addr().Port()
+			moved.Addresses[slices.Index(p.Addresses, pops[name].Addr())] = l.addr().Addr()
 			change.Put[topology.Ref{Kind: topology.PoPs, Name: name}] = &moved
 		}
 		pops[name] = l.addr()
@@ -85,8 +86,13 @@ func (w *world) place(ctx context.Context, snap *topology.Snapshot) error {
 		}
 		change.Message = "the example world"
 	}
-	if _, err := w.node.store.Apply(ctx, change); err != nil {
-		return fmt.Errorf("write addresses into the topology: %w", err)
+	if len(change.Put) > 0 {
+		_, err := w.node.store.Apply(ctx, change)
+		if errors.Is(err, topology.ErrInvalid) { // because of what somebody else has put there, who can mend it once this runs
+			w.log.Error("addresses have changed, and cannot be written into the stored topology as long as it is invalid", "changed", slices.Collect(maps.Keys(change.Put)))
+		} else if err != nil {
+			return fmt.Errorf("write addresses into the topology: %w", err)
+		}
 	}
 	w.known.PoPs, w.known.Clusters = map[string]string{}, endpoints
 	for name, at := range pops {

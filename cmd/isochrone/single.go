@@ -119,16 +119,19 @@ func startPoP(ctx context.Context, command *cobra.Command, name string, f *singl
 	if err != nil {
 		return err
 	}
-	var sockets []listeners
-	for _, at := range addrs {
-		s, err := listen(at, "--listen")
-		if err != nil {
-			return err
+	bind := func() ([]listeners, error) {
+		var sockets []listeners
+		for _, at := range addrs {
+			s, err := listen(at, "--listen")
+			if err != nil {
+				return nil, err
+			}
+			sockets = append(sockets, s)
 		}
-		sockets = append(sockets, s)
+		return sockets, nil
 	}
 	l.add().run("health", func(ctx context.Context) error { return n.checkHealth(ctx, clusterTargets, nil) })
-	if _, err := n.runPoP(name, sockets, l.add()); err != nil {
+	if _, err := n.runPoP(name, bind, l.add()); err != nil {
 		return err
 	}
 	fmt.Fprintf(command.OutOrStdout(), "PoP %s serves %v\n", name, addrs)

@@ -214,7 +214,7 @@ func openCluster(dir stateDir, name string) (*cluster.Cluster, error) {
 func (w *world) startPoPs() error {
 	layer := w.layers.add()
 	for _, name := range slices.Sorted(maps.Keys(w.sockets)) {
-		pop, err := w.node.runPoP(name, []listeners{w.sockets[name]}, layer)
+		pop, err := w.node.runPoP(name, func() ([]listeners, error) { return []listeners{w.sockets[name]}, nil }, layer)
 		if err != nil {
 			return err
 		}

@@ -59,6 +59,20 @@ func (s *Store) Stored(ctx context.Context) (*topology.Topology, []topology.Faul
 	return t, faults, revision, nil
 }
 
+// StoredText returns the text of one object as it is stored, valid or not. The error is ErrNotFound if there is none.
+func (s *Store) StoredText(ctx context.Context, r topology.Ref) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	response, err := s.client.Get(ctx, s.root+"topology/"+r.String())
+	if err != nil {
+		return nil, fmt.Errorf("read the store: %w", err)
+	}
+	if len(response.Kvs) == 0 {
+		return nil, fmt.Errorf("%v: %w", r, ErrNotFound)
+	}
+	return response.Kvs[0].Value, nil
+}
+
 // load reads all sections at one revision. What it reads is given to each as well, which may be nil.
 func (s *Store) load(ctx context.Context, assembler *topology.Assembler, each func(*mvccpb.KeyValue)) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
