@@ -60,9 +60,9 @@ func author() string {
 
 func newTopologyCommand() *cobra.Command {
 	var flags storeFlags
-	command := &cobra.Command{Use: "topology", Short: "Read, check and edit the topology"}
+	command := newGroup("topology", "Read, check and edit the topology",
+		newTopologyGet(&flags), newTopologyApply(&flags), newTopologyValidate(), newTopologyRemove(&flags))
 	flags.register(command)
-	command.AddCommand(newTopologyGet(&flags), newTopologyApply(&flags), newTopologyValidate(), newTopologyRemove(&flags))
 	return command
 }
 
@@ -378,9 +378,8 @@ func newOverridesCommand() *cobra.Command {
 
 func newKeyCommand() *cobra.Command {
 	var flags storeFlags
-	command := &cobra.Command{Use: "key", Short: "Create, list and revoke API keys"}
+	command := newGroup("key", "Create, list and revoke API keys", newKeyCreate(&flags), newKeyList(&flags), newKeyRevoke(&flags))
 	flags.register(command)
-	command.AddCommand(newKeyCreate(&flags), newKeyList(&flags), newKeyRevoke(&flags))
 	return command
 }
 

@@ -63,6 +63,16 @@ Start with "isochrone up": everything in one process, on loopback.`,
 	return root
 }
 
+// newGroup returns a command that only has others below it.
+func newGroup(use, short string, below ...*cobra.Command) *cobra.Command {
+	group := &cobra.Command{
+		Use: use, Short: short, Args: cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error { return command.Help() },
+	}
+	group.AddCommand(below...)
+	return group
+}
+
 func version() string {
 	if info, ok := debug.ReadBuildInfo(); ok {
 		return info.Main.Version

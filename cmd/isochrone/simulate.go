@@ -12,9 +12,7 @@ import (
 )
 
 func newSimulateCommand() *cobra.Command {
-	command := &cobra.Command{Use: "simulate", Short: "Run a simulated world on the real code, in virtual time"}
-	command.AddCommand(newSimulateSingaporeFrankfurt())
-	return command
+	return newGroup("simulate", "Run a simulated world on the real code, in virtual time", newSimulateSingaporeFrankfurt())
 }
 
 func newSimulateSingaporeFrankfurt() *cobra.Command {

@@ -1,0 +1,130 @@
+package intakeclient
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/miekg/dns"
+)
+
+// serveDNS answers from records in zone file format. Over UDP it truncates answers about names that begin with "big".
+func serveDNS(t *testing.T, records ...string) string {
+	t.Helper()
+	var all []dns.RR
+	for _, text := range records {
+		rr, err := dns.NewRR(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, rr)
+	}
+	handler := dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
+		answer := new(dns.Msg).SetReply(q)
+		question := q.Question[0]
+		_, overUDP := w.RemoteAddr().(*net.UDPAddr)
+		switch {
+		case strings.HasPrefix(question.Name, "broken"):
+			answer.SetRcode(q, dns.RcodeServerFailure)
+			answer.SetEdns0(1232, false)
+			answer.IsEdns0().Option = []dns.EDNS0{&dns.EDNS0_EDE{InfoCode: dns.ExtendedErrorCodeNotReady, ExtraText: "no topology yet"}}
+		case strings.HasPrefix(question.Name, "none"):
+			answer.SetRcode(q, dns.RcodeNameError)
+		case strings.HasPrefix(question.Name, "big") && overUDP:
+			answer.Truncated = true
+		default:
+			for _, rr := range all {
+				if rr.Header().Name == question.Name && rr.Header().Rrtype == question.Qtype {
+					answer.Answer = append(answer.Answer, rr)
+				}
+			}
+		}
+		if opt := q.IsEdns0(); strings.HasPrefix(question.Name, "subnet") && question.Qtype == dns.TypeA && len(opt.Option) == 1 {
+			answer.Answer = []dns.RR{&dns.A{
+				Hdr: dns.RR_Header{Name: question.Name, Rrtype: dns.TypeA, Class: dns.ClassINET}, A: opt.Option[0].(*dns.EDNS0_SUBNET).Address,
+			}}
+		}
+		_ = w.WriteMsg(answer)
+	})
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	udp, err := net.ListenPacket("udp", tcp.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, server := range []*dns.Server{{PacketConn: udp, Handler: handler}, {Listener: tcp, Handler: handler}} {
+		done, ready := make(chan error, 1), make(chan struct{})
+		server.NotifyStartedFunc = func() { close(ready) }
+		go func() { done <- server.ActivateAndServe() }()
+		<-ready
+		t.Cleanup(func() {
+			server.Shutdown()
+			<-done
+		})
+	}
+	return tcp.Addr().String()
+}
+
+func TestResolve(t *testing.T) {
+	server := serveDNS(t,
+		`svc.test. 60 IN HTTPS 2 fra1.svc.test. alpn=h3,h2 port=8443 ipv4hint=192.0.2.2`,
+		`svc.test. 60 IN HTTPS 1 sin1.svc.test. alpn=h3,h2 port=8444`,
+		`svc.test. 60 IN HTTPS 0 alias.test.`,
+		`sin1.svc.test. 60 IN A 192.0.2.1`,
+		`sin1.svc.test. 60 IN AAAA 2001:db8::1`,
+		`own.test. 60 IN HTTPS 1 . alpn=h3 ipv4hint=192.0.2.3 ipv6hint=2001:db8::3`,
+		`plain.test. 60 IN A 192.0.2.4`,
+		`big.test. 60 IN A 192.0.2.5`,
+		`big.test. 60 IN A 192.0.2.6`,
+	)
+	endpoint := func(target, addr string) Endpoint { return Endpoint{target, netip.MustParseAddrPort(addr)} }
+	for _, test := range []struct {
+		service string
+		want    []Endpoint
+		err     string
+	}{
+		{service: "svc.test", want: []Endpoint{
+			endpoint("sin1.svc.test", "192.0.2.1:8444"), endpoint("sin1.svc.test", "[2001:db8::1]:8444"), endpoint("fra1.svc.test", "192.0.2.2:8443"),
+		}},
+		{service: "own.test", want: []Endpoint{endpoint("own.test", "192.0.2.3:443"), endpoint("own.test", "[2001:db8::3]:443")}},
+		{service: "plain.test", want: []Endpoint{endpoint("plain.test", "192.0.2.4:443")}},
+		{service: "big.test", want: []Endpoint{endpoint("big.test", "192.0.2.5:443"), endpoint("big.test", "192.0.2.6:443")}},
+		{service: "subnet.test", want: []Endpoint{endpoint("subnet.test", "203.0.113.0:443")}},
+		{service: "none.test", err: "NXDOMAIN"},
+		{service: "broken.test", err: "SERVFAIL: Not Ready, no topology yet"},
+		{service: "empty.test", err: ErrNoAddress.Error()},
+	} {
+		t.Run(test.service, func(t *testing.T) {
+			r := &Resolver{Server: server, Subnet: netip.MustParsePrefix("203.0.113.77/24")}
+			got, err := r.Resolve(t.Context(), test.service)
+			if (err == nil) != (test.err == "") || err != nil && !strings.Contains(err.Error(), test.err) {
+				t.Fatalf("got error %v, want %q", err, test.err)
+			}
+			if diff := cmp.Diff(test.want, got, cmpopts.EquateComparable(netip.AddrPort{})); diff != "" {
+				t.Errorf("want -, got +:\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestResolveWithoutServer(t *testing.T) {
+	silent, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	silent.Close()
+	_, err = (&Resolver{Server: silent.LocalAddr().String()}).Resolve(t.Context(), "svc.test")
+	if err == nil || errors.Is(err, ErrNoAddress) || !strings.Contains(err.Error(), "resolve svc.test HTTPS") {
+		t.Errorf("got %v", err)
+	}
+	if got := fmt.Sprint(err); strings.Count(got, "\n") > 0 {
+		t.Errorf("got several lines: %s", got)
+	}
+}
