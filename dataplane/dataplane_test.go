@@ -207,6 +207,10 @@ func TestChecks(t *testing.T) {
 		{name: "other path", change: func(r *http.Request) *http.Request { r.URL.Path = "/"; r.Method = "GET"; return r }, want: 404, detail: Path},
 		{name: "other method", change: func(r *http.Request) *http.Request { r.Method = "PUT"; return r }, want: 405},
 		{name: "other host", change: func(r *http.Request) *http.Request { r.Host = "example.com"; return r }, want: 421, detail: "example.com"},
+		{name: "another PoP's host", change: func(r *http.Request) *http.Request { r.Host = "fra1." + host; return r }, want: 421},
+		{name: "its own host", change: func(r *http.Request) *http.Request { r.Host = "sin1." + host; return r }, want: 202},
+		{name: "address", change: func(r *http.Request) *http.Request { r.Host = "203.0.113.1:8443"; return r }, want: 202},
+		{name: "IPv6 address", change: func(r *http.Request) *http.Request { r.Host = "[2001:db8::1]"; return r }, want: 202},
 		{name: "host with a port and capitals", change: func(r *http.Request) *http.Request { r.Host = "INTAKE.isochrone.test:8443"; return r }, want: 202},
 		{name: "too long by its length, though without a key", change: func(*http.Request) *http.Request { return request("", long) }, want: 413, detail: "100"},
 		{name: "no key", change: header("X-API-Key", ""), want: 401, detail: "X-API-Key"},
@@ -253,7 +257,7 @@ func TestChecks(t *testing.T) {
 			}
 		})
 	}
-	if got := w.Stats(); got["accepted"] != 4 || got["refused_401"] != 5 || got["pending"] != 4 {
+	if got := w.Stats(); got["accepted"] != 7 || got["refused_401"] != 5 || got["pending"] != 7 {
 		t.Errorf("got %v", got)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"net/netip"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -152,17 +153,35 @@ func tooLarge(policy *topology.Intake) *refusal {
 	return refuse(http.StatusRequestEntityTooLarge, "a payload has at most %d octets", policy.MaxBodyBytes)
 }
 
-// service returns the service that a request's host names, if this PoP offers it.
+// service returns the service that a request's host names, if this PoP offers it. Who names the PoP itself means the service
+// below which its name stands; who names an address means the PoP's only service.
 func (p *PoP) service(t *topology.Topology, host string) (string, *topology.Service) {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
 	}
 	host = strings.ToLower(strings.TrimSuffix(host, "."))
-	service := t.Services[host]
-	if service == nil || service.PoPs != nil && !slices.Contains(service.PoPs, p.config.Name) {
+	if own, ok := strings.CutPrefix(host, p.config.Name+"."); ok {
+		host = own
+	}
+	if p.offers(t.Services[host]) {
+		return host, t.Services[host]
+	}
+	if _, err := netip.ParseAddr(strings.Trim(host, "[]")); err != nil {
 		return "", nil
 	}
-	return host, service
+	only, found := "", (*topology.Service)(nil)
+	for name, service := range t.Services {
+		if p.offers(service) && found != nil {
+			return "", nil
+		} else if p.offers(service) {
+			only, found = name, service
+		}
+	}
+	return only, found
+}
+
+func (p *PoP) offers(s *topology.Service) bool {
+	return s != nil && (s.PoPs == nil || slices.Contains(s.PoPs, p.config.Name))
 }
 
 // authenticate finds the key of a request. A key for probes is good for probes alone, and a probe needs one.

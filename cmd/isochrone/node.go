@@ -182,10 +182,14 @@ func (n *node) runPoP(name string, bind func() ([]listeners, error), on *layer) 
 	return pop, nil
 }
 
-// certificate returns that of the service that a client asks for, or of the first one.
+// certificate returns that of the service that a client asks for, of this address when it asks for none, or of the first
+// service.
 func (n *node) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	services := n.Snapshot().Topology.Services
 	name := strings.ToLower(strings.TrimSuffix(hello.ServerName, "."))
+	if at, err := netip.ParseAddrPort(hello.Conn.LocalAddr().String()); err == nil && name == "" {
+		return n.ca.Certificate(at.Addr().Unmap().WithZone("").String(), time.Now())
+	}
 	if services[name] == nil {
 		if len(services) == 0 {
 			return nil, errors.New("the topology has no service")

@@ -113,5 +113,10 @@ func TestCurl(t *testing.T) {
 			!strings.Contains(string(out), `h3=":`+port+`"`) {
 			t.Errorf("curl %s: %v: %s", version, err, out)
 		}
+		out, err = exec.Command(curl, "-sS", version, "--cacert", r.CA, "-H", "X-API-Key: "+r.APIKey, "-H", "Content-Type: application/json",
+			"--data-binary", `{"hash":"0x1","sender":"0x2","amount":"3"}`, "https://"+r.PoPs["sin1"]+"/api/v1/ingest").CombinedOutput()
+		if err != nil || !strings.Contains(string(out), `"status":"accepted"`) {
+			t.Errorf("curl %s to the address: %v: %s", version, err, out)
+		}
 	}
 }
