@@ -125,7 +125,6 @@ func (f *forwarder) bury(from destination, item *spool.Item, reason string) bool
 		return false
 	}
 	f.config.Log.Warn("a cluster refused an envelope for good; it is a dead letter now", "cluster", from.name, "id", item.ID, "reason", reason)
-	f.counts.dead.Add(1)
 	return true
 }
 

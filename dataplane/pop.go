@@ -49,8 +49,8 @@ type PoP struct {
 
 // counts are totals since the start.
 type counts struct {
-	accepted, probes, forwarded, retried, dead, panics atomic.Uint64
-	refused                                            map[int]*atomic.Uint64 // by status; the keys never change
+	accepted, probes, forwarded, retried, panics atomic.Uint64
+	refused                                      map[int]*atomic.Uint64 // by status; the keys never change
 }
 
 // New returns a PoP.
@@ -72,7 +72,7 @@ func (p *PoP) Stats() map[string]uint64 {
 	held := p.config.Spool.Stats()
 	stats := map[string]uint64{
 		"accepted": p.counts.accepted.Load(), "probes": p.counts.probes.Load(), "forwarded": p.counts.forwarded.Load(),
-		"retried": p.counts.retried.Load(), "buried": p.counts.dead.Load(), "panics": p.counts.panics.Load(),
+		"retried": p.counts.retried.Load(), "panics": p.counts.panics.Load(),
 		"pending": uint64(held.Pending), "pending_bytes": uint64(held.Bytes), "dead_letters": uint64(held.Dead),
 	}
 	for status, n := range p.counts.refused {
