@@ -13,7 +13,6 @@ import (
 	"github.com/isochrone/isochrone/health"
 	"github.com/isochrone/isochrone/internal/problem"
 	"github.com/isochrone/isochrone/router"
-	"github.com/isochrone/isochrone/router/rtt"
 	"github.com/isochrone/isochrone/topology"
 )
 
@@ -47,7 +46,11 @@ func serve(t *testing.T) http.Handler {
 		},
 		Faults: []topology.Fault{{Path: "pops.sin1.location.lat", Message: "135 is not in -90..90"}},
 	}
-	live := router.NewLive(networks{}, rtt.Default())
+	atlas, err := router.NewAtlas(networks{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	live := router.NewLive(atlas)
 	if err := live.Topology(snap, now); err != nil {
 		t.Fatal(err)
 	}

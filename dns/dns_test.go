@@ -19,7 +19,6 @@ import (
 
 	"github.com/isochrone/isochrone/health"
 	"github.com/isochrone/isochrone/router"
-	"github.com/isochrone/isochrone/router/rtt"
 	"github.com/isochrone/isochrone/topology"
 )
 
@@ -60,7 +59,11 @@ func example() *topology.Topology {
 // serve returns a server of a topology with verdicts.
 func serve(t testing.TB, world *topology.Topology, verdicts health.Verdicts) *Server {
 	t.Helper()
-	live := router.NewLive(networks{}, rtt.Default())
+	atlas, err := router.NewAtlas(networks{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	live := router.NewLive(atlas)
 	if err := live.Topology(&topology.Snapshot{Revision: 7, Good: 7, Topology: world}, time.Now()); err != nil {
 		t.Fatal(err)
 	}

@@ -131,7 +131,7 @@ func (r responder) steer(a *reply, id router.ServiceID, from netip.Addr) {
 	}
 	if decision.Outcome == router.NoneAllowed {
 		a.Authoritative = false
-		a.fail(dns.RcodeServerFailure, dns.ExtendedErrorCodeProhibited, "operators have drained or disabled every PoP of the service")
+		a.fail(dns.RcodeServerFailure, dns.ExtendedErrorCodeProhibited, "rules and operators leave this client no PoP of the service")
 		return
 	}
 	header := a.header(a.query.qtype, seconds(service.Steering.TTL))

@@ -30,9 +30,13 @@ func example(b *testing.B) (*topology.Snapshot, *geo.DB) {
 
 func BenchmarkCompile(b *testing.B) {
 	snap, db := example(b)
+	atlas, err := router.NewAtlas(db)
+	if err != nil {
+		b.Fatal(err)
+	}
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := router.Compile(snap, db, rtt.Default()); err != nil {
+		if _, err := router.Compile(snap, atlas, nil); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -40,11 +44,15 @@ func BenchmarkCompile(b *testing.B) {
 
 func BenchmarkDecide(b *testing.B) {
 	snap, db := example(b)
-	table, err := router.Compile(snap, db, rtt.Default())
+	atlas, err := router.NewAtlas(db)
 	if err != nil {
 		b.Fatal(err)
 	}
-	view := &router.View{Table: table, State: router.NewState(table, nil, nil, time.Now())}
+	table, err := router.Compile(snap, atlas, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	view := &router.View{Table: table, State: router.NewState(table, router.Inputs{Now: time.Now()})}
 	clients := make([]netip.Prefix, 1<<16)
 	random := rand.New(rand.NewPCG(1, 1))
 	for i := range clients {

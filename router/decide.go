@@ -1,6 +1,7 @@
 package router
 
 import (
+	"encoding/binary"
 	"net/netip"
 
 	"github.com/isochrone/isochrone/topology"
@@ -26,7 +27,7 @@ type Outcome uint8
 const (
 	Answered    Outcome = iota
 	NoFamily            // no PoP of the service has an address of the family, for nobody: NODATA
-	NoneAllowed         // operators' decisions leave no PoP: SERVFAIL with an Extended DNS Error
+	NoneAllowed         // rules and operators' decisions leave this client no PoP: SERVFAIL with an Extended DNS Error
 	Empty               // all PoPs are down and the service answers nothing then: NODATA
 )
 
@@ -35,123 +36,265 @@ func (o Outcome) String() string {
 	return [...]string{"answered", "no address of the family", "no PoP allowed", "all PoPs down"}[o]
 }
 
+// Fallback says what an answer had to disregard.
+type Fallback uint8
+
+// The fallbacks.
+const (
+	NoFallback  Fallback = iota
+	BeyondShare          // only PoPs whose share this client is not among are well
+	Panic                // too few PoPs of the service are well, so verdicts do not count
+	FailOpen             // all PoPs that this client may be sent to are down, and the service answers them all the same
+	FromPool             // likewise, and the service answers a pool
+)
+
+// String returns the fallback in a word; none is empty.
+func (f Fallback) String() string {
+	return [...]string{"", "beyond share", "panic", "fail open", "pool"}[f]
+}
+
 // Answer is a decision.
 type Answer struct {
 	Choices   [MaxAnswers]Choice // the first N are in use, best first
 	N         int
 	ScopeBits uint8 // for the client's address family: every client in that prefix gets this answer from this view
 	Outcome   Outcome
-	FailOpen  bool // all candidates are down, and the answer disregards that
+	Fallback  Fallback
 }
 
 // Decide chooses the PoPs for a client of a service, by one view: up to the service's number of answers, or up to three for
 // Either. The client is known by the prefix that the resolver sent, or by a whole address; its first address counts.
-// Negative outcomes are the same for all clients and have scope 0.
 //
 // With a nil trace it allocates nothing; with one it also says why, in the trace. It may be called concurrently.
 func Decide(v *View, id ServiceID, f Family, client netip.Prefix, tr *Trace) Answer {
-	t := v.Table
-	service := &t.services[id]
-	r := service.rankings[f]
-	at := t.locate(client.Addr())
-	a := Answer{Outcome: NoFamily}
-	if r != nil {
-		want := service.Steering.Answers
-		if f == Either {
-			want = httpsAnswers
-		}
-		a = r.decide(v.State, at, want, service.Steering.WhenAllDown == topology.FailOpen)
-	}
+	q := question{table: v.Table, state: v.State, service: &v.Table.services[id]}
+	a := q.decide(id, f, client.Addr())
 	if tr != nil {
-		tr.fill(v, service, r, f, client, at, a)
+		tr.fill(v, &q, f, client, a)
 	}
 	return a
 }
 
-// position is where an address is in a table.
-type position struct {
-	space *space
-	block int
-	v4    bool
+// question is a decision in the making.
+type question struct {
+	table   *Table
+	state   *State
+	service *tableService
+	ranking *ranking
+	addr    address
+	v4      bool
+	block   int
+	row     row
+	class   *class
+
+	bucket bucket // of the client, once it is asked for
+	cut    bool   // the answer depends on the bucket
 }
 
-func (t *Table) locate(addr netip.Addr) position {
-	addr = addr.Unmap()
-	if addr.Is4() {
-		return position{t.v4, t.v4.find(addressOf(addr)), true}
+func (q *question) decide(id ServiceID, f Family, client netip.Addr) Answer {
+	if client.Is4() || client.Is4In6() {
+		b := client.As4()
+		q.v4, q.addr.hi = true, uint64(binary.BigEndian.Uint32(b[:]))<<32
+	} else {
+		q.addr = addressOf(client)
 	}
-	return position{t.v6, t.v6.find(addressOf(addr)), false}
+	q.ranking = q.service.rankings[f]
+	state := &q.state.services[id]
+	if state.canary > 0 && q.service.canary[f] != nil {
+		if !state.splits || q.draw(q.service.salt, forCanary) < state.canary {
+			q.ranking = q.service.canary[f]
+		}
+		q.cut = state.splits
+	}
+	if q.ranking == nil {
+		return Answer{Outcome: NoFamily}
+	}
+	if q.v4 {
+		q.block = q.table.v4.find4(uint32(q.addr.hi >> 32))
+		q.row = q.ranking.rows4[q.block]
+	} else {
+		q.block = q.table.v6.find6(q.addr)
+		q.row = q.ranking.rows6[q.block]
+	}
+	q.class = &q.ranking.classes[q.row.class()]
+	standings := q.state.standing[q.class.region&(regions-1)]
+
+	// Nearly always the first choice is well, has its clients for itself, and is all that is wanted.
+	want := q.service.Steering.Answers
+	if f == Either {
+		want = httpsAnswers
+	}
+	if first := q.class.first[0]; want == 1 && q.class.n > 0 && q.class.groups&2 != 0 && standings[first] == eligible {
+		return Answer{Choices: [MaxAnswers]Choice{first}, N: 1, ScopeBits: q.scope(0)}
+	}
+	return q.consider(standings, state, want)
 }
 
-// at returns what a ranking knows of the block at a position.
-func (r *ranking) at(p position) (class *class, scope *[scopes]uint8) {
-	blocks := &r.blocks[1]
-	if p.v4 {
-		blocks = &r.blocks[0]
+// scope returns the widest prefix that gets the answer whose last considered candidate is known.
+func (q *question) scope(last int) uint8 {
+	bits := q.row.bits()
+	if last < scopes {
+		bits = q.row.scope(last)
 	}
-	return &r.classes[blocks.class[p.block]], &blocks.scope[p.block]
+	if !q.cut {
+		return bits
+	}
+	if q.v4 {
+		return max(bits, splitBits4)
+	}
+	return max(bits, splitBits6)
 }
 
-func (r *ranking) decide(s *State, at position, want int, failOpen bool) Answer {
-	class, scope := r.at(at)
-	a := Answer{}
-	last, dying := r.collect(&a, s, class, want, eligible)
-	if a.N == 0 && dying && failOpen {
-		last, _ = r.collect(&a, s, class, want, dead)
-		a.FailOpen = true
+// consider goes through the candidates in order, with ever fewer scruples.
+func (q *question) consider(standings []standing, state *serviceState, want int) Answer {
+	var a Answer
+	worst := shared
+	if state.panics[q.class.region&(regions-1)] {
+		worst = dead
 	}
-	// All blocks in scope[last] agree on the candidates up to the last one that is answered. What comes behind it was
-	// either not needed, or is not eligible for anybody.
-	switch {
-	case a.N > 0 && last < scopes:
-		a.ScopeBits = scope[last]
-	case a.N > 0:
-		a.ScopeBits = at.space.bits[at.block]
-	case dying:
-		a.Outcome = Empty
-	default:
-		a.Outcome = NoneAllowed
-	}
-	return a
-}
-
-// collect appends up to want choices whose standing is at most worst, in the class's order. It returns the rank of the last
-// one, and whether it passed over one that is dead.
-func (r *ranking) collect(a *Answer, s *State, k *class, want int, worst standing) (last int, dying bool) {
-	for i, c := range k.first[:k.n] {
-		if s.standing[c] <= worst {
-			a.Choices[a.N] = c
-			a.N++
-			if last = i; a.N == want {
-				return last, dying
+	last, passed := q.collect(&a, standings, want, worst, true)
+	if a.N > 0 {
+		for _, c := range a.Choices[:a.N] {
+			if standings[c] == dead {
+				a.Fallback = Panic
 			}
-		} else if s.standing[c] == dead {
-			dying = true
+		}
+		if a.N < want && !q.ranking.uniform {
+			last = ranked // somebody else's rules may allow more
+		}
+		a.ScopeBits = q.scope(last)
+		return a
+	}
+	if passed.shared {
+		a.Fallback = BeyondShare
+		last, _ = q.collect(&a, standings, want, worst, false)
+	} else if passed.dead {
+		switch q.service.Steering.WhenAllDown {
+		case topology.FailOpen:
+			a.Fallback = FailOpen
+			last, _ = q.collect(&a, standings, want, dead, false)
+		case topology.FailEmpty:
+		default:
+			a.Fallback, last = FromPool, ranked
+			q.fromPool(&a, standings, want)
 		}
 	}
-	for _, c := range r.tails[k.first[0]] {
-		if k.lists(c) {
+	switch {
+	case a.N > 0 && q.ranking.uniform && a.Fallback != FromPool:
+		a.ScopeBits = q.scope(last) // nobody else has candidates that this client lacks
+	case a.N > 0:
+		a.ScopeBits = q.scope(ranked)
+	case state.down && q.service.Steering.WhenAllDown == topology.FailEmpty:
+		a = Answer{Outcome: Empty}
+	case q.ranking.uniform && !passed.dead:
+		a = Answer{Outcome: NoneAllowed} // for everybody
+	default:
+		a = Answer{Outcome: NoneAllowed, ScopeBits: q.scope(ranked)}
+	}
+	return a
+}
+
+// passed tells what kinds of candidates were not taken.
+type passed struct{ shared, dead bool }
+
+// collect appends up to want choices whose standing is at most worst, in the client's order, and returns the rank of the last
+// one that was considered: all ranks that no class lists are alike. Unless it is told otherwise, it leaves out choices whose
+// share the client is not among.
+func (q *question) collect(a *Answer, standings []standing, want int, worst standing, byShare bool) (last int, over passed) {
+	k := q.class
+	for i := 0; i < int(k.n); {
+		end := i + 1
+		for end < int(k.n) && k.groups>>end&1 == 0 {
+			end++
+		}
+		var members [ranked]Choice
+		n := 0
+		for _, c := range k.first[i:end] {
+			if q.takes(c, standings[c], worst, byShare, &over) {
+				members[n] = c
+				n++
+			}
+		}
+		if n > 1 {
+			q.split(members[:n])
+		}
+		for _, c := range members[:n] {
+			a.Choices[a.N] = c
+			if a.N++; a.N == want {
+				return end - 1, over
+			}
+		}
+		last, i = end-1, end
+	}
+	if k.all || k.n == 0 {
+		return last, over
+	}
+	v := q.ranking.variants[k.variant]
+	for _, c := range q.table.near[k.first[0]] {
+		if !q.ranking.member[c] || !v.allows(c) || k.lists(c) {
 			continue
 		}
-		if s.standing[c] <= worst {
+		last = ranked
+		if q.takes(c, standings[c], worst, byShare, &over) {
 			a.Choices[a.N] = c
-			a.N++
-			if last = ranked; a.N == want { // any rank behind the listed ones is alike: it has the block's own scope
-				return last, dying
+			if a.N++; a.N == want {
+				return last, over
 			}
-		} else if s.standing[c] == dead {
-			dying = true
 		}
 	}
-	return last, dying
+	return last, over
 }
 
-// lists reports whether c is among the class's own choices.
-func (k *class) lists(c Choice) bool {
-	for _, other := range k.first[:k.n] {
-		if other == c {
+// takes reports whether a choice may be answered to this client.
+func (q *question) takes(c Choice, s, worst standing, byShare bool, over *passed) bool {
+	switch {
+	case s > worst:
+		over.dead = over.dead || s == dead
+		return false
+	case s != shared || !byShare:
+		return true
+	}
+	if share := q.state.share[c]; share > 0 && share < ^uint64(0) {
+		q.cut = true
+		if q.draw(q.table.pops[c].salt, forShare) < share {
 			return true
 		}
 	}
+	over.shared = true
 	return false
+}
+
+// split orders choices that share clients for this client's bucket.
+func (q *question) split(members []Choice) {
+	q.cut = true
+	var scores [ranked]uint64
+	for i, c := range members {
+		weight := uint64(1)
+		if q.ranking.weight != nil {
+			weight = q.ranking.weight[c]
+		}
+		s := score(q.draw(q.table.pops[c].salt, forGroup), weight)
+		j := i
+		for ; j > 0 && s < scores[j-1]; j-- {
+			scores[j], members[j] = scores[j-1], members[j-1]
+		}
+		scores[j], members[j] = s, c
+	}
+}
+
+func (q *question) draw(salt, purpose uint64) uint64 {
+	if q.bucket == 0 {
+		q.bucket = bucketOf(q.addr, q.v4)
+	}
+	return q.bucket.draw(salt, purpose)
+}
+
+// fromPool answers the service's pool in its order, without those that operators have barred.
+func (q *question) fromPool(a *Answer, standings []standing, want int) {
+	for _, c := range q.service.pool {
+		if a.N < want && standings[c] != barred && q.ranking.member[c] {
+			a.Choices[a.N] = c
+			a.N++
+		}
+	}
 }

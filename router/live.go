@@ -14,17 +14,18 @@ import (
 // Live holds the current view and renews it when one of its inputs changes. View may be called from any goroutine and never
 // waits; the other methods are serialised among themselves. The zero Live is not usable: see NewLive.
 type Live struct {
-	geo   Geo
-	model *rtt.Model
-	view  atomic.Pointer[View]
+	view atomic.Pointer[View]
 
 	mu       sync.Mutex
-	snapshot *topology.Snapshot
+	atlas    *Atlas
+	rttMap   *rtt.Map
+	snapshot *topology.Snapshot // nil before the first
 	verdicts health.Verdicts
+	shares   map[string]float64
 }
 
 // NewLive returns a Live without a view; it has one after the first Topology.
-func NewLive(geo Geo, model *rtt.Model) *Live { return &Live{geo: geo, model: model} }
+func NewLive(atlas *Atlas) *Live { return &Live{atlas: atlas} }
 
 // View returns the current view, or nil before there is one.
 func (l *Live) View() *View { return l.view.Load() }
@@ -34,20 +35,40 @@ func (l *Live) View() *View { return l.view.Load() }
 func (l *Live) Topology(snap *topology.Snapshot, now time.Time) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var table *Table
 	if old := l.view.Load(); old != nil && old.Table.snapshot.Topology == snap.Topology {
 		renewed := *old.Table
-		renewed.snapshot = snap
-		table = &renewed
-	} else {
-		compiled, err := Compile(snap, l.geo, l.model)
+		renewed.snapshot, l.snapshot = snap, snap
+		l.publish(&renewed, now)
+		return nil
+	}
+	return l.compile(snap, l.atlas, l.rttMap, now)
+}
+
+// Atlas takes a new geo database.
+func (l *Live) Atlas(atlas *Atlas, now time.Time) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.compile(l.snapshot, atlas, l.rttMap, now)
+}
+
+// Measured takes a new RTT map; nil stands for none.
+func (l *Live) Measured(measured *rtt.Map, now time.Time) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.compile(l.snapshot, l.atlas, measured, now)
+}
+
+// compile publishes a new table, or leaves all as it is. Without a snapshot the inputs wait for the first one.
+func (l *Live) compile(snap *topology.Snapshot, atlas *Atlas, measured *rtt.Map, now time.Time) error {
+	if snap != nil {
+		table, err := Compile(snap, atlas, measured)
 		if err != nil {
 			return fmt.Errorf("compile topology of revision %d: %w", snap.Revision, err)
 		}
-		table = compiled
+		l.snapshot = snap
+		l.publish(table, now)
 	}
-	l.snapshot = snap
-	l.publish(table, now)
+	l.atlas, l.rttMap = atlas, measured
 	return nil
 }
 
@@ -56,9 +77,16 @@ func (l *Live) Verdicts(verdicts health.Verdicts, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.verdicts = verdicts
-	if view := l.view.Load(); view != nil {
-		l.publish(view.Table, now)
-	}
+	l.renew(now)
+}
+
+// Shares takes what share of its clients each PoP gets, by name; those that are not named get all. The map must not change
+// afterwards.
+func (l *Live) Shares(shares map[string]float64, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.shares = shares
+	l.renew(now)
 }
 
 // Expire renews the state when an override has expired by now. It returns when to call it next, or the zero time when
@@ -73,11 +101,19 @@ func (l *Live) Expire(now time.Time) time.Time {
 	if next, ok := view.State.Expires(); !ok || now.Before(next) {
 		return next
 	}
-	l.publish(view.Table, now)
+	l.renew(now)
 	next, _ := l.view.Load().State.Expires()
 	return next
 }
 
+// renew makes a new state of the present table.
+func (l *Live) renew(now time.Time) {
+	if view := l.view.Load(); view != nil {
+		l.publish(view.Table, now)
+	}
+}
+
 func (l *Live) publish(table *Table, now time.Time) {
-	l.view.Store(&View{Table: table, State: NewState(table, l.verdicts, l.snapshot.Overrides, now)})
+	in := Inputs{Verdicts: l.verdicts, Overrides: l.snapshot.Overrides, Shares: l.shares, Now: now}
+	l.view.Store(&View{Table: table, State: NewState(table, in)})
 }

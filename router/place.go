@@ -15,7 +15,7 @@ type Place struct {
 	Coarse    bool   `json:"coarse,omitempty"`    // the location stands for a country so large that a nearest PoP may be wrong
 }
 
-// Geo is a geo database as a table is compiled from it.
+// Geo is a geo database as an atlas is made from it.
 type Geo interface {
 	// Networks yields disjoint networks in address order, IPv4 (unmapped) before IPv6, each with its place. Equal places
 	// are the same pointer, and a place is never changed. Networks whose place is not known are left out.

@@ -1,10 +1,14 @@
 package router
 
 import (
-	"cmp"
+	"encoding/json"
+	"fmt"
+	"math/bits"
 	"slices"
+	"time"
+	"unsafe"
 
-	"github.com/isochrone/isochrone/router/rtt"
+	"github.com/isochrone/isochrone/topology"
 )
 
 // ranked is how many choices a class lists in the client's own order. Behind them come the others in the order of the
@@ -14,171 +18,248 @@ const ranked = 8
 // scopes is for how many leading candidates a block knows the widest scope; a later candidate has the block's own.
 const scopes = 4
 
-// ranking orders one set of candidates for every block of a table.
+// ranking orders one set of candidates by one policy for every block of a table.
 type ranking struct {
+	policy     *topology.Policy
 	candidates []Choice
+	member     []bool            // by Choice: is a candidate
+	within     uint32            // µs
+	cost       []uint32          // µs that each choice counts as farther away, by Choice; nil for none
+	weight     []uint64          // of each choice, by Choice; nil when all are 1
+	failover   map[Choice]uint64 // where a choice stands in the failover order
+	variants   []*variant        // sets of rules that fit a client; the first is that without rules
+	uniform    bool              // every class stands for all candidates
 	classes    []class
-	tails      map[Choice][]Choice // by a class's first choice: all candidates in the order of that PoP
-	blocks     [2]rankedBlocks     // of IPv4 and IPv6
+	rows4      []row // by block
+	rows6      []row
 }
 
 // class is a ranking that blocks share.
 type class struct {
-	first [ranked]Choice
-	n     uint8 // how many of first are in use
+	first   [ranked]Choice
+	n       uint8 // how many of first are in use
+	groups  uint8 // bit i: first[i] begins a group, whose members share clients; set for those not in use
+	region  region
+	all     bool   // first has all that the variant allows
+	variant uint32 // whose other choices come behind first
 }
 
-type rankedBlocks struct {
-	class []uint32
-	scope [][scopes]uint8 // of each block: the widest prefix whose blocks agree on the first j+1 choices
-}
+const classBytes = int(unsafe.Sizeof(class{}))
 
-// unknown is the place number of clients whose place is not known.
-const unknown = 0
+// row is what a ranking knows of a block, packed: the class in the upper 24 bits, then the length of the block's prefix, then,
+// from the highest byte to the lowest, the widest prefix whose blocks agree on the first 4, 3, 2 and 1 choices.
+type row uint64
 
-// costs are the predicted round-trip times between the table's places and PoPs, in milliseconds.
-type costs struct {
-	byPlace [][]float32 // [place][choice]; of the unknown place: the mean over the world's nodes
-}
+const maxClasses = 1 << 24
 
-func newCosts(model *rtt.Model, pops []tablePoP, places []*Place) *costs {
-	c := &costs{byPlace: make([][]float32, len(places))}
-	for i := range c.byPlace {
-		c.byPlace[i] = make([]float32, len(pops))
+func (r row) class() uint32        { return uint32(r >> 40) }
+func (r row) bits() uint8          { return uint8(r >> 32) }
+func (r row) scope(last int) uint8 { return uint8(r >> (8 * last)) }
+
+// policyKey is alike for policies and candidates that rank alike.
+func policyKey(policy *topology.Policy, candidates []Choice) string {
+	text, err := json.Marshal(policy)
+	if err != nil {
+		panic("router: " + err.Error()) // a policy is text and numbers
 	}
-	targets := make([]*rtt.Target, len(pops))
-	for choice, pop := range pops {
-		targets[choice] = model.To(pop.Location)
-		c.byPlace[unknown][choice] = float32(meanRTT(targets[choice]))
-	}
-	for number, place := range places {
-		if place == nil {
-			continue
-		}
-		from := model.From(place.Location)
-		for choice, to := range targets {
-			c.byPlace[number][choice] = float32(to.From(&from))
-		}
-	}
-	return c
+	return fmt.Sprint(candidates, string(text))
 }
 
-// meanRTT is the predicted round-trip time to a target in milliseconds, averaged over the world's nodes.
-func meanRTT(to *rtt.Target) float64 {
-	var sum, weight float64
-	for _, metro := range rtt.Metros() {
-		sum += metro.Weight * to.Milliseconds(metro.Location)
-		weight += metro.Weight
+func newRanking(t *Table, policy *topology.Policy, candidates []Choice, choices map[string]Choice) *ranking {
+	r := &ranking{policy: policy, candidates: candidates, failover: map[Choice]uint64{}}
+	r.member = make([]bool, len(t.pops))
+	for _, c := range candidates {
+		r.member[c] = true
 	}
-	return sum / weight
-}
-
-// rank orders the candidates for every block: by predicted round-trip time, where the place is known; else by the
-// failover order, and behind it by the mean over the world's nodes.
-func rank(t *Table, costs *costs, candidates, failover []Choice) *ranking {
-	r := &ranking{candidates: candidates, tails: map[Choice][]Choice{}}
-	numbers := map[class]uint32{}
-	ofPlace := make([]uint32, len(t.places))
-	order := make([]Choice, len(candidates))
-	for place := range t.places {
-		copy(order, candidates)
-		cost := costs.byPlace[place]
-		slices.SortFunc(order, func(a, b Choice) int {
-			if place == unknown {
-				if o := cmp.Compare(standsAt(failover, a), standsAt(failover, b)); o != 0 {
-					return o
-				}
+	r.within = uint32(time.Duration(policy.Within).Microseconds())
+	for i, c := range numbersOf(policy.Failover, choices) {
+		r.failover[c] = uint64(i)
+	}
+	for name, cost := range policy.Costs {
+		if c, ok := choices[name]; ok {
+			if r.cost == nil {
+				r.cost = make([]uint32, len(t.pops))
 			}
-			return cmp.Or(cmp.Compare(cost[a], cost[b]), cmp.Compare(a, b))
-		})
-		k := class{n: uint8(min(len(order), ranked))}
-		copy(k.first[:k.n], order)
-		number, known := numbers[k]
-		if !known {
-			number = uint32(len(r.classes))
-			numbers[k] = number
-			r.classes = append(r.classes, k)
-			r.addTail(t, order[0])
+			r.cost[c] = uint32(time.Duration(cost).Microseconds())
 		}
-		ofPlace[place] = number
 	}
-	r.blocks[0] = r.assign(t.v4, ofPlace)
-	r.blocks[1] = r.assign(t.v6, ofPlace)
+	for name, weight := range policy.Weights {
+		if c, ok := choices[name]; ok {
+			if r.weight == nil {
+				r.weight = slices.Repeat([]uint64{1}, len(t.pops))
+			}
+			r.weight[c] = uint64(weight)
+		}
+	}
 	return r
 }
 
-// standsAt returns where c stands in the list, or the list's length.
-func standsAt(list []Choice, c Choice) int {
-	if i := slices.Index(list, c); i >= 0 {
-		return i
-	}
-	return len(list)
+// candidate is a choice in the order of its key: tier, then µs.
+type candidate struct {
+	key uint64
+	c   Choice
 }
 
-// addTail orders all candidates by the predicted round-trip time from the PoP of the first choice.
-func (r *ranking) addTail(t *Table, first Choice) {
-	if len(r.candidates) <= ranked || r.tails[first] != nil {
-		return
-	}
-	from := t.model.To(t.pops[first].Location)
-	tail := slices.Clone(r.candidates)
-	slices.SortFunc(tail, func(a, b Choice) int {
-		return cmp.Or(
-			cmp.Compare(from.Milliseconds(t.pops[a].Location), from.Milliseconds(t.pops[b].Location)),
-			cmp.Compare(a, b))
-	})
-	r.tails[first] = tail
+// order is what a choice's key is made of, besides its costs.
+type order struct {
+	*ranking
+	salts    []tablePoP
+	variant  *variant
+	failing  bool   // the failover order comes before costs
+	location uint64 // salt of the location, for ties
 }
 
-// assign gives each block of a space its class, and its scopes.
-func (r *ranking) assign(s *space, ofPlace []uint32) rankedBlocks {
-	b := rankedBlocks{class: make([]uint32, len(s.starts)), scope: make([][scopes]uint8, len(s.starts))}
-	for i, place := range s.place {
-		b.class[i] = ofPlace[place]
+// key returns a choice's key for its round-trip time.
+func (o *order) key(c Choice, us uint32) uint64 {
+	key := uint64(us)
+	if o.cost != nil {
+		key += uint64(o.cost[c])
 	}
-	for j := range scopes {
-		same := r.agreeing(j + 1)
-		for from := 0; from < len(b.class); {
-			to := from + 1
-			for to < len(b.class) && same[b.class[to]] == same[b.class[from]] {
-				to++
+	if o.failing {
+		at, listed := o.failover[c]
+		if !listed {
+			at = uint64(len(o.failover))
+		}
+		key |= at << 32
+	}
+	if o.variant.tier != nil {
+		key |= uint64(o.variant.tier[c]) << 48
+	}
+	return key
+}
+
+// before reports whether a comes before b. Between equals the location decides, so that each comes first somewhere.
+func (o *order) before(a, b candidate) bool {
+	if a.key != b.key {
+		return a.key < b.key
+	}
+	x, y := mix(o.salts[a.c].salt^o.location), mix(o.salts[b.c].salt^o.location)
+	return x < y || x == y && a.c < b.c
+}
+
+// insert puts a candidate where it belongs in an ordered list, which keeps its capacity at most.
+func (o *order) insert(list []candidate, x candidate) []candidate {
+	if len(list) == cap(list) {
+		if !o.before(x, list[len(list)-1]) {
+			return list
+		}
+		list = list[:len(list)-1]
+	}
+	i := len(list)
+	list = append(list, x)
+	for ; i > 0 && o.before(x, list[i-1]); i-- {
+		list[i] = list[i-1]
+	}
+	list[i] = x
+	return list
+}
+
+// top lists the candidates that the variant allows in their order, as many as list has room for.
+func (o *order) top(us []uint32, list []candidate) []candidate {
+	list = list[:0]
+	worst := ^uint64(0) // of a list that is full
+	simple := o.cost == nil && !o.failing && o.variant.tier == nil
+	for _, c := range o.candidates {
+		key := uint64(us[c])
+		if !simple {
+			key = o.key(c, us[c])
+		}
+		if key > worst || !o.variant.allows(c) {
+			continue
+		}
+		if list = o.insert(list, candidate{key, c}); len(list) == cap(list) {
+			worst = list[len(list)-1].key
+		}
+	}
+	return list
+}
+
+// class makes the class of an ordered list.
+func (o *order) class(list []candidate, number uint32, at region) class {
+	k := class{n: uint8(min(len(list), ranked)), groups: 0xff, region: at, variant: number, all: o.variant.count <= ranked}
+	var group uint64 // key of the present group's first member
+	for i, x := range list[:k.n] {
+		k.first[i] = x.c
+		if i > 0 && x.key>>32 == group>>32 && x.key-group <= uint64(o.within) {
+			k.groups &^= 1 << i
+			continue
+		}
+		group = x.key
+	}
+	return k
+}
+
+// agree returns on how many leading choices two classes agree, with the groups that these are in: scopes for all that matter.
+func agree(a, b *class) int {
+	if a.region != b.region {
+		return 0
+	}
+	level := bits.TrailingZeros64(a.leading()^b.leading()) / 16
+	if n := int(min(a.n, b.n)); level >= n && a.n == b.n {
+		level = scopes
+	} else {
+		level = min(level, n)
+	}
+	// Whether a choice is the last one of its group must be alike too, which the bit behind it tells.
+	if same := bits.TrailingZeros8(a.groups ^ b.groups); same < 8 {
+		level = min(level, same-1)
+	}
+	return min(level, scopes)
+}
+
+// leading packs the first four choices, the first one in the lowest bits.
+func (k *class) leading() uint64 {
+	return uint64(k.first[0]) | uint64(k.first[1])<<16 | uint64(k.first[2])<<32 | uint64(k.first[3])<<48
+}
+
+// lists reports whether c is among the class's own choices.
+func (k *class) lists(c Choice) bool { return slices.Contains(k.first[:k.n], c) }
+
+// rows packs what the ranking knows of each block of a space, and finds the scopes.
+func (r *ranking) rows(s *space, classOf []uint32) []row {
+	n := s.blocks()
+	rows, levels := make([]row, n), make([]uint8, n) // a level is that of a block and the one before it
+	var (
+		since [scopes]address // where the run of blocks that agree on j+1 choices begins
+		class uint32
+	)
+	for i := range n {
+		number, start := classOf[s.origin[i]], s.start(i)
+		level := scopes
+		if i == 0 {
+			level = 0
+		} else if number != class {
+			level = agree(&r.classes[class], &r.classes[number])
+		}
+		class, levels[i] = number, uint8(level)
+		packed := row(number)<<40 | row(s.bits(i))<<32
+		for j := range scopes {
+			if level <= j {
+				since[j] = start
 			}
-			widen(s, b.scope, j, from, to)
-			from = to
-		}
-	}
-	return b
-}
-
-// agreeing numbers the classes so that those which agree on their first n choices have one number.
-func (r *ranking) agreeing(n int) []uint32 {
-	numbers := map[[scopes]Choice]uint32{}
-	same := make([]uint32, len(r.classes))
-	for i, k := range r.classes {
-		var lead [scopes]Choice
-		copy(lead[:n], k.first[:])
-		number, known := numbers[lead]
-		if !known {
-			number = uint32(len(numbers))
-			numbers[lead] = number
-		}
-		same[i] = number
-	}
-	return same
-}
-
-// widen sets scope[j] of the blocks from..to-1, which agree: for each the widest prefix that holds it and lies among them.
-func widen(s *space, scope [][scopes]uint8, j, from, to int) {
-	first, last := s.starts[from], s.starts[to-1].last(int(s.bits[to-1]))
-	for i := from; i < to; i++ {
-		bits := int(s.bits[i])
-		for bits > 0 {
-			start := s.starts[i].mask(bits - 1)
-			if start.less(first) || last.less(start.last(bits-1)) {
-				break
+			if since[j] != (address{}) {
+				packed |= row(start.common(since[j].previous())+1) << (8 * j)
 			}
-			bits--
 		}
-		scope[i][j] = uint8(bits)
+		rows[i] = packed
 	}
+	var until [scopes]address // where the run ends: the first address behind it, which is 0 behind the last block
+	for i := n - 1; i >= 0; i-- {
+		if i < n-1 {
+			for j := int(levels[i+1]); j < scopes; j++ {
+				until[j] = s.start(i + 1)
+			}
+		}
+		start := s.start(i)
+		for j := range scopes {
+			if until[j] == (address{}) {
+				continue
+			}
+			shift := 8 * j
+			if right := row(start.common(until[j]) + 1); right > rows[i]>>shift&0xff {
+				rows[i] = rows[i]&^(0xff<<shift) | right<<shift
+			}
+		}
+	}
+	return rows
 }

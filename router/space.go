@@ -2,6 +2,7 @@ package router
 
 import (
 	"encoding/binary"
+	"math/bits"
 	"net/netip"
 	"sort"
 )
@@ -46,6 +47,23 @@ func (a address) next() (address, bool) {
 	return a, a != address{}
 }
 
+// previous returns the address before a, which is not the first one.
+func (a address) previous() address {
+	if a.lo == 0 {
+		a.hi--
+	}
+	a.lo--
+	return a
+}
+
+// common returns how many of the first bits of two addresses are the same.
+func (a address) common(b address) int {
+	if x := a.hi ^ b.hi; x != 0 {
+		return bits.LeadingZeros64(x)
+	}
+	return 64 + bits.LeadingZeros64(a.lo^b.lo)
+}
+
 // bit tells the bit with the given number, 0 being the highest.
 func (a address) bit(i int) bool {
 	if i < 64 {
@@ -54,39 +72,8 @@ func (a address) bit(i int) bool {
 	return a.lo>>(127-i)&1 == 1
 }
 
-// space is the longest-prefix match of one address family: blocks that cover all addresses, in address order.
-// An IPv4 address stands in the upper 32 bits, so its blocks have 0 to 32 bits.
-type space struct {
-	starts []address
-	bits   []uint8  // of each block's prefix
-	place  []uint32 // index in the table's places of each block; 0 is the unknown place
-	index  []uint32 // for each value of an address's first 16 bits, the block that holds the first such address
-}
-
-const indexBits = 16
-
-// find returns the number of the block that holds a.
-func (s *space) find(a address) int {
-	top := a.hi >> (64 - indexBits)
-	low, high := int(s.index[top]), len(s.starts)
-	if int(top)+1 < len(s.index) {
-		high = int(s.index[top+1]) + 1
-	}
-	// The block is the last one that starts at or before a; the one at low does.
-	for high-low > 1 {
-		middle := int(uint(low+high) >> 1)
-		if a.less(s.starts[middle]) {
-			high = middle
-		} else {
-			low = middle
-		}
-	}
-	return low
-}
-
-// prefix returns the prefix of a block, in the family of an address of this space.
-func (s *space) prefix(block int, v4 bool) netip.Prefix {
-	a, bits := s.starts[block], int(s.bits[block])
+// prefix makes a prefix of its first address.
+func (a address) prefix(bits int, v4 bool) netip.Prefix {
 	var b [16]byte
 	binary.BigEndian.PutUint64(b[:8], a.hi)
 	binary.BigEndian.PutUint64(b[8:], a.lo)
@@ -96,34 +83,127 @@ func (s *space) prefix(block int, v4 bool) netip.Prefix {
 	return netip.PrefixFrom(netip.AddrFrom16(b), bits)
 }
 
-// spaceBuilder makes a space of networks that come in address order. What lies between them is of unknown place.
+// space is the longest-prefix match of one address family: blocks that cover all addresses, in address order. A block is a
+// prefix, so its size follows from where the next one starts.
+type space struct {
+	v4      bool
+	starts4 []uint32  // of IPv4 blocks
+	starts6 []address // of IPv6 blocks
+	origin  []uint32  // of each block: what is known of its addresses
+	shift   int       // from an address to its entry in index
+	index   []uint32  // for each value of an address's first bits, the block that holds the first such address
+}
+
+func (s *space) blocks() int { return len(s.origin) }
+
+func (s *space) length() int {
+	if s.v4 {
+		return 32
+	}
+	return 128
+}
+
+// start returns the first address of a block; of the block behind the last one it is the first address of all.
+func (s *space) start(block int) address {
+	switch {
+	case block == len(s.origin):
+		return address{}
+	case s.v4:
+		return address{hi: uint64(s.starts4[block]) << 32}
+	}
+	return s.starts6[block]
+}
+
+// bits returns the length of a block's prefix.
+func (s *space) bits(block int) int {
+	if s.v4 {
+		var next uint32
+		if block+1 < len(s.starts4) {
+			next = s.starts4[block+1]
+		}
+		return bits.LeadingZeros32(next - s.starts4[block] - 1) // the only block of a space has the size 0, for 1<<32
+	}
+	first, next := s.start(block), s.start(block+1)
+	return first.common(next.previous())
+}
+
+// find4 returns the block that holds an IPv4 address. The loop is for blocks that share the entry of the index.
+func (s *space) find4(a uint32) int {
+	top := a >> s.shift
+	low, high := int(s.index[top]), int(s.index[top+1])+1
+	for high-low > 1 {
+		middle := int(uint(low+high) >> 1)
+		if a < s.starts4[middle] {
+			high = middle
+		} else {
+			low = middle
+		}
+	}
+	return low
+}
+
+// find6 returns the block that holds an IPv6 address. The index knows global unicast addresses, 2000::/3.
+func (s *space) find6(a address) int {
+	low, high := 0, len(s.starts6)
+	if a.hi>>61 == 1 {
+		top := a.hi << 3 >> s.shift
+		low, high = int(s.index[top]), int(s.index[top+1])+1
+	}
+	for high-low > 1 {
+		middle := int(uint(low+high) >> 1)
+		if a.less(s.starts6[middle]) {
+			high = middle
+		} else {
+			low = middle
+		}
+	}
+	return low
+}
+
+// find returns the block that holds an address.
+func (s *space) find(a address) int {
+	if s.v4 {
+		return s.find4(uint32(a.hi >> 32))
+	}
+	return s.find6(a)
+}
+
+// prefix returns the prefix of a block.
+func (s *space) prefix(block int) netip.Prefix { return s.start(block).prefix(s.bits(block), s.v4) }
+
+// spaceBuilder makes a space of networks that come in address order. What lies between them has the origin 0.
 type spaceBuilder struct {
-	space
-	v4   bool
-	free address // the first address that no block covers yet
-	full bool
+	v4     bool
+	starts []address
+	bits   []uint8
+	origin []uint32
+	free   address // the first address that no block covers yet
+	full   bool
 }
 
 // add appends a network, and reports whether it follows those before it without an overlap.
-func (b *spaceBuilder) add(network netip.Prefix, place uint32) bool {
+func (b *spaceBuilder) add(network netip.Prefix, origin uint32) bool {
 	start, bits := addressOf(network.Addr()), network.Bits()
 	if b.full || start.less(b.free) {
 		return false
 	}
-	b.fill(start)
-	b.push(start, bits, place)
+	if b.free.less(start) {
+		b.cover(start.previous(), 0)
+	}
+	b.push(start, bits, origin)
 	return true
 }
 
-// fill covers all addresses from the first free one up to, but not including, end with blocks of unknown place.
-func (b *spaceBuilder) fill(end address) {
-	for !b.full && b.free.less(end) {
-		// The widest prefix that starts here and ends before end.
-		bits := b.length()
-		for bits > 0 && b.free.mask(bits-1) == b.free && b.free.last(bits-1).less(end) {
+// cover appends blocks for all addresses from the first free one up to and including the last one given.
+func (b *spaceBuilder) cover(last address, origin uint32) {
+	length := b.length()
+	for !b.full && !last.less(b.free) {
+		// The widest prefix that starts here and does not go beyond.
+		bits := length
+		for bits > 0 && b.free.mask(bits-1) == b.free && !last.less(b.free.last(bits-1)) {
 			bits--
 		}
-		b.push(b.free, bits, 0)
+		b.push(b.free, bits, origin)
 	}
 }
 
@@ -134,36 +214,56 @@ func (b *spaceBuilder) length() int {
 	return 128
 }
 
-// push appends a block and joins it with its sibling, as often as both are of one place.
-func (b *spaceBuilder) push(start address, bits int, place uint32) {
+// push appends a block and joins it with its sibling, as often as both are of one origin.
+func (b *spaceBuilder) push(start address, bits int, origin uint32) {
 	next, more := start.last(bits).next()
 	b.free, b.full = next, !more
 	for n := len(b.starts); n > 0 && bits > 0; n = len(b.starts) {
-		if int(b.bits[n-1]) != bits || b.place[n-1] != place || !start.bit(bits-1) || b.starts[n-1] != start.mask(bits-1) {
+		if int(b.bits[n-1]) != bits || b.origin[n-1] != origin || !start.bit(bits-1) || b.starts[n-1] != start.mask(bits-1) {
 			break
 		}
 		bits, start = bits-1, b.starts[n-1]
-		b.starts, b.bits, b.place = b.starts[:n-1], b.bits[:n-1], b.place[:n-1]
+		b.starts, b.bits, b.origin = b.starts[:n-1], b.bits[:n-1], b.origin[:n-1]
 	}
 	b.starts = append(b.starts, start)
 	b.bits = append(b.bits, uint8(bits))
-	b.place = append(b.place, place)
+	b.origin = append(b.origin, origin)
 }
+
+// The index has about as many entries as there are blocks, within these bounds.
+const minIndexBits, maxIndexBits = 8, 20
 
 // finish covers what is left and makes the index.
 func (b *spaceBuilder) finish() *space {
-	end := address{}.last(0)
-	if !b.full {
-		b.fill(end)
-		if !b.full && !end.less(b.free) { // fill stops before end itself
-			b.push(b.free, b.length(), 0)
+	b.cover(address{^uint64(0), ^uint64(0)}, 0)
+	s := &space{v4: b.v4, origin: b.origin}
+	indexBits := min(max(bits.Len(uint(len(b.starts))), minIndexBits), maxIndexBits)
+	s.index = make([]uint32, 1<<indexBits+1)
+	if b.v4 {
+		s.shift = 32 - indexBits
+		s.starts4 = make([]uint32, len(b.starts))
+		for i, start := range b.starts {
+			s.starts4[i] = uint32(start.hi >> 32)
 		}
+	} else {
+		s.shift = 64 - indexBits
+		s.starts6 = b.starts
 	}
-	s := b.space
-	s.index = make([]uint32, 1<<indexBits)
+	block := 0
 	for top := range s.index {
 		first := address{hi: uint64(top) << (64 - indexBits)}
-		s.index[top] = uint32(sort.Search(len(s.starts), func(i int) bool { return first.less(s.starts[i]) }) - 1)
+		if !b.v4 {
+			first = address{hi: 1<<61 + uint64(top)<<(61-indexBits)}
+		}
+		if b.v4 && top == 1<<indexBits {
+			block = len(b.starts) - 1
+		} else if !b.v4 && top == 0 {
+			block = sort.Search(len(b.starts), func(i int) bool { return first.less(b.starts[i]) }) - 1
+		}
+		for block+1 < len(b.starts) && !first.less(b.starts[block+1]) {
+			block++
+		}
+		s.index[top] = uint32(block)
 	}
-	return &s
+	return s
 }

@@ -2,19 +2,30 @@ package router
 
 import (
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/isochrone/isochrone/health"
 	"github.com/isochrone/isochrone/topology"
 )
 
-// State says what of a table may be answered right now. It is small, immutable, and replaced whenever a verdict or an
-// override changes or expires; time enters here and nowhere else.
+// State says what of a table may be answered right now. It is small, immutable, and replaced whenever a verdict, an override
+// or a share changes or expires; time enters here and nowhere else.
 type State struct {
-	standing []standing // by Choice
-	why      []string   // by Choice: the operator's decision, or the verdict's reason; for traces
+	standing [regions][]standing // by Choice
+	share    []uint64            // by Choice: how much of the draws is sent here; counts where the standing is shared
+	shares   []float64           // by Choice, for traces
+	why      []string            // by Choice: the operator's decision, or the verdict's reason; for traces
+	services []serviceState
 	verdicts health.Verdicts
 	expires  time.Time
+}
+
+type serviceState struct {
+	panics [regions]bool // too few PoPs are well: verdicts are disregarded
+	down   bool          // no PoP may be answered anywhere, and some only because of their verdicts
+	canary uint64        // of the draws, that get the canary policy
+	splits bool          // the canary's share is neither nothing nor all
 }
 
 // standing is whether a choice may be answered.
@@ -22,16 +33,55 @@ type standing uint8
 
 const (
 	eligible standing = iota
+	shared            // eligible for a share of its clients
 	dead              // by its verdict: passed over, but answered when all are dead and the service fails open
 	barred            // by an operator's decision: never answered
 )
 
+// Inputs are what a state is made of, besides its table. The maps must not change afterwards.
+type Inputs struct {
+	Verdicts  health.Verdicts
+	Overrides map[string]*topology.Override
+	Shares    map[string]float64 // by PoP: of its clients, 0..1; those who are not among them go to their next choice
+	Now       time.Time
+}
+
 // NewState makes the state of a table at one time. Overrides that have expired by then have no effect.
-func NewState(t *Table, verdicts health.Verdicts, overrides map[string]*topology.Override, now time.Time) *State {
-	s := &State{standing: make([]standing, len(t.pops)), why: make([]string, len(t.pops)), verdicts: verdicts}
+func NewState(t *Table, in Inputs) *State {
+	n := len(t.pops)
+	s := &State{share: make([]uint64, n), shares: make([]float64, n), why: make([]string, n), verdicts: in.Verdicts}
+	all := make([]standing, n) // verdicts are the same for all regions so far
+	for r := range s.standing {
+		s.standing[r] = all
+	}
+	drained := s.drains(in)
+	for i, pop := range t.pops {
+		s.share[i], s.shares[i] = math.MaxUint64, 1
+		share, limited := in.Shares[pop.name]
+		verdict := in.Verdicts[health.Target{Kind: health.PoP, Name: pop.name}]
+		switch o := drained[pop.name]; {
+		case pop.State == topology.Draining || pop.State == topology.Disabled:
+			all[i], s.why[i] = barred, string(pop.State)+" in the topology"
+		case o != nil:
+			all[i] = barred
+			s.why[i] = fmt.Sprintf("drained by %s until %s: %s", o.Author, o.Expires.UTC().Format(time.RFC3339), o.Reason)
+		case verdict.Status == health.Down:
+			all[i], s.why[i] = dead, "down: "+verdict.Reason
+		case limited && share < 1:
+			all[i], s.shares[i], s.share[i] = shared, max(share, 0), drawsOf(share)
+		}
+	}
+	for _, service := range t.services {
+		s.services = append(s.services, s.service(&service))
+	}
+	return s
+}
+
+// drains finds the drains that are in effect, and when the first of them ends.
+func (s *State) drains(in Inputs) map[string]*topology.Override {
 	drained := map[string]*topology.Override{}
-	for _, o := range overrides {
-		if o.Kind != topology.Drain || o.PoP == "" || !now.Before(o.Expires) {
+	for _, o := range in.Overrides {
+		if o.Kind != topology.Drain || o.PoP == "" || !in.Now.Before(o.Expires) {
 			continue
 		}
 		if s.expires.IsZero() || o.Expires.Before(s.expires) {
@@ -41,26 +91,56 @@ func NewState(t *Table, verdicts health.Verdicts, overrides map[string]*topology
 			drained[o.PoP] = o
 		}
 	}
-	for i, pop := range t.pops {
-		verdict := verdicts[health.Target{Kind: health.PoP, Name: pop.name}]
-		switch o := drained[pop.name]; {
-		case pop.State == topology.Draining || pop.State == topology.Disabled:
-			s.standing[i], s.why[i] = barred, string(pop.State)+" in the topology"
-		case o != nil:
-			s.standing[i] = barred
-			s.why[i] = fmt.Sprintf("drained by %s until %s: %s", o.Author, o.Expires.UTC().Format(time.RFC3339), o.Reason)
-		case verdict.Status == health.Down:
-			s.standing[i], s.why[i] = dead, "down: "+verdict.Reason
+	return drained
+}
+
+func (s *State) service(service *tableService) serviceState {
+	var (
+		state            serviceState
+		anyWell, anyDead bool
+	)
+	for r := range regions {
+		well, some := 0, 0
+		for _, c := range service.candidates {
+			switch s.standing[r][c] {
+			case eligible, shared:
+				well, some, anyWell = well+1, some+1, true
+			case dead:
+				some, anyDead = some+1, true
+			}
 		}
+		state.panics[r] = well*100 < some*service.Steering.Panic
 	}
-	return s
+	state.down = anyDead && !anyWell && service.Steering.Panic == 0 // a panic would answer them
+	if canary := service.Steering.Canary; canary != nil {
+		state.canary, state.splits = drawsOf(canary.Share), canary.Share > 0 && canary.Share < 1
+	}
+	return state
+}
+
+// drawsOf returns how much of all draws a share is.
+func drawsOf(share float64) uint64 {
+	switch {
+	case !(share > 0):
+		return 0
+	case share >= 1:
+		return math.MaxUint64
+	}
+	return uint64(share*(1<<53)) << 11
 }
 
 // Expires returns when an override that is in effect ends, so that a new state must be made, and false when none does.
 func (s *State) Expires() (time.Time, bool) { return s.expires, !s.expires.IsZero() }
 
-// Standing returns whether a choice may be answered now, and otherwise why not.
-func (s *State) Standing(c Choice) (ok bool, why string) { return s.standing[c] == eligible, s.why[c] }
+// Standing returns whether a choice may be answered now, to a share of its clients at least, and otherwise why not.
+func (s *State) Standing(c Choice) (ok bool, why string) {
+	for r := range regions {
+		if s.standing[r][c] <= shared {
+			return true, ""
+		}
+	}
+	return false, s.why[c]
+}
 
 // Verdicts returns the verdicts that the state was made of. The map must not be changed.
 func (s *State) Verdicts() health.Verdicts { return s.verdicts }

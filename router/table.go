@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 
@@ -32,114 +33,130 @@ const (
 // String returns the DNS record type that the family is asked by.
 func (f Family) String() string { return [...]string{"A", "AAAA", "HTTPS"}[f] }
 
-// ErrTooLarge is returned for a topology with more PoPs than a Choice can number.
+// ErrTooLarge is returned for a topology with more PoPs, services or rankings than a table can number.
 var ErrTooLarge = errors.New("topology too large")
 
-// Table is topology, geo database and RTT model compiled: client prefix → block → class of ranked choices, with the scope
+// Table is topology, geo database and RTT map compiled: client prefix → block → class of ranked choices, with the scope
 // of each. It is immutable and safe for concurrent use. It is large and is replaced when the topology, the database or
 // the map changes; what changes more often is the State.
 type Table struct {
 	snapshot *topology.Snapshot
 	model    *rtt.Model
-	pops     []tablePoP // by Choice, in order of their names
+	atlas    *Atlas
+	rttMap   *rtt.Map // nil for none
+	pops     []tablePoP
 	services []tableService
 	byName   map[string]ServiceID
-	places   []*Place // by place number; the first stands for "unknown"
 	v4, v6   *space
+	origins  []origin // of blocks; nil where the origin of a block is its place
+	cuts     *cuts
+	rankings []*ranking
+	near     [][]Choice // by first choice of a class that does not list all: all choices, the nearest to it first
+	targets  *rtt.Targets
+	mean     []uint32 // of each choice: predicted RTT in µs to the world's nodes
 }
+
+// origin is what is known of a block's addresses.
+type origin struct {
+	place    uint32
+	measured int32  // prefix of the RTT map, or noPrefix
+	cut      uint32 // prefix that rules name, or 0
+}
+
+const noPrefix = -1
 
 type tablePoP struct {
 	name string
 	*topology.PoP
+	salt uint64
 }
 
 type tableService struct {
 	name string
 	*topology.Service
+	salt       uint64
 	candidates []Choice           // the PoPs that offer the service, disabled ones included
 	rankings   [families]*ranking // nil where no candidate has an address of the family
+	canary     [families]*ranking // nil without a canary
+	pool       []Choice           // what is answered when all are down
 }
 
-// Compile makes a table. The snapshot and the places that geo yields become part of it and must not change afterwards.
-func Compile(snap *topology.Snapshot, geo Geo, model *rtt.Model) (*Table, error) {
-	t := &Table{snapshot: snap, model: model, byName: map[string]ServiceID{}, places: []*Place{nil}}
-	if n := len(snap.Topology.PoPs); n > 1<<16-1 {
-		return nil, fmt.Errorf("%w: %d PoPs, at most 65535 can be compiled", ErrTooLarge, n)
+// Compile makes a table. The RTT map may be nil. The arguments become part of the table and must not change afterwards. The
+// error is ErrTooLarge.
+func Compile(snap *topology.Snapshot, atlas *Atlas, measured *rtt.Map) (*Table, error) {
+	t := &Table{snapshot: snap, model: rtt.Default(), atlas: atlas, rttMap: measured, byName: map[string]ServiceID{}}
+	if n := len(snap.Topology.PoPs); n >= math.MaxUint16 {
+		return nil, fmt.Errorf("%w: %d PoPs, at most 65534 can be compiled", ErrTooLarge, n)
 	}
-	choices := map[string]Choice{}
+	if n := len(snap.Topology.Services); n > math.MaxUint16 {
+		return nil, fmt.Errorf("%w: %d services, at most 65535 can be compiled", ErrTooLarge, n)
+	}
+	choices, locations := map[string]Choice{}, []topology.Location(nil)
 	for _, name := range slices.Sorted(maps.Keys(snap.Topology.PoPs)) {
 		choices[name] = Choice(len(t.pops))
-		t.pops = append(t.pops, tablePoP{name, snap.Topology.PoPs[name]})
+		pop := snap.Topology.PoPs[name]
+		t.pops, locations = append(t.pops, tablePoP{name, pop, saltOf(name)}), append(locations, pop.Location)
 	}
-	if err := t.cover(geo); err != nil {
+	t.targets = t.model.Targets(locations)
+	t.mean = t.meanRTTs()
+	t.addServices(choices)
+	t.cover()
+	if err := t.rankAll(choices); err != nil {
 		return nil, err
-	}
-	ranked := map[string]*ranking{} // what services with one policy and one set of candidates share
-	costs := newCosts(model, t.pops, t.places)
-	for _, name := range slices.Sorted(maps.Keys(snap.Topology.Services)) {
-		service := snap.Topology.Services[name]
-		t.byName[name] = ServiceID(len(t.services))
-		t.services = append(t.services, tableService{name: name, Service: service})
-		compiled := &t.services[len(t.services)-1]
-		compiled.candidates = candidatesOf(service, choices)
-		failover := make([]Choice, 0, len(service.Steering.Failover))
-		for _, pop := range service.Steering.Failover {
-			if c, ok := choices[pop]; ok {
-				failover = append(failover, c)
-			}
-		}
-		for family := range families {
-			candidates := slices.DeleteFunc(slices.Clone(compiled.candidates), func(c Choice) bool {
-				return !t.pops[c].has(family)
-			})
-			if len(candidates) == 0 {
-				continue
-			}
-			policy := fmt.Sprint(candidates, failover)
-			if ranked[policy] == nil {
-				ranked[policy] = rank(t, costs, candidates, failover)
-			}
-			compiled.rankings[family] = ranked[policy]
-		}
 	}
 	return t, nil
 }
 
-// cover makes both spaces from the networks of the database.
-func (t *Table) cover(geo Geo) error {
-	v4, v6 := spaceBuilder{v4: true}, spaceBuilder{}
-	numbers := map[*Place]uint32{}
-	for network, place := range geo.Networks() {
-		number, known := numbers[place]
-		if !known {
-			number = uint32(len(t.places))
-			numbers[place] = number
-			t.places = append(t.places, place)
+// addServices lists the services with their rankings, which services of one policy and one set of candidates share.
+func (t *Table) addServices(choices map[string]Choice) {
+	services, shared := t.snapshot.Topology.Services, map[string]*ranking{}
+	ranking := func(policy *topology.Policy, candidates []Choice) *ranking {
+		if len(candidates) == 0 {
+			return nil
 		}
-		builder := &v6
-		if network.Addr().Is4() {
-			builder = &v4
+		key := policyKey(policy, candidates)
+		if shared[key] == nil {
+			shared[key] = newRanking(t, policy, candidates, choices)
+			t.rankings = append(t.rankings, shared[key])
 		}
-		if !builder.add(network, number) {
-			return fmt.Errorf("geo database: network %v is out of order or overlaps the one before it", network)
-		}
+		return shared[key]
 	}
-	t.v4, t.v6 = v4.finish(), v6.finish()
-	return nil
+	for _, name := range slices.Sorted(maps.Keys(services)) {
+		service := services[name]
+		t.byName[name] = ServiceID(len(t.services))
+		s := tableService{name: name, Service: service, salt: saltOf(name), candidates: candidatesOf(service, choices)}
+		for family := range families {
+			candidates := slices.DeleteFunc(slices.Clone(s.candidates), func(c Choice) bool { return !t.pops[c].has(family) })
+			s.rankings[family] = ranking(&service.Steering.Policy, candidates)
+			if service.Steering.Canary != nil {
+				s.canary[family] = ranking(&service.Steering.Canary.Policy, candidates)
+			}
+		}
+		if pool, ok := service.Steering.WhenAllDown.Pool(); ok {
+			s.pool = numbersOf(service.Steering.Pools[pool], choices)
+		}
+		t.services = append(t.services, s)
+	}
 }
 
 func candidatesOf(service *topology.Service, choices map[string]Choice) []Choice {
 	if len(service.PoPs) == 0 {
 		return slices.Sorted(maps.Values(choices))
 	}
-	var candidates []Choice
-	for _, pop := range service.PoPs {
-		if c, ok := choices[pop]; ok {
-			candidates = append(candidates, c)
-		}
-	}
+	candidates := numbersOf(service.PoPs, choices)
 	slices.Sort(candidates)
 	return slices.Compact(candidates)
+}
+
+// numbersOf returns the choices of those names that there are.
+func numbersOf(names []string, choices map[string]Choice) []Choice {
+	var numbers []Choice
+	for _, name := range names {
+		if c, ok := choices[name]; ok {
+			numbers = append(numbers, c)
+		}
+	}
+	return numbers
 }
 
 // has reports whether the PoP has an address of the family.
@@ -152,6 +169,31 @@ func (p tablePoP) has(f Family) bool {
 	return false
 }
 
+// meanRTTs predicts the round-trip times from the world's nodes, averaged over them.
+func (t *Table) meanRTTs() []uint32 {
+	one, sums, weight := make([]uint32, len(t.pops)), make([]float64, len(t.pops)), 0.0
+	for _, metro := range rtt.Metros() {
+		t.targets.Microseconds(metro.Location, one)
+		for c, us := range one {
+			sums[c] += metro.Weight * float64(us)
+		}
+		weight += metro.Weight
+	}
+	for c, sum := range sums {
+		one[c] = uint32(math.Round(sum / weight))
+	}
+	return one
+}
+
+// predict writes the predicted round-trip times from a location of the atlas to all choices, in microseconds.
+func (t *Table) predict(location uint32, into []uint32) {
+	if location == unknown {
+		copy(into, t.mean)
+		return
+	}
+	t.targets.Microseconds(t.atlas.locations[location].at(), into)
+}
+
 // Service returns the id of a service by its host name, in lower case or not, without a trailing dot.
 func (t *Table) Service(name string) (ServiceID, bool) {
 	id, ok := t.byName[name]
@@ -160,6 +202,9 @@ func (t *Table) Service(name string) (ServiceID, bool) {
 	}
 	return id, ok
 }
+
+// Services returns how many services the table knows; they are numbered from 0.
+func (t *Table) Services() int { return len(t.services) }
 
 // ServiceByID returns the name of a service and what the topology says of it.
 func (t *Table) ServiceByID(id ServiceID) (string, *topology.Service) {
@@ -178,5 +223,42 @@ func (t *Table) Candidates(id ServiceID) []Choice { return t.services[id].candid
 // Snapshot returns what the table was compiled from.
 func (t *Table) Snapshot() *topology.Snapshot { return t.snapshot }
 
-// Blocks returns how many blocks the address spaces of IPv4 and IPv6 are divided into.
-func (t *Table) Blocks() (v4, v6 int) { return len(t.v4.starts), len(t.v6.starts) }
+// Size tells how large a table is.
+type Size struct {
+	Blocks4, Blocks6 int // of the address spaces
+	Rankings         int // distinct policies with their candidates
+	Classes          int // of all rankings together
+	Bytes            int // what the table holds by itself, without topology, atlas and map
+}
+
+// Size tells how large the table is.
+func (t *Table) Size() Size {
+	s := Size{Blocks4: t.v4.blocks(), Blocks6: t.v6.blocks(), Rankings: len(t.rankings)}
+	for _, r := range t.rankings {
+		s.Classes += len(r.classes)
+		s.Bytes += len(r.classes)*classBytes + 8*(len(r.rows4)+len(r.rows6))
+	}
+	for _, near := range t.near {
+		s.Bytes += 2 * len(near)
+	}
+	if t.origins != nil {
+		s.Bytes += 12*len(t.origins) + 8*t.v4.blocks() + 20*t.v6.blocks() + 4*(len(t.v4.index)+len(t.v6.index))
+	}
+	return s
+}
+
+// locationOf returns the location of an origin.
+func (t *Table) locationOf(origin uint32) uint32 {
+	if t.origins != nil {
+		origin = t.origins[origin].place
+	}
+	return t.atlas.location[origin]
+}
+
+// originOf returns what is known of a block.
+func (t *Table) originOf(number uint32) origin {
+	if t.origins == nil {
+		return origin{place: number, measured: noPrefix}
+	}
+	return t.origins[number]
+}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -118,20 +119,27 @@ func (d *decoder) object(node *yaml.Node, path string, target reflect.Value, dep
 		d.fault(node, path, "want an object: keys with values")
 		return
 	}
-	fields := map[string]int{}
-	var known []string
-	for i := range target.NumField() {
-		name, _, _ := strings.Cut(target.Type().Field(i).Tag.Get("yaml"), ",")
-		fields[name] = i
-		known = append(known, name)
-	}
+	fields := map[string]reflect.Value{}
+	collectFields(target, fields)
 	d.pairs(node, path, func(key *yaml.Node, value *yaml.Node, inner string) {
 		if field, ok := fields[key.Value]; ok {
-			d.value(value, inner, target.Field(field), depth+1)
+			d.value(value, inner, field, depth+1)
 			return
 		}
-		d.fault(key, inner, "unknown key; %s", suggest(key.Value, known))
+		d.fault(key, inner, "unknown key; %s", suggest(key.Value, slices.Sorted(maps.Keys(fields))))
 	})
+}
+
+// collectFields finds the fields of a struct, and of those that stand in it inline, by the names of their yaml tags.
+func collectFields(target reflect.Value, fields map[string]reflect.Value) {
+	for i := range target.NumField() {
+		name, options, _ := strings.Cut(target.Type().Field(i).Tag.Get("yaml"), ",")
+		if options == "inline" {
+			collectFields(target.Field(i), fields)
+			continue
+		}
+		fields[name] = target.Field(i)
+	}
 }
 
 func (d *decoder) mapping(node *yaml.Node, path string, target reflect.Value, depth int) {
@@ -186,6 +194,8 @@ func (d *decoder) text(node *yaml.Node, path string, target encoding.TextUnmarsh
 		switch target.(type) {
 		case *netip.Addr:
 			d.fault(node, path, "%q is not an IP address such as 203.0.113.1 or 2001:db8::1", node.Value)
+		case *netip.Prefix:
+			d.fault(node, path, "%q is not a prefix such as 203.0.113.0/24 or 2001:db8::/32", node.Value)
 		case *Duration:
 			d.fault(node, path, "%v", err)
 		default:
@@ -215,10 +225,11 @@ func (d *decoder) scalar(node *yaml.Node, path string, target reflect.Value) {
 			d.number(node, path, "a whole number", err)
 		}
 		target.SetInt(v)
-	case reflect.Uint16:
+	case reflect.Uint16, reflect.Uint32:
 		var v uint64
-		if v, err = strconv.ParseUint(node.Value, 10, 16); err != nil {
-			d.number(node, path, "a whole number in 0..65535", err)
+		bits := target.Type().Bits()
+		if v, err = strconv.ParseUint(node.Value, 10, bits); err != nil {
+			d.number(node, path, fmt.Sprintf("a whole number in 0..%d", uint64(1)<<bits-1), err)
 		}
 		target.SetUint(v)
 	case reflect.Float64:

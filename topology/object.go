@@ -262,6 +262,12 @@ func (s *Service) fillDefaults() {
 	if s.Steering.WhenAllDown == "" {
 		s.Steering.WhenAllDown = FailOpen
 	}
+	if s.Steering.Rank == "" {
+		s.Steering.Rank = RankByRTT
+	}
+	if s.Steering.Canary != nil && s.Steering.Canary.Rank == "" {
+		s.Steering.Canary.Rank = RankByRTT
+	}
 	if s.Intake.Ack == "" {
 		s.Intake.Ack = AckSpool
 	}

@@ -2,6 +2,7 @@ package topology
 
 import (
 	"net/netip"
+	"strings"
 	"time"
 )
 
@@ -62,7 +63,7 @@ const (
 	IgnoreECS ECSUse = "ignore" // choose by the resolver's address
 )
 
-// WhenAllDown says what is answered when no PoP of a service is well.
+// WhenAllDown says what is answered when no PoP of a service is well: open, empty, or pool:NAME for a pool of the service.
 type WhenAllDown string
 
 // The answers when all are down.
@@ -71,13 +72,19 @@ const (
 	FailEmpty WhenAllDown = "empty" // answer NODATA
 )
 
+// Pool returns the name of the pool that is answered, and false if it is none.
+func (w WhenAllDown) Pool() (string, bool) { return strings.CutPrefix(string(w), "pool:") }
+
 // Steering is how a service's clients are sent to PoPs.
 type Steering struct {
-	TTL         Duration    `yaml:"ttl" json:"ttl"`                               // of steered answers; default 20s
-	Answers     int         `yaml:"answers" json:"answers"`                       // how many PoPs an A or AAAA answer names, 1..4; default 1
-	ECS         ECSUse      `yaml:"ecs" json:"ecs"`                               // default use
-	WhenAllDown WhenAllDown `yaml:"when_all_down" json:"when_all_down"`           // default open
-	Failover    []string    `yaml:"failover,omitempty" json:"failover,omitempty"` // order of PoPs for clients whose place is unknown
+	TTL         Duration            `yaml:"ttl" json:"ttl"`                         // of steered answers; default 20s
+	Answers     int                 `yaml:"answers" json:"answers"`                 // how many PoPs an A or AAAA answer names, 1..4; default 1
+	ECS         ECSUse              `yaml:"ecs" json:"ecs"`                         // default use
+	WhenAllDown WhenAllDown         `yaml:"when_all_down" json:"when_all_down"`     // default open
+	Panic       int                 `yaml:"panic,omitempty" json:"panic,omitempty"` // percent: while fewer of the service's PoPs are well, verdicts are disregarded; 0..100, default 0
+	Pools       map[string][]string `yaml:"pools,omitempty" json:"pools,omitempty"` // PoPs in order, for when_all_down
+	Policy      `yaml:",inline"`
+	Canary      *Canary `yaml:"canary,omitempty" json:"canary,omitempty"`
 }
 
 // Ack says what a 202 of the intake promises.

@@ -105,7 +105,7 @@ func (c *checker) service(name string, s *Service) {
 	c.seconds("steering.ttl", s.Steering.TTL, 24*time.Hour)
 	within(c, "steering.answers", s.Steering.Answers, 1, 4)
 	oneOf(c, "steering.ecs", s.Steering.ECS, UseECS, IgnoreECS)
-	oneOf(c, "steering.when_all_down", s.Steering.WhenAllDown, FailOpen, FailEmpty)
+	c.steering(&s.Steering)
 	oneOf(c, "intake.ack", s.Intake.Ack, AckSpool, AckCluster)
 	within(c, "intake.max_body_bytes", s.Intake.MaxBodyBytes, 1, 16<<20)
 	for i, field := range s.Intake.RequiredFields {
@@ -221,12 +221,11 @@ func (c *checker) crossService(t *Topology, name string, s *Service) {
 	}
 	known("pops", "PoP", s.PoPs, func(n string) bool { return t.PoPs[n] != nil })
 	known("clusters", "cluster", s.Clusters, func(n string) bool { return t.Clusters[n] != nil })
-	known("steering.failover", "PoP of the service", s.Steering.Failover, func(n string) bool {
-		return t.PoPs[n] != nil && (len(s.PoPs) == 0 || slices.Contains(s.PoPs, n))
-	})
+	offers := func(n string) bool { return t.PoPs[n] != nil && (len(s.PoPs) == 0 || slices.Contains(s.PoPs, n)) }
+	s.Steering.eachList(func(field string, names []string) { known("steering."+field, "PoP of the service", names, offers) })
 	reachable := false
 	for n, p := range t.PoPs {
-		reachable = reachable || len(p.Addresses) > 0 && (len(s.PoPs) == 0 || slices.Contains(s.PoPs, n))
+		reachable = reachable || len(p.Addresses) > 0 && offers(n)
 	}
 	if !reachable {
 		c.fault("pops", "the service has no PoP with an address")

@@ -59,21 +59,45 @@ func printTrace(w io.Writer, trace *router.Trace) error {
 			fmt.Fprintf(w, "       only the country is known, and %s is large: another PoP may be nearer. A City database (--geoip) tells more.\n", p.Country)
 		}
 	}
+	if trace.Measured.IsValid() {
+		fmt.Fprintf(w, "measured: round-trip times of %v\n", trace.Measured)
+	}
+	if trace.Canary {
+		fmt.Fprintln(w, "policy: the canary's")
+	}
+	if len(trace.Rules) > 0 {
+		fmt.Fprintf(w, "rules: %s\n", strings.Join(trace.Rules, ", "))
+	}
+	if trace.Bucket != "" {
+		fmt.Fprintf(w, "bucket: clients are shared among PoPs, those of %s alike\n", trace.Bucket)
+	}
 	if len(trace.Answer) == 0 {
 		fmt.Fprintf(w, "answer: none, %s\n\n", trace.Outcome)
 	} else {
 		fmt.Fprintf(w, "answer: %s; every client in %v gets it\n\n", strings.Join(trace.Answer, ", "), trace.Scope)
 	}
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "\tPOP\tCITY\tPREDICTED RTT\tSTATE\tHEALTH\tWHY")
+	fmt.Fprintln(table, "\tPOP\tCITY\tPREDICTED RTT\tMEASURED\tSTATE\tHEALTH\tWHY")
 	for _, c := range trace.Candidates {
-		mark := ""
+		mark, measured := "", "-"
 		if c.Chosen {
 			mark = "→"
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%.1f ms\t%s\t%s\t%s\n", mark, c.PoP, c.City, c.PredictedMS, c.State, c.Health, c.Reason)
+		if c.MeasuredMS != nil {
+			measured = fmt.Sprintf("%.1f ms, %.0f %%", *c.MeasuredMS, 100*c.Weight)
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", mark, c.PoP, c.City, predicted(c), measured, c.State, c.Health, c.Reason)
 	}
 	return table.Flush()
+}
+
+// predicted tells a candidate's predicted round-trip time, and what the policy adds to it.
+func predicted(c router.Candidate) string {
+	text := fmt.Sprintf("%.1f ms", c.PredictedMS)
+	if c.CostMS > 0 {
+		text += fmt.Sprintf(" + %.1f", c.CostMS)
+	}
+	return text
 }
 
 func nonEmpty(words ...string) []string {

@@ -26,7 +26,6 @@ import (
 	"github.com/isochrone/isochrone/internal/statedir"
 	"github.com/isochrone/isochrone/router"
 	"github.com/isochrone/isochrone/router/geo"
-	"github.com/isochrone/isochrone/router/rtt"
 	"github.com/isochrone/isochrone/topology"
 	"github.com/isochrone/isochrone/topology/store"
 	"github.com/isochrone/isochrone/topology/store/embedded"
@@ -45,7 +44,8 @@ type world struct {
 	etcd           *embedded.Etcd
 	client         *clientv3.Client
 	node           *node
-	geo            *geo.DB
+	geo            geo.Info
+	atlas          *router.Atlas
 	live           *router.Live
 	dns            *dns.Server
 	pops           map[string]*dataplane.PoP   // those that run here
@@ -65,11 +65,7 @@ func newWorld(o upOptions, log *slog.Logger) *world {
 func (w *world) start(ctx context.Context) error {
 	database := make(chan error, 1)
 	go func() { // the geo database and etcd take the longest to open
-		var err error
-		if w.geo, err = openGeo(w.options.geoip); err != nil {
-			err = fmt.Errorf("--geoip: %w", err)
-		}
-		database <- err
+		database <- w.openGeo()
 	}()
 	err := w.startStore(ctx)
 	if opened := <-database; err == nil {
@@ -90,11 +86,19 @@ func (w *world) start(ctx context.Context) error {
 	return w.startFront()
 }
 
-func openGeo(path string) (*geo.DB, error) {
-	if path == "" {
-		return geo.Default()
+func (w *world) openGeo() error {
+	db, err := geo.Default()
+	if path := w.options.geoip; path != "" {
+		if db, err = geo.Open(path); err == nil {
+			err = db.Check()
+		}
 	}
-	return geo.Open(path)
+	if err != nil {
+		return fmt.Errorf("--geoip: %w", err)
+	}
+	w.geo = db.Info()
+	w.atlas, err = router.NewAtlas(db)
+	return err
 }
 
 // startStore starts etcd and writes into it what is missing: the example world at the first start, the addresses that this
@@ -160,7 +164,7 @@ func (w *world) ensureKey(ctx context.Context, snap *topology.Snapshot, file str
 
 // startFollowing waits for the first snapshot.
 func (w *world) startFollowing(ctx context.Context) error {
-	w.live = router.NewLive(w.geo, rtt.Default())
+	w.live = router.NewLive(w.atlas)
 	w.layers.add().run("topology", func(ctx context.Context) error {
 		return w.node.follow(ctx, func(snap *topology.Snapshot) {
 			if err := w.live.Topology(snap, time.Now()); err != nil {
@@ -251,7 +255,7 @@ func (w *world) startFront() error {
 
 // service is the control plane's.
 func (w *world) service() *controlplane.Service {
-	info := w.geo.Info()
+	info := w.geo
 	return &controlplane.Service{
 		View: w.live.View, Snapshot: w.node.Snapshot, Activity: w.activity, Now: time.Now,
 		Geo: controlplane.GeoStatus{

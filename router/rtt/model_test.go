@@ -107,3 +107,37 @@ func BenchmarkPreparedPair(b *testing.B) {
 		to.From(&from)
 	}
 }
+
+// Many targets at a time come out as one by one.
+func TestTargets(t *testing.T) {
+	m := Default()
+	var places []topology.Location
+	for _, metro := range Metros() {
+		places = append(places, metro.Location)
+	}
+	places = append(places, topology.Location{LatDeg: -54.3, LonDeg: -36.5, Country: "GS"}, topology.Location{LatDeg: 64.1, LonDeg: -21.9, Country: "IS"})
+	targets, got := m.Targets(places), make([]uint32, len(places))
+	for _, from := range places {
+		targets.Microseconds(from, got)
+		for i, to := range places {
+			if want := m.Milliseconds(from, to) * 1000; math.Abs(float64(got[i])-want) > 0.51 {
+				t.Fatalf("from %v to %v: got %d µs, want %.2f", from, to, got[i], want)
+			}
+		}
+	}
+}
+
+func BenchmarkTargets(b *testing.B) {
+	var places []topology.Location
+	for len(places) < 500 {
+		for _, metro := range Metros()[:100] {
+			places = append(places, metro.Location)
+		}
+	}
+	targets, into := Default().Targets(places), make([]uint32, len(places))
+	i := 0
+	for b.Loop() {
+		targets.Microseconds(places[i%100], into)
+		i++
+	}
+}

@@ -1,0 +1,148 @@
+package router
+
+import (
+	"net/netip"
+	"slices"
+)
+
+// cuts are the prefixes that rules of a topology name. A client's cut is the longest one that holds it.
+type cuts struct {
+	prefixes []netip.Prefix // in address order, the wider one first; the first stands for none
+}
+
+// newCuts collects the prefixes of all rules.
+func newCuts(rankings []*ranking) *cuts {
+	c := &cuts{}
+	for _, r := range rankings {
+		for _, rule := range r.policy.Rules {
+			c.prefixes = append(c.prefixes, rule.Prefixes...)
+		}
+	}
+	slices.SortFunc(c.prefixes, netip.Prefix.Compare)
+	c.prefixes = slices.Insert(slices.Compact(c.prefixes), 0, netip.Prefix{})
+	return c
+}
+
+// holds reports whether a client of a cut is in a prefix that some rule names.
+func (c *cuts) holds(prefix netip.Prefix, cut uint32) bool {
+	inner := c.prefixes[cut]
+	return cut > 0 && inner.Bits() >= prefix.Bits() && prefix.Contains(inner.Addr())
+}
+
+// cover divides the address spaces into blocks of one origin: the atlas's, divided further by the prefixes of the RTT map
+// and of rules.
+func (t *Table) cover() {
+	t.cuts = newCuts(t.rankings)
+	t.v4, t.v6 = t.atlas.v4, t.atlas.v6
+	if t.rttMap.Len() == 0 && len(t.cuts.prefixes) == 1 {
+		return
+	}
+	for place := range t.atlas.places {
+		t.origins = append(t.origins, origin{place: uint32(place), measured: noPrefix})
+	}
+	t.v4, t.v6 = t.refine(t.atlas.v4), t.refine(t.atlas.v6)
+}
+
+// segments divide an address space: each goes on until the next one starts.
+type segment struct {
+	start  address
+	number int32 // of the longest prefix that holds these addresses, or noPrefix
+}
+
+// segmentsOf flattens prefixes that may lie in each other. They come in address order, the wider one first.
+func segmentsOf(count int, prefix func(int) netip.Prefix, v4 bool) []segment {
+	segments := []segment{{number: noPrefix}}
+	type open struct {
+		last   address
+		number int32
+	}
+	var around []open // that hold the present address, the innermost last
+	begin := func(at address, number int32) {
+		if last := &segments[len(segments)-1]; last.start == at {
+			last.number = number
+			return
+		}
+		segments = append(segments, segment{at, number})
+	}
+	closeBefore := func(at address, all bool) {
+		for len(around) > 0 && (all || around[len(around)-1].last.less(at)) {
+			ended := around[len(around)-1]
+			around = around[:len(around)-1]
+			next, more := ended.last.next()
+			if !more {
+				continue
+			}
+			outer := int32(noPrefix)
+			if len(around) > 0 {
+				outer = around[len(around)-1].number
+			}
+			begin(next, outer)
+		}
+	}
+	for i := range count {
+		p := prefix(i)
+		if !p.IsValid() || p.Addr().Is4() != v4 {
+			continue
+		}
+		start := addressOf(p.Addr())
+		closeBefore(start, false)
+		begin(start, int32(i))
+		around = append(around, open{start.last(p.Bits()), int32(i)})
+	}
+	closeBefore(address{}, true)
+	return segments
+}
+
+// refine divides the blocks of a space of the atlas by the map's prefixes and by cuts.
+func (t *Table) refine(s *space) *space {
+	measured := segmentsOf(t.rttMap.Len(), t.rttMap.Prefix, s.v4)
+	cut := segmentsOf(len(t.cuts.prefixes), func(i int) netip.Prefix { return t.cuts.prefixes[i] }, s.v4)
+	b := spaceBuilder{v4: s.v4}
+	latest := map[origin]uint32{} // of origins with a cut, which are few
+	end := func(segments []segment) (address, bool) {
+		if len(segments) == 1 {
+			return address{}, false
+		}
+		return segments[1].start, true
+	}
+	for block := range s.blocks() {
+		last := s.start(block).last(s.bits(block))
+		for !b.full && !last.less(b.free) {
+			for len(measured) > 1 && !b.free.less(measured[1].start) {
+				measured = measured[1:]
+			}
+			for len(cut) > 1 && !b.free.less(cut[1].start) {
+				cut = cut[1:]
+			}
+			to := last
+			if next, ok := end(measured); ok && !last.less(next) {
+				to = next.previous()
+			}
+			if next, ok := end(cut); ok && !to.less(next) {
+				to = next.previous()
+			}
+			o := origin{s.origin[block], measured[0].number, uint32(max(cut[0].number, 0))}
+			b.cover(to, t.number(o, latest))
+		}
+	}
+	return b.finish()
+}
+
+// number returns the number of an origin. One that was measured has a new one for each run of its blocks, since hardly two
+// prefixes were measured alike.
+func (t *Table) number(o origin, known map[origin]uint32) uint32 {
+	if o.measured == noPrefix && o.cut == 0 {
+		return o.place
+	}
+	if n := len(t.origins) - 1; t.origins[n] == o {
+		return uint32(n)
+	}
+	if number, ok := known[o]; ok {
+		return number
+	}
+	t.origins = append(t.origins, o)
+	if o.measured == noPrefix {
+		known[o] = uint32(len(t.origins) - 1)
+	}
+	return uint32(len(t.origins) - 1)
+}
