@@ -2,6 +2,7 @@ package router
 
 import (
 	"encoding/binary"
+	"math/bits"
 	"net/netip"
 
 	"github.com/isochrone/isochrone/topology"
@@ -84,7 +85,7 @@ type question struct {
 	addr    address
 	v4      bool
 	block   int
-	row     row
+	rows    *rows
 	class   *class
 
 	bucket bucket // of the client, once it is asked for
@@ -101,7 +102,7 @@ func (q *question) decide(id ServiceID, f Family, client netip.Addr) Answer {
 	q.ranking = q.service.rankings[f]
 	state := &q.state.services[id]
 	if state.canary > 0 && q.service.canary[f] != nil {
-		if !state.splits || q.draw(q.service.salt, forCanary) < state.canary {
+		if !state.splits || q.draw(q.service.salt) < state.canary {
 			q.ranking = q.service.canary[f]
 		}
 		q.cut = state.splits
@@ -111,12 +112,12 @@ func (q *question) decide(id ServiceID, f Family, client netip.Addr) Answer {
 	}
 	if q.v4 {
 		q.block = q.table.v4.find4(uint32(q.addr.hi >> 32))
-		q.row = q.ranking.rows4[q.block]
+		q.rows = &q.ranking.rows4
 	} else {
 		q.block = q.table.v6.find6(q.addr)
-		q.row = q.ranking.rows6[q.block]
+		q.rows = &q.ranking.rows6
 	}
-	q.class = &q.ranking.classes[q.row.class()]
+	q.class = &q.ranking.classes[q.rows.head[q.block].class()]
 	standings := q.state.standing[q.class.region&(regions-1)]
 
 	// Nearly always the first choice is well, has its clients for itself, and is all that is wanted.
@@ -124,18 +125,46 @@ func (q *question) decide(id ServiceID, f Family, client netip.Addr) Answer {
 	if f == Either {
 		want = httpsAnswers
 	}
-	if first := q.class.first[0]; want == 1 && q.class.n > 0 && q.class.groups&2 != 0 && standings[first] == eligible {
-		return Answer{Choices: [MaxAnswers]Choice{first}, N: 1, ScopeBits: q.scope(0)}
+	if want == 1 && q.class.n > 0 {
+		if first := q.class.first[0]; q.class.groups&2 != 0 && standings[first] == eligible {
+			return Answer{Choices: [MaxAnswers]Choice{first}, N: 1, ScopeBits: q.scope(0)}
+		} else if end := q.class.groupEnd(0); end > 1 && !state.panics[q.class.region&(regions-1)] {
+			if c, ok := q.winner(standings, end); ok {
+				return Answer{Choices: [MaxAnswers]Choice{c}, N: 1, ScopeBits: q.scope(end - 1)}
+			}
+		}
 	}
 	return q.consider(standings, state, want)
 }
 
+// groupEnd returns the end of the group that begins at a rank.
+func (k *class) groupEnd(begin int) int {
+	return min(begin+1+bits.TrailingZeros8(k.groups>>(begin+1)|1<<7), int(k.n))
+}
+
+// winner returns the member of the first group whom this client's bucket is drawn by, if all members are either well or
+// none at all.
+func (q *question) winner(standings []standing, end int) (winner Choice, ok bool) {
+	var lowest uint64
+	well := 0
+	for _, c := range q.class.first[:end&(2*ranked-1)] {
+		switch standings[c] {
+		case eligible:
+			if s := score(q.draw(q.table.group[c]), q.ranking.weight, c); well == 0 || s < lowest {
+				winner, lowest = c, s
+			}
+			well++
+		case shared:
+			return 0, false
+		}
+	}
+	q.cut = q.cut || well > 1
+	return winner, well > 0
+}
+
 // scope returns the widest prefix that gets the answer whose last considered candidate is known.
 func (q *question) scope(last int) uint8 {
-	bits := q.row.bits()
-	if last < scopes {
-		bits = q.row.scope(last)
-	}
+	bits := q.rows.scope(q.block, last)
 	if !q.cut {
 		return bits
 	}
@@ -203,10 +232,7 @@ type passed struct{ shared, dead bool }
 func (q *question) collect(a *Answer, standings []standing, want int, worst standing, byShare bool) (last int, over passed) {
 	k := q.class
 	for i := 0; i < int(k.n); {
-		end := i + 1
-		for end < int(k.n) && k.groups>>end&1 == 0 {
-			end++
-		}
+		end := k.groupEnd(i)
 		var members [ranked]Choice
 		n := 0
 		for _, c := range k.first[i:end] {
@@ -256,7 +282,7 @@ func (q *question) takes(c Choice, s, worst standing, byShare bool, over *passed
 	}
 	if share := q.state.share[c]; share > 0 && share < ^uint64(0) {
 		q.cut = true
-		if q.draw(q.table.pops[c].salt, forShare) < share {
+		if q.draw(q.table.share[c]) < share {
 			return true
 		}
 	}
@@ -269,11 +295,7 @@ func (q *question) split(members []Choice) {
 	q.cut = true
 	var scores [ranked]uint64
 	for i, c := range members {
-		weight := uint64(1)
-		if q.ranking.weight != nil {
-			weight = q.ranking.weight[c]
-		}
-		s := score(q.draw(q.table.pops[c].salt, forGroup), weight)
+		s := score(q.draw(q.table.group[c]), q.ranking.weight, c)
 		j := i
 		for ; j > 0 && s < scores[j-1]; j-- {
 			scores[j], members[j] = scores[j-1], members[j-1]
@@ -282,11 +304,11 @@ func (q *question) split(members []Choice) {
 	}
 }
 
-func (q *question) draw(salt, purpose uint64) uint64 {
+func (q *question) draw(s salt) uint64 {
 	if q.bucket == 0 {
 		q.bucket = bucketOf(q.addr, q.v4)
 	}
-	return q.bucket.draw(salt, purpose)
+	return q.bucket.draw(s)
 }
 
 // fromPool answers the service's pool in its order, without those that operators have barred.

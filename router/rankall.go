@@ -129,8 +129,8 @@ func (t *Table) assign(workers []*ranker, classOf [][]uint32) error {
 	var packed sync.WaitGroup
 	for i, r := range t.rankings {
 		packed.Add(2)
-		work <- func() { defer packed.Done(); r.rows4 = r.rows(t.v4, classOf[i]) }
-		work <- func() { defer packed.Done(); r.rows6 = r.rows(t.v6, classOf[i]) }
+		work <- func() { defer packed.Done(); r.rows4 = r.pack(t.v4, classOf[i]) }
+		work <- func() { defer packed.Done(); r.rows6 = r.pack(t.v6, classOf[i]) }
 	}
 	t.near = make([][]Choice, len(t.pops))
 	for c := range t.near {
@@ -210,9 +210,13 @@ func newRanker(t *Table, number int, variants, classOf [][]uint32) *ranker {
 		classes: make([][]class, len(t.rankings)), base: make([]uint32, len(t.rankings)),
 		us: make([]uint32, len(t.pops)), own: make([]uint32, len(t.pops)), moved: make([]candidate, 0, ranked),
 	}
+	room := ranked
+	if t.rttMap.Len() > 0 {
+		room = listed
+	}
 	for range t.rankings {
 		w.known = append(w.known, map[class]uint32{})
-		w.lists = append(w.lists, make([]candidate, 0, listed))
+		w.lists = append(w.lists, make([]candidate, 0, room))
 	}
 	if t.rttMap != nil {
 		for _, name := range t.rttMap.PoPs() {

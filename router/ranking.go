@@ -30,8 +30,8 @@ type ranking struct {
 	variants   []*variant        // sets of rules that fit a client; the first is that without rules
 	uniform    bool              // every class stands for all candidates
 	classes    []class
-	rows4      []row // by block
-	rows6      []row
+	rows4      rows
+	rows6      rows
 }
 
 // class is a ranking that blocks share.
@@ -46,15 +46,29 @@ type class struct {
 
 const classBytes = int(unsafe.Sizeof(class{}))
 
-// row is what a ranking knows of a block, packed: the class in the upper 24 bits, then the length of the block's prefix, then,
-// from the highest byte to the lowest, the widest prefix whose blocks agree on the first 4, 3, 2 and 1 choices.
-type row uint64
+// rows are what a ranking knows of each block of a space, in two parts: a question nearly always needs the first one only.
+type rows struct {
+	head []head
+	more []more
+}
+
+// head is a block's class in the upper 24 bits, and the widest prefix whose blocks agree on the first choice.
+type head uint32
+
+// more has the widest prefixes whose blocks agree on the first 2, 3 and 4 choices, and the block's own.
+type more [scopes]uint8
 
 const maxClasses = 1 << 24
 
-func (r row) class() uint32        { return uint32(r >> 40) }
-func (r row) bits() uint8          { return uint8(r >> 32) }
-func (r row) scope(last int) uint8 { return uint8(r >> (8 * last)) }
+func (h head) class() uint32 { return uint32(h >> 8) }
+
+// scope returns the widest prefix for an answer of which the last considered candidate is known.
+func (r *rows) scope(block, last int) uint8 {
+	if last == 0 {
+		return uint8(r.head[block])
+	}
+	return r.more[block][min(last, scopes)-1]
+}
 
 // policyKey is alike for policies and candidates that rank alike.
 func policyKey(policy *topology.Policy, candidates []Choice) string {
@@ -215,10 +229,11 @@ func (k *class) leading() uint64 {
 // lists reports whether c is among the class's own choices.
 func (k *class) lists(c Choice) bool { return slices.Contains(k.first[:k.n], c) }
 
-// rows packs what the ranking knows of each block of a space, and finds the scopes.
-func (r *ranking) rows(s *space, classOf []uint32) []row {
+// pack makes the rows of a space, with their scopes.
+func (r *ranking) pack(s *space, classOf []uint32) rows {
 	n := s.blocks()
-	rows, levels := make([]row, n), make([]uint8, n) // a level is that of a block and the one before it
+	packed := rows{make([]head, n), make([]more, n)}
+	levels := make([]uint8, n) // on how many choices a block agrees with the one before it
 	var (
 		since [scopes]address // where the run of blocks that agree on j+1 choices begins
 		class uint32
@@ -232,16 +247,16 @@ func (r *ranking) rows(s *space, classOf []uint32) []row {
 			level = agree(&r.classes[class], &r.classes[number])
 		}
 		class, levels[i] = number, uint8(level)
-		packed := row(number)<<40 | row(s.bits(i))<<32
+		packed.head[i] = head(number << 8)
+		packed.more[i][scopes-1] = uint8(s.bits(i))
 		for j := range scopes {
 			if level <= j {
 				since[j] = start
 			}
 			if since[j] != (address{}) {
-				packed |= row(start.common(since[j].previous())+1) << (8 * j)
+				packed.widen(i, j, start.common(since[j].previous())+1)
 			}
 		}
-		rows[i] = packed
 	}
 	var until [scopes]address // where the run ends: the first address behind it, which is 0 behind the last block
 	for i := n - 1; i >= 0; i-- {
@@ -252,14 +267,20 @@ func (r *ranking) rows(s *space, classOf []uint32) []row {
 		}
 		start := s.start(i)
 		for j := range scopes {
-			if until[j] == (address{}) {
-				continue
-			}
-			shift := 8 * j
-			if right := row(start.common(until[j]) + 1); right > rows[i]>>shift&0xff {
-				rows[i] = rows[i]&^(0xff<<shift) | right<<shift
+			if until[j] != (address{}) {
+				packed.widen(i, j, start.common(until[j])+1)
 			}
 		}
 	}
-	return rows
+	return packed
+}
+
+// widen makes the scope for j+1 choices at least so many bits long.
+func (r *rows) widen(block, j, bits int) {
+	if j == 0 {
+		r.head[block] = r.head[block]&^0xff | head(max(uint8(bits), uint8(r.head[block])))
+		return
+	}
+	at := &r.more[block][j-1]
+	*at = max(*at, uint8(bits))
 }

@@ -179,7 +179,7 @@ func (r *reference) order(service *topology.Service, policy *topology.Policy, f 
 func (r *reference) decide(name string, f Family, addr netip.Addr) ([]string, Outcome) {
 	service := r.top.Services[name]
 	policy, b := &service.Steering.Policy, r.bucket(addr)
-	if canary := service.Steering.Canary; canary != nil && canary.Share > 0 && b.draw(saltOf(name), forCanary) < drawsOf(canary.Share) {
+	if canary := service.Steering.Canary; canary != nil && canary.Share > 0 && b.draw(saltFor(saltOf(name), forCanary)) < drawsOf(canary.Share) {
 		policy = &canary.Policy
 	}
 	without := *policy
@@ -202,7 +202,7 @@ func (r *reference) decide(name string, f Family, addr netip.Addr) ([]string, Ou
 	down := func(name string) bool { return r.in.Verdicts.IsDown(health.Target{Kind: health.PoP, Name: name}) }
 	lucky := func(name string) bool {
 		share, limited := r.in.Shares[name]
-		return !limited || share >= 1 || b.draw(saltOf(name), forShare) < drawsOf(share)
+		return !limited || share >= 1 || b.draw(saltFor(saltOf(name), forShare)) < drawsOf(share)
 	}
 	order := r.order(service, policy, f, addr)
 	want := service.Steering.Answers
@@ -220,8 +220,11 @@ func (r *reference) decide(name string, f Family, addr netip.Addr) ([]string, Ou
 				}
 			}
 			scoreOf := func(name string) uint64 {
-				weight := policy.Weights[name]
-				return score(b.draw(saltOf(name), forGroup), uint64(max(weight, 1)))
+				var weights []uint64
+				if len(policy.Weights) > 0 {
+					weights = []uint64{uint64(max(policy.Weights[name], 1))}
+				}
+				return score(b.draw(saltFor(saltOf(name), forGroup)), weights, 0)
 			}
 			slices.SortStableFunc(members, func(a, b string) int {
 				return map[bool]int{true: -1, false: 1}[scoreOf(a) < scoreOf(b)]

@@ -26,8 +26,13 @@ const (
 	forCanary
 )
 
-// draw returns a number that is alike for all clients of a bucket, and independent of the other draws.
-func (b bucket) draw(salt, purpose uint64) uint64 { return mix(uint64(b) ^ mix(salt+purpose)) }
+// draw returns a number that is alike for all clients of a bucket, and independent of the draws by other salts.
+func (b bucket) draw(s salt) uint64 { return mix(uint64(b) ^ uint64(s)) }
+
+// salt is what makes the draws of a name for one purpose.
+type salt uint64
+
+func saltFor(name, purpose uint64) salt { return salt(mix(name + purpose)) }
 
 // mix is a bijection whose bits all depend on all bits of its argument (David Stafford's variant 13 of the finalizer of
 // MurmurHash3).
@@ -51,8 +56,13 @@ func saltOf(name string) uint64 {
 // score ranks the members of a group for a bucket: the lowest score wins. The chance to win is in proportion to the weight,
 // and who is lost loses its own buckets only (weighted rendezvous: Schindelhauer and Schomaker, "Weighted Distributed Hash
 // Tables", SPAA 2005). It is -log2 of a number drawn from (0, 1], in units of 2^-32, divided by the weight, in whole numbers so
-// that all machines agree.
-func score(draw uint64, weight uint64) uint64 { return negLog2(draw) / weight }
+// that all machines agree. Where all weigh alike, the draw itself does.
+func score(draw uint64, weights []uint64, c Choice) uint64 {
+	if weights == nil {
+		return ^draw
+	}
+	return negLog2(draw) / weights[c]
+}
 
 // negLog2 returns -log2((x+1)/2^64) in units of 2^-32, to within 2^-20 of it.
 func negLog2(x uint64) uint64 {

@@ -28,7 +28,7 @@ func TestScoreSharesByWeight(t *testing.T) {
 		best := -1
 		var lowest uint64
 		for i, name := range names {
-			if s := score(b.draw(saltOf(name), forGroup), weights[i]); i != without && (best < 0 || s < lowest) {
+			if s := score(b.draw(saltFor(saltOf(name), forGroup)), weights, Choice(i)); i != without && (best < 0 || s < lowest) {
 				best, lowest = i, s
 			}
 		}

@@ -51,6 +51,8 @@ type Table struct {
 	origins  []origin // of blocks; nil where the origin of a block is its place
 	cuts     *cuts
 	rankings []*ranking
+	group    []salt     // of each choice, for groups
+	share    []salt     // of each choice, for shares
 	near     [][]Choice // by first choice of a class that does not list all: all choices, the nearest to it first
 	targets  *rtt.Targets
 	mean     []uint32 // of each choice: predicted RTT in µs to the world's nodes
@@ -68,13 +70,13 @@ const noPrefix = -1
 type tablePoP struct {
 	name string
 	*topology.PoP
-	salt uint64
+	salt uint64 // of its name
 }
 
 type tableService struct {
 	name string
 	*topology.Service
-	salt       uint64
+	salt       salt               // for the canary
 	candidates []Choice           // the PoPs that offer the service, disabled ones included
 	rankings   [families]*ranking // nil where no candidate has an address of the family
 	canary     [families]*ranking // nil without a canary
@@ -95,7 +97,9 @@ func Compile(snap *topology.Snapshot, atlas *Atlas, measured *rtt.Map) (*Table, 
 	for _, name := range slices.Sorted(maps.Keys(snap.Topology.PoPs)) {
 		choices[name] = Choice(len(t.pops))
 		pop := snap.Topology.PoPs[name]
-		t.pops, locations = append(t.pops, tablePoP{name, pop, saltOf(name)}), append(locations, pop.Location)
+		salt := saltOf(name)
+		t.pops, locations = append(t.pops, tablePoP{name, pop, salt}), append(locations, pop.Location)
+		t.group, t.share = append(t.group, saltFor(salt, forGroup)), append(t.share, saltFor(salt, forShare))
 	}
 	t.targets = t.model.Targets(locations)
 	t.mean = t.meanRTTs()
@@ -124,7 +128,7 @@ func (t *Table) addServices(choices map[string]Choice) {
 	for _, name := range slices.Sorted(maps.Keys(services)) {
 		service := services[name]
 		t.byName[name] = ServiceID(len(t.services))
-		s := tableService{name: name, Service: service, salt: saltOf(name), candidates: candidatesOf(service, choices)}
+		s := tableService{name: name, Service: service, salt: saltFor(saltOf(name), forCanary), candidates: candidatesOf(service, choices)}
 		for family := range families {
 			candidates := slices.DeleteFunc(slices.Clone(s.candidates), func(c Choice) bool { return !t.pops[c].has(family) })
 			s.rankings[family] = ranking(&service.Steering.Policy, candidates)
@@ -236,7 +240,7 @@ func (t *Table) Size() Size {
 	s := Size{Blocks4: t.v4.blocks(), Blocks6: t.v6.blocks(), Rankings: len(t.rankings)}
 	for _, r := range t.rankings {
 		s.Classes += len(r.classes)
-		s.Bytes += len(r.classes)*classBytes + 8*(len(r.rows4)+len(r.rows6))
+		s.Bytes += len(r.classes)*classBytes + 8*(len(r.rows4.head)+len(r.rows6.head))
 	}
 	for _, near := range t.near {
 		s.Bytes += 2 * len(near)
