@@ -85,7 +85,6 @@ type question struct {
 	addr    address
 	v4      bool
 	block   int
-	rows    *rows
 	class   *class
 
 	bucket bucket // of the client, once it is asked for
@@ -110,28 +109,27 @@ func (q *question) decide(id ServiceID, f Family, client netip.Addr) Answer {
 	if q.ranking == nil {
 		return Answer{Outcome: NoFamily}
 	}
+	var b brief
 	if q.v4 {
 		q.block = q.table.v4.find4(uint32(q.addr.hi >> 32))
-		q.rows = &q.ranking.rows4
+		b = q.ranking.briefs[q.table.v4.origin[q.block]]
 	} else {
 		q.block = q.table.v6.find6(q.addr)
-		q.rows = &q.ranking.rows6
+		b = q.ranking.briefs[q.table.v6.origin[q.block]]
 	}
-	q.class = &q.ranking.classes[q.rows.head[q.block].class()]
-	standings := q.state.standing[q.class.region&(regions-1)]
-
-	// Nearly always the first choice is well, has its clients for itself, and is all that is wanted.
 	want := q.service.Steering.Answers
 	if f == Either {
 		want = httpsAnswers
 	}
-	if want == 1 && q.class.n > 0 {
-		if first := q.class.first[0]; q.class.groups&2 != 0 && standings[first] == eligible {
-			return Answer{Choices: [MaxAnswers]Choice{first}, N: 1, ScopeBits: q.scope(0)}
-		} else if end := q.class.groupEnd(0); end > 1 && !state.panics[q.class.region&(regions-1)] {
-			if c, ok := q.winner(standings, end); ok {
-				return Answer{Choices: [MaxAnswers]Choice{c}, N: 1, ScopeBits: q.scope(end - 1)}
-			}
+	q.class = &q.ranking.classes[b.class()]
+	// Nearly always the first choice is well, has its clients for itself, and is all that is wanted.
+	standings := q.state.standing[b.region()]
+	if want == 1 && b.alone() && standings[b.first()] == eligible {
+		return Answer{Choices: [MaxAnswers]Choice{b.first()}, N: 1, ScopeBits: q.scope(0)}
+	}
+	if end := q.class.groupEnd(0); want == 1 && end > 1 && !state.panics[b.region()] {
+		if c, ok := q.winner(standings, end); ok {
+			return Answer{Choices: [MaxAnswers]Choice{c}, N: 1, ScopeBits: q.scope(end - 1)}
 		}
 	}
 	return q.consider(standings, state, want)
@@ -164,21 +162,27 @@ func (q *question) winner(standings []standing, end int) (winner Choice, ok bool
 
 // scope returns the widest prefix that gets the answer whose last considered candidate is known.
 func (q *question) scope(last int) uint8 {
-	bits := q.rows.scope(q.block, last)
-	if !q.cut {
-		return bits
-	}
+	space, reach, split := q.table.v6, &q.ranking.reach6, uint8(splitBits6)
 	if q.v4 {
-		return max(bits, splitBits4)
+		space, reach, split = q.table.v4, &q.ranking.reach4, splitBits4
 	}
-	return max(bits, splitBits6)
+	var bits uint8
+	if last < scopes {
+		bits = reach.scope(q.block, last)
+	} else {
+		bits = uint8(space.bits(q.block))
+	}
+	if q.cut {
+		return max(bits, split)
+	}
+	return bits
 }
 
 // consider goes through the candidates in order, with ever fewer scruples.
 func (q *question) consider(standings []standing, state *serviceState, want int) Answer {
 	var a Answer
 	worst := shared
-	if state.panics[q.class.region&(regions-1)] {
+	if state.panics[q.class.region] {
 		worst = dead
 	}
 	last, passed := q.collect(&a, standings, want, worst, true)

@@ -27,7 +27,7 @@ const (
 	workerBits = 28
 )
 
-// rankAll makes the classes and rows of all rankings. Locations are shared among workers; each numbers the classes that it
+// rankAll makes the classes of all rankings, and their scopes. Locations are shared among workers; each numbers the classes that it
 // finds, and the numbers are brought together in the end.
 func (t *Table) rankAll(choices map[string]Choice) error {
 	byLocation, first := t.groupByLocation()
@@ -97,7 +97,7 @@ func (t *Table) groupByLocation() (origins, first []uint32) {
 	return origins, first
 }
 
-// assign numbers the classes of all workers together, and makes the rows.
+// assign numbers the classes of all workers together, and finds the scopes.
 func (t *Table) assign(workers []*ranker, classOf [][]uint32) error {
 	var (
 		work    = make(chan func())
@@ -127,10 +127,10 @@ func (t *Table) assign(workers []*ranker, classOf [][]uint32) error {
 		}
 	}
 	var packed sync.WaitGroup
-	for i, r := range t.rankings {
+	for _, r := range t.rankings {
 		packed.Add(2)
-		work <- func() { defer packed.Done(); r.rows4 = r.pack(t.v4, classOf[i]) }
-		work <- func() { defer packed.Done(); r.rows6 = r.pack(t.v6, classOf[i]) }
+		work <- func() { defer packed.Done(); r.reach4 = r.reach(t.v4) }
+		work <- func() { defer packed.Done(); r.reach6 = r.reach(t.v6) }
 	}
 	t.near = make([][]Choice, len(t.pops))
 	for c := range t.near {
@@ -158,8 +158,10 @@ func (r *ranking) merge(ranking int, workers []*ranker, classOf []uint32) {
 			renumbered[i] = append(renumbered[i], number)
 		}
 	}
+	r.briefs = make([]brief, len(classOf))
 	for origin, number := range classOf {
-		classOf[origin] = renumbered[number>>workerBits][number&(1<<workerBits-1)]
+		number = renumbered[number>>workerBits][number&(1<<workerBits-1)]
+		r.briefs[origin] = r.classes[number].brief(number)
 	}
 }
 

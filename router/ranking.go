@@ -30,8 +30,9 @@ type ranking struct {
 	variants   []*variant        // sets of rules that fit a client; the first is that without rules
 	uniform    bool              // every class stands for all candidates
 	classes    []class
-	rows4      rows
-	rows6      rows
+	briefs     []brief // of the class of each origin
+	reach4     reach
+	reach6     reach
 }
 
 // class is a ranking that blocks share.
@@ -46,28 +47,36 @@ type class struct {
 
 const classBytes = int(unsafe.Sizeof(class{}))
 
-// rows are what a ranking knows of each block of a space, in two parts: a question nearly always needs the first one only.
-type rows struct {
-	head []head
-	more []more
-}
-
-// head is a block's class in the upper 24 bits, and the widest prefix whose blocks agree on the first choice.
-type head uint32
-
-// more has the widest prefixes whose blocks agree on the first 2, 3 and 4 choices, and the block's own.
-type more [scopes]uint8
+// brief is what most questions need of a class, packed so that they need nothing else.
+type brief uint64
 
 const maxClasses = 1 << 24
 
-func (h head) class() uint32 { return uint32(h >> 8) }
+// brief packs a class and its number.
+func (k *class) brief(number uint32) brief {
+	return brief(number) | brief(k.first[0])<<24 | brief(k.groups)<<40 | brief(k.region)<<48 | brief(k.n)<<56
+}
 
-// scope returns the widest prefix for an answer of which the last considered candidate is known.
-func (r *rows) scope(block, last int) uint8 {
+func (b brief) class() uint32  { return uint32(b) & (maxClasses - 1) }
+func (b brief) first() Choice  { return Choice(b >> 24) }
+func (b brief) region() region { return region(b>>48) & (regions - 1) }
+
+// alone reports whether there is a first choice which has its clients for itself.
+func (b brief) alone() bool { return b>>56 > 0 && b>>41&1 == 1 }
+
+// reach is how wide the scopes of a space's blocks are: the widest prefix whose blocks agree on the first choice, and on the
+// first 2, 3 and 4.
+type reach struct {
+	first []uint8
+	more  [][scopes - 1]uint8
+}
+
+// scope returns the widest prefix for an answer of which the last considered candidate is known; it is below scopes.
+func (r *reach) scope(block, last int) uint8 {
 	if last == 0 {
-		return uint8(r.head[block])
+		return r.first[block]
 	}
-	return r.more[block][min(last, scopes)-1]
+	return r.more[block][last-1]
 }
 
 // policyKey is alike for policies and candidates that rank alike.
@@ -229,17 +238,17 @@ func (k *class) leading() uint64 {
 // lists reports whether c is among the class's own choices.
 func (k *class) lists(c Choice) bool { return slices.Contains(k.first[:k.n], c) }
 
-// pack makes the rows of a space, with their scopes.
-func (r *ranking) pack(s *space, classOf []uint32) rows {
+// reach finds the scopes of a space's blocks.
+func (r *ranking) reach(s *space) reach {
 	n := s.blocks()
-	packed := rows{make([]head, n), make([]more, n)}
+	found := reach{make([]uint8, n), make([][scopes - 1]uint8, n)}
 	levels := make([]uint8, n) // on how many choices a block agrees with the one before it
 	var (
 		since [scopes]address // where the run of blocks that agree on j+1 choices begins
 		class uint32
 	)
 	for i := range n {
-		number, start := classOf[s.origin[i]], s.start(i)
+		number, start := r.briefs[s.origin[i]].class(), s.start(i)
 		level := scopes
 		if i == 0 {
 			level = 0
@@ -247,14 +256,12 @@ func (r *ranking) pack(s *space, classOf []uint32) rows {
 			level = agree(&r.classes[class], &r.classes[number])
 		}
 		class, levels[i] = number, uint8(level)
-		packed.head[i] = head(number << 8)
-		packed.more[i][scopes-1] = uint8(s.bits(i))
 		for j := range scopes {
 			if level <= j {
 				since[j] = start
 			}
 			if since[j] != (address{}) {
-				packed.widen(i, j, start.common(since[j].previous())+1)
+				found.narrow(i, j, start.common(since[j].previous())+1)
 			}
 		}
 	}
@@ -268,17 +275,17 @@ func (r *ranking) pack(s *space, classOf []uint32) rows {
 		start := s.start(i)
 		for j := range scopes {
 			if until[j] != (address{}) {
-				packed.widen(i, j, start.common(until[j])+1)
+				found.narrow(i, j, start.common(until[j])+1)
 			}
 		}
 	}
-	return packed
+	return found
 }
 
-// widen makes the scope for j+1 choices at least so many bits long.
-func (r *rows) widen(block, j, bits int) {
+// narrow makes the scope for j+1 choices at least so many bits long.
+func (r *reach) narrow(block, j, bits int) {
 	if j == 0 {
-		r.head[block] = r.head[block]&^0xff | head(max(uint8(bits), uint8(r.head[block])))
+		r.first[block] = max(r.first[block], uint8(bits))
 		return
 	}
 	at := &r.more[block][j-1]

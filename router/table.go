@@ -240,13 +240,13 @@ func (t *Table) Size() Size {
 	s := Size{Blocks4: t.v4.blocks(), Blocks6: t.v6.blocks(), Rankings: len(t.rankings)}
 	for _, r := range t.rankings {
 		s.Classes += len(r.classes)
-		s.Bytes += len(r.classes)*classBytes + 8*(len(r.rows4.head)+len(r.rows6.head))
+		s.Bytes += len(r.classes)*classBytes + 8*len(r.briefs) + scopes*(t.v4.blocks()+t.v6.blocks())
 	}
 	for _, near := range t.near {
 		s.Bytes += 2 * len(near)
 	}
 	if t.origins != nil {
-		s.Bytes += 12*len(t.origins) + 8*t.v4.blocks() + 20*t.v6.blocks() + 4*(len(t.v4.index)+len(t.v6.index))
+		s.Bytes += 12*len(t.origins) + 10*t.v4.blocks() + 20*t.v6.blocks() + 4*(len(t.v4.index)+len(t.v6.index))
 	}
 	return s
 }
