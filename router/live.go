@@ -2,6 +2,7 @@ package router
 
 import (
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -61,12 +62,13 @@ func (l *Live) Measured(measured *rtt.Map, now time.Time) error {
 // compile publishes a new table, or leaves all as it is. Without a snapshot the inputs wait for the first one.
 func (l *Live) compile(snap *topology.Snapshot, atlas *Atlas, measured *rtt.Map, now time.Time) error {
 	if snap != nil {
-		table, err := Compile(snap, atlas, measured)
+		table, err := compile(snap, atlas, measured, max(1, runtime.GOMAXPROCS(0)/2)) // the other half goes on answering
 		if err != nil {
 			return fmt.Errorf("compile topology of revision %d: %w", snap.Revision, err)
 		}
 		l.snapshot = snap
 		l.publish(table, now)
+		runtime.GC() // the old table and what compiling has left are as large as all that is in use
 	}
 	l.atlas, l.rttMap = atlas, measured
 	return nil

@@ -81,7 +81,7 @@ func maps2[K comparable, V any](m map[K]V, key K, value V) map[K]V {
 // TestShareMovesAsMuchAsItSays changes a PoP's share by a hundredth, step by step: each step moves about a hundredth of its
 // clients, in one direction only.
 func TestShareMovesAsMuchAsItSays(t *testing.T) {
-	table := compile(t, sixPoPs(), networks{{netip.MustParsePrefix("0.0.0.0/1"), singapore}})
+	table := compileTest(t, sixPoPs(), networks{{netip.MustParsePrefix("0.0.0.0/1"), singapore}})
 	sin, _ := slices.BinarySearchFunc(table.pops, "sin1", func(p tablePoP, name string) int { return map[bool]int{true: -1, false: 1}[p.name < name] })
 	const cells = 1 << 16 // split cells
 	before := make([]bool, cells)
@@ -122,7 +122,7 @@ func TestEqualsShareTheirClients(t *testing.T) {
 		near := at(1.0+r.Float64()/100, 103.0, "SG")
 		geo = append(geo, network{netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i)}), 16), near})
 	}
-	view := viewOf(compile(t, top, geo))
+	view := viewOf(compileTest(t, top, geo))
 	answered := map[string]int{}
 	for range 20_000 {
 		addr := randomAddress(r, netip.MustParsePrefix("10.0.0.0/8"))

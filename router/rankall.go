@@ -2,7 +2,6 @@ package router
 
 import (
 	"fmt"
-	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -29,7 +28,7 @@ const (
 
 // rankAll makes the classes of all rankings, and their scopes. Locations are shared among workers; each numbers the classes that it
 // finds, and the numbers are brought together in the end.
-func (t *Table) rankAll(choices map[string]Choice) error {
+func (t *Table) rankAll(choices map[string]Choice, atOnce int) error {
 	byLocation, first := t.groupByLocation()
 	numbers := len(t.atlas.places)
 	if t.origins != nil {
@@ -50,7 +49,7 @@ func (t *Table) rankAll(choices map[string]Choice) error {
 	for i := range classOf {
 		classOf[i] = make([]uint32, numbers)
 	}
-	workers := make([]*ranker, min(runtime.GOMAXPROCS(0), maxWorkers))
+	workers := make([]*ranker, atOnce)
 	var (
 		next    atomic.Int64
 		running sync.WaitGroup

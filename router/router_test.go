@@ -89,7 +89,7 @@ func sixPoPs() *topology.Topology {
 	}
 }
 
-func compile(t testing.TB, top *topology.Topology, geo Geo) *Table {
+func compileTest(t testing.TB, top *topology.Topology, geo Geo) *Table {
 	t.Helper()
 	return compileMap(t, top, geo, nil)
 }
@@ -132,7 +132,7 @@ func ask(t testing.TB, v *View, f Family, client string) ([]string, Answer) {
 }
 
 func TestDecide(t *testing.T) {
-	six := compile(t, sixPoPs(), world())
+	six := compileTest(t, sixPoPs(), world())
 	for _, test := range []struct {
 		name   string
 		view   *View
@@ -165,12 +165,12 @@ func TestDecide(t *testing.T) {
 
 func TestDecideUnknownPlace(t *testing.T) {
 	top := sixPoPs()
-	got, _ := ask(t, viewOf(compile(t, top, world())), IPv4, "100.64.0.0/24")
+	got, _ := ask(t, viewOf(compileTest(t, top, world())), IPv4, "100.64.0.0/24")
 	if len(got) != 1 || got[0] != "fra1" && got[0] != "iad1" {
 		t.Errorf("got %v, want a PoP near most of the world's nodes", got)
 	}
 	top.Services["intake.example"].Steering.Failover = []string{"jnb1", "gru1"}
-	table := compile(t, top, world())
+	table := compileTest(t, top, world())
 	if got, _ := ask(t, viewOf(table), IPv4, "100.64.0.0/24"); fmt.Sprint(got) != "[jnb1]" {
 		t.Errorf("got %v, want the first of the failover order, jnb1", got)
 	}
@@ -184,18 +184,18 @@ func TestDecideOutcomes(t *testing.T) {
 	for _, name := range []string{"sin1", "fra1", "nrt1"} {
 		top.PoPs[name].Addresses = top.PoPs[name].Addresses[:1]
 	}
-	if _, a := ask(t, viewOf(compile(t, top, world())), IPv6, "1.0.0.0/24"); a.Outcome != NoFamily || a.ScopeBits != 0 {
+	if _, a := ask(t, viewOf(compileTest(t, top, world())), IPv6, "1.0.0.0/24"); a.Outcome != NoFamily || a.ScopeBits != 0 {
 		t.Errorf("no PoP has IPv6: got %+v, want NoFamily with scope 0", a)
 	}
 	all := []string{"sin1", "fra1", "iad1", "nrt1", "gru1", "jnb1"}
 	top.Services["intake.example"].Steering.WhenAllDown = topology.FailEmpty
-	if _, a := ask(t, viewOf(compile(t, top, world()), all...), IPv4, "1.0.0.0/24"); a.Outcome != Empty || a.ScopeBits != 0 {
+	if _, a := ask(t, viewOf(compileTest(t, top, world()), all...), IPv4, "1.0.0.0/24"); a.Outcome != Empty || a.ScopeBits != 0 {
 		t.Errorf("all are down and the service says empty: got %+v, want Empty with scope 0", a)
 	}
 	for _, p := range top.PoPs {
 		p.State = topology.Disabled
 	}
-	if _, a := ask(t, viewOf(compile(t, top, world()), all...), IPv4, "1.0.0.0/24"); a.Outcome != NoneAllowed || a.ScopeBits != 0 {
+	if _, a := ask(t, viewOf(compileTest(t, top, world()), all...), IPv4, "1.0.0.0/24"); a.Outcome != NoneAllowed || a.ScopeBits != 0 {
 		t.Errorf("all are disabled: got %+v, want NoneAllowed with scope 0", a)
 	}
 }
@@ -203,14 +203,14 @@ func TestDecideOutcomes(t *testing.T) {
 func TestFailOpenKeepsOperatorsDecisions(t *testing.T) {
 	top := sixPoPs()
 	top.PoPs["sin1"].State = topology.Draining
-	got, a := ask(t, viewOf(compile(t, top, world()), "sin1", "fra1", "iad1", "nrt1", "gru1", "jnb1"), IPv4, "1.0.0.0/24")
+	got, a := ask(t, viewOf(compileTest(t, top, world()), "sin1", "fra1", "iad1", "nrt1", "gru1", "jnb1"), IPv4, "1.0.0.0/24")
 	if fmt.Sprint(got) != "[nrt1]" || a.Fallback != FailOpen {
 		t.Errorf("got %v, fallback %q; want nrt1, since sin1 is draining", got, a.Fallback)
 	}
 }
 
 func TestOverrideExpires(t *testing.T) {
-	table := compile(t, sixPoPs(), world())
+	table := compileTest(t, sixPoPs(), world())
 	drain := map[string]*topology.Override{"a": {Kind: topology.Drain, PoP: "sin1", Expires: start.Add(time.Hour), Author: "ops", Reason: "test"}}
 	for _, test := range []struct {
 		after time.Duration
@@ -265,7 +265,7 @@ func randomAddress(r *rand.Rand, prefix netip.Prefix) netip.Addr {
 }
 
 func TestDecideDoesNotAllocate(t *testing.T) {
-	view := viewOf(compile(t, sixPoPs(), world()), "sin1")
+	view := viewOf(compileTest(t, sixPoPs(), world()), "sin1")
 	client := netip.MustParsePrefix("1.0.0.0/24")
 	if n := testing.AllocsPerRun(1000, func() { Decide(view, 0, Either, client, nil) }); n != 0 {
 		t.Errorf("got %v allocations, want none", n)
@@ -275,7 +275,7 @@ func TestDecideDoesNotAllocate(t *testing.T) {
 func TestTraceTellsEveryCandidate(t *testing.T) {
 	top := sixPoPs()
 	top.PoPs["nrt1"].State = topology.Disabled
-	view := viewOf(compile(t, top, world()), "sin1")
+	view := viewOf(compileTest(t, top, world()), "sin1")
 	var trace Trace
 	a := Decide(view, 0, IPv4, netip.MustParsePrefix("1.0.0.0/24"), &trace)
 	if plain := Decide(view, 0, IPv4, netip.MustParsePrefix("1.0.0.0/24"), nil); plain != a {

@@ -7,7 +7,11 @@ import (
 	"math"
 	"math/rand/v2"
 	"net/netip"
+	"os"
+	"runtime"
+	"runtime/debug"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -267,4 +271,73 @@ func BenchmarkDecideMedian(b *testing.B) {
 			b.ReportMetric(float64(took[len(took)*99/100]-clock[len(clock)/2]), "p99-ns")
 		})
 	}
+}
+
+// BenchmarkSwaps renews the largest table a hundred times, by one edit after the other, while a reader asks at full speed. It
+// reports the peak of the process's memory beyond what the inputs take, and how long batches of a thousand questions took at
+// the 99th percentile while tables were made, against those of the time before.
+func BenchmarkSwaps(b *testing.B) {
+	atlas, clients := largeAtlas(b, 1_000_000), clientsOf(newCitylike(b, 1_000_000), 1<<20)
+	clear(atlases)
+	edits := []*topology.Topology{largeTopology(500, 20, 5), largeTopology(500, 20, 5)}
+	live := router.NewLive(atlas)
+	runtime.GC()
+	debug.FreeOSMemory()
+	inputs := residentBytes(b)
+	if err := live.Topology(&topology.Snapshot{Topology: edits[0]}, time.Now()); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		var (
+			swapping, stop atomic.Bool
+			done           = make(chan struct{})
+			batches        [2][]time.Duration
+			peak           int
+		)
+		go func() {
+			defer close(done)
+			for n := 0; !stop.Load(); n += 1000 {
+				in, before := 0, time.Now()
+				if swapping.Load() {
+					in = 1
+				}
+				for i := range 1000 {
+					router.Decide(live.View(), router.ServiceID(i%20), router.IPv4, slash24(clients[(n+i)&(1<<20-1)]), nil)
+				}
+				batches[in] = append(batches[in], time.Since(before))
+				if n%100_000 == 0 {
+					peak = max(peak, residentBytes(b))
+				}
+			}
+		}()
+		<-time.After(3 * time.Second)
+		swapping.Store(true)
+		for i := range 100 {
+			if err := live.Topology(&topology.Snapshot{Topology: edits[(i+1)%2]}, time.Now()); err != nil {
+				b.Fatal(err)
+			}
+		}
+		stop.Store(true)
+		<-done
+		p99 := func(batches []time.Duration) float64 {
+			slices.Sort(batches)
+			return float64(batches[len(batches)*99/100])
+		}
+		b.ReportMetric(float64(peak-inputs)/(1<<20), "peak-MiB")
+		b.ReportMetric(p99(batches[1])/p99(batches[0]), "p99-ratio")
+		b.ReportMetric(float64(batches[1][len(batches[1])/2])/float64(batches[0][len(batches[0])/2]), "p50-ratio")
+	}
+}
+
+// residentBytes is how much memory the process has.
+func residentBytes(tb testing.TB) int {
+	text, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		tb.Skip(err)
+	}
+	var size, resident int
+	if _, err := fmt.Sscan(string(text), &size, &resident); err != nil {
+		tb.Fatal(err)
+	}
+	return resident * os.Getpagesize()
 }

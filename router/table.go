@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -83,9 +84,13 @@ type tableService struct {
 	pool       []Choice           // what is answered when all are down
 }
 
-// Compile makes a table. The RTT map may be nil. The arguments become part of the table and must not change afterwards. The
-// error is ErrTooLarge.
+// Compile makes a table, on all processors. The RTT map may be nil. The arguments become part of the table and must not change
+// afterwards. The error is ErrTooLarge.
 func Compile(snap *topology.Snapshot, atlas *Atlas, measured *rtt.Map) (*Table, error) {
+	return compile(snap, atlas, measured, runtime.GOMAXPROCS(0))
+}
+
+func compile(snap *topology.Snapshot, atlas *Atlas, measured *rtt.Map, workers int) (*Table, error) {
 	t := &Table{snapshot: snap, model: rtt.Default(), atlas: atlas, rttMap: measured, byName: map[string]ServiceID{}}
 	if n := len(snap.Topology.PoPs); n >= math.MaxUint16 {
 		return nil, fmt.Errorf("%w: %d PoPs, at most 65534 can be compiled", ErrTooLarge, n)
@@ -105,7 +110,7 @@ func Compile(snap *topology.Snapshot, atlas *Atlas, measured *rtt.Map) (*Table, 
 	t.mean = t.meanRTTs()
 	t.addServices(choices)
 	t.cover()
-	if err := t.rankAll(choices); err != nil {
+	if err := t.rankAll(choices, min(workers, maxWorkers)); err != nil {
 		return nil, err
 	}
 	return t, nil
