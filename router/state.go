@@ -2,6 +2,7 @@ package router
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"time"
 
@@ -17,7 +18,7 @@ type State struct {
 	shares   []float64           // by Choice, for traces
 	why      []string            // by Choice: the operator's decision, or the verdict's reason; for traces
 	services []serviceState
-	verdicts health.Verdicts
+	inputs   Inputs
 	expires  time.Time
 }
 
@@ -49,7 +50,7 @@ type Inputs struct {
 // NewState makes the state of a table at one time. Overrides that have expired by then have no effect.
 func NewState(t *Table, in Inputs) *State {
 	n := len(t.pops)
-	s := &State{share: make([]uint64, n), shares: make([]float64, n), why: make([]string, n), verdicts: in.Verdicts}
+	s := &State{share: make([]uint64, n), shares: make([]float64, n), why: make([]string, n), inputs: in}
 	all := make([]standing, n) // verdicts are the same for all regions so far
 	for r := range s.standing {
 		s.standing[r] = all
@@ -118,6 +119,17 @@ func (s *State) service(service *tableService) serviceState {
 	return state
 }
 
+// Without returns the state as it would be if a PoP were down.
+func (s *State) Without(t *Table, pop string) *State {
+	in := s.inputs
+	in.Verdicts = maps.Clone(in.Verdicts)
+	if in.Verdicts == nil {
+		in.Verdicts = health.Verdicts{}
+	}
+	in.Verdicts[health.Target{Kind: health.PoP, Name: pop}] = health.Verdict{Status: health.Down, Reason: "supposed"}
+	return NewState(t, in)
+}
+
 // drawsOf returns how much of all draws a share is.
 func drawsOf(share float64) uint64 {
 	switch {
@@ -143,4 +155,4 @@ func (s *State) Standing(c Choice) (ok bool, why string) {
 }
 
 // Verdicts returns the verdicts that the state was made of. The map must not be changed.
-func (s *State) Verdicts() health.Verdicts { return s.verdicts }
+func (s *State) Verdicts() health.Verdicts { return s.inputs.Verdicts }

@@ -99,7 +99,7 @@ func (tr *Trace) candidates(v *View, q *question, o origin, a Answer) {
 		x := Candidate{
 			PoP: pop.name, City: pop.Location.City, PredictedMS: inMS(predicted[c]), RTTMS: inMS(us[c]),
 			Share: v.State.shares[c], State: pop.State, Chosen: slices.Contains(a.Choices[:a.N], c),
-			Health: cmp.Or(v.State.verdicts[health.Target{Kind: health.PoP, Name: pop.name}].Status, health.Unknown),
+			Health: cmp.Or(v.State.inputs.Verdicts[health.Target{Kind: health.PoP, Name: pop.name}].Status, health.Unknown),
 		}
 		for _, f := range []Family{IPv4, IPv6} {
 			if pop.has(f) {
