@@ -99,11 +99,9 @@ func TestCompare(t *testing.T) {
 					moved += d.Weight / float64(answers)
 				}
 			}
-			for range int(math.Round(d.Weight * 1000)) {
-				name := names[1][0]
-				_, place := after.Table.Location(d.Client.Addr())
-				direct = append(direct, rtt.Default().Milliseconds(place.Location, planned.PoPs[name].Location))
-			}
+			_, place := after.Table.Location(d.Client.Addr())
+			ms := rtt.Default().Milliseconds(place.Location, planned.PoPs[names[1][0]].Location)
+			direct = append(direct, slices.Repeat([]float64{ms}, int(math.Round(d.Weight*3)))...) // weights are thirds
 			for _, name := range names[1] {
 				if lost[name] == nil {
 					lost[name] = map[string]float64{}
