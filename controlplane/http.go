@@ -12,7 +12,7 @@ import (
 	"github.com/isochrone/isochrone/internal/problem"
 )
 
-// NewHandler serves the endpoints over HTTP: GET /v1/status, /v1/explain?service=…&client=…&family=… and /v1/topology.
+// NewHandler serves the endpoints over HTTP: GET /v1/status, /v1/explain?service=…&client=…&family=…&if=… and /v1/topology.
 // Errors are problem documents (RFC 9457).
 func NewHandler(e Endpoints) http.Handler {
 	options := []kithttp.ServerOption{kithttp.ServerErrorEncoder(encodeError)}
@@ -26,7 +26,7 @@ func NewHandler(e Endpoints) http.Handler {
 
 func decodeExplain(_ context.Context, r *http.Request) (any, error) {
 	query := r.URL.Query()
-	return ExplainRequest{query.Get("service"), query.Get("client"), query.Get("family")}, nil
+	return ExplainRequest{query.Get("service"), query.Get("client"), query.Get("family"), query["if"]}, nil
 }
 
 // encodeJSON writes a response; it is encoded before the status line is sent, so that a failure can still be told.

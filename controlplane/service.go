@@ -127,8 +127,9 @@ func (s *Service) Status(context.Context) (*Status, error) {
 // ExplainRequest asks why clients are answered as they are.
 type ExplainRequest struct {
 	Service string
-	Client  string // an address or a prefix
-	Family  string // A (default), AAAA or HTTPS
+	Client  string   // an address or a prefix
+	Family  string   // A (default), AAAA or HTTPS
+	If      []string // what is supposed, as router.Suppose takes it
 }
 
 // Explain decides as the DNS server would, and says why. The errors are ErrInvalid, ErrNotFound and ErrNotReady.
@@ -144,6 +145,11 @@ func (s *Service) Explain(_ context.Context, request ExplainRequest) (*router.Tr
 	family, ok := map[string]router.Family{"": router.IPv4, "A": router.IPv4, "AAAA": router.IPv6, "HTTPS": router.Either}[request.Family]
 	if !ok {
 		return nil, fmt.Errorf("%w: family %q is not one of A, AAAA, HTTPS", ErrInvalid, request.Family)
+	}
+	if len(request.If) > 0 {
+		if view, err = router.Suppose(view, request.If...); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+		}
 	}
 	id, ok := view.Table.Service(request.Service)
 	if !ok {

@@ -17,18 +17,20 @@ func newExplainCommand() *cobra.Command {
 	var (
 		flags          apiFlags
 		subnet, family string
+		suppose        []string
 		asJSON         bool
 	)
 	command := &cobra.Command{
 		Use:   "explain SERVICE --subnet PREFIX",
 		Short: "Tell which PoP a client is sent to, and why",
 		Example: `  isochrone explain intake.isochrone.test --subnet 203.0.113.0/24
-  isochrone explain intake.isochrone.test --subnet 2001:db8::1 --family AAAA --json`,
+  isochrone explain intake.isochrone.test --subnet 2001:db8::1 --family AAAA --json
+  isochrone explain intake.isochrone.test --subnet 203.0.113.0/24 --if "pop sin1 down"`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(command *cobra.Command, args []string) error {
 			var trace router.Trace
 			query := url.Values{
-				"service": {strings.TrimSuffix(args[0], ".")}, "client": {subnet}, "family": {strings.ToUpper(family)},
+				"service": {strings.TrimSuffix(args[0], ".")}, "client": {subnet}, "family": {strings.ToUpper(family)}, "if": suppose,
 			}
 			if err := flags.read(command.Context(), "/v1/explain", query, &trace); err != nil {
 				return err
@@ -42,6 +44,7 @@ func newExplainCommand() *cobra.Command {
 	flags.register(command)
 	command.Flags().StringVar(&subnet, "subnet", "", "the client's `prefix` or address, as a resolver sends it")
 	command.Flags().StringVar(&family, "family", "A", "record `type`: A, AAAA or HTTPS")
+	command.Flags().StringArrayVar(&suppose, "if", nil, "what would be `if`: \"pop sin1 down\" (or up, draining), \"pop new1 at 1.35,103.8\" (repeatable)")
 	command.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	_ = command.MarkFlagRequired("subnet")
 	return command
