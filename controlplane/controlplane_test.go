@@ -57,6 +57,7 @@ func serve(t *testing.T) http.Handler {
 	live.Verdicts(health.Verdicts{{Kind: health.PoP, Name: "fra1"}: {Status: health.Down, Reason: "timeout", Since: now}}, now)
 	return NewHandler(NewEndpoints(&Service{
 		View: live.View, Snapshot: func() *topology.Snapshot { return snap },
+		Geo:      func() GeoStatus { return GeoStatus{Type: "test"} },
 		Activity: func() Activity { return Activity{DNS: Counts{"udp": 3}} }, Now: func() time.Time { return now },
 	}))
 }

@@ -27,7 +27,7 @@ type Service struct {
 	View     func() *router.View       // current; nil before the first
 	Snapshot func() *topology.Snapshot // newest; nil before the first
 	Activity func() Activity
-	Geo      GeoStatus
+	Geo      func() GeoStatus
 	Now      func() time.Time
 }
 
@@ -89,7 +89,7 @@ func (s *Service) Status(context.Context) (*Status, error) {
 	}
 	status := &Status{
 		Revision: snap.Revision, Good: snap.Good, Faults: snap.Faults, Ignored: snap.Ignored,
-		Geo: s.Geo, Activity: s.Activity(),
+		Geo: s.Geo(), Activity: s.Activity(),
 	}
 	verdict := func(kind health.Kind, name string) health.Verdict {
 		v := view.State.Verdicts()[health.Target{Kind: kind, Name: name}]

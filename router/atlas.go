@@ -2,6 +2,7 @@ package router
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"github.com/isochrone/isochrone/topology"
@@ -40,23 +41,16 @@ func regionOf(continent string) region {
 // unknown is the number of the place, and of the location, of clients whose place is not known.
 const unknown = 0
 
-// NewAtlas reads a whole geo database. The places that it yields become part of the atlas.
-func NewAtlas(geo Geo) (*Atlas, error) {
+// NewAtlas reads a whole geo database, and what others know better. The places that they yield become part of the atlas.
+func NewAtlas(geo Geo, overlays ...Overlay) (*Atlas, error) {
 	a := &Atlas{places: []*Place{nil}, location: []uint32{unknown}, locations: []spot{{}}}
 	v4, v6 := spaceBuilder{v4: true}, spaceBuilder{}
 	numbers, spots := map[*Place]uint32{}, map[spot]uint32{}
 	for network, place := range geo.Networks() {
 		number, known := numbers[place]
 		if !known {
-			number = uint32(len(a.places))
+			number = a.add(place, spots)
 			numbers[place] = number
-			a.places = append(a.places, place)
-			s := spot{place.LatDeg, place.LonDeg, place.Country, regionOf(place.Continent)}
-			if _, known := spots[s]; !known {
-				spots[s] = uint32(len(a.locations))
-				a.locations = append(a.locations, s)
-			}
-			a.location = append(a.location, spots[s])
 		}
 		builder := &v6
 		if network.Addr().Is4() {
@@ -67,7 +61,78 @@ func NewAtlas(geo Geo) (*Atlas, error) {
 		}
 	}
 	a.v4, a.v6 = v4.finish(), v6.finish()
+	if len(overlays) > 0 {
+		a.lay(overlays, spots)
+	}
 	return a, nil
+}
+
+// add numbers a place.
+func (a *Atlas) add(place *Place, spots map[spot]uint32) uint32 {
+	s := spot{place.LatDeg, place.LonDeg, place.Country, regionOf(place.Continent)}
+	if !place.Located() {
+		s = spot{}
+	}
+	location, known := spots[s]
+	if s == (spot{}) {
+		location = unknown
+	} else if !known {
+		location = uint32(len(a.locations))
+		spots[s] = location
+		a.locations = append(a.locations, s)
+	}
+	a.places, a.location = append(a.places, place), append(a.location, location)
+	return uint32(len(a.places) - 1)
+}
+
+// lay puts overlays over the blocks, the later ones over the earlier ones.
+func (a *Atlas) lay(overlays []Overlay, spots map[spot]uint32) {
+	type pile struct {
+		place uint32 // below
+		over  *Place
+	}
+	piles := map[pile]uint32{}
+	for _, space := range []**space{&a.v4, &a.v6} {
+		var layers [][]segment
+		var places [][]*Place
+		for _, overlay := range overlays {
+			prefixes, of := sorted(overlay)
+			layers = append(layers, segmentsOf(len(prefixes), func(i int) netip.Prefix { return prefixes[i] }, (*space).v4))
+			places = append(places, of)
+		}
+		*space = (*space).divide(layers, func(place uint32, numbers []int32) uint32 {
+			for i, number := range numbers {
+				if number == noPrefix {
+					continue
+				}
+				p := pile{place, places[i][number]}
+				merged, known := piles[p]
+				if !known {
+					merged = a.add(p.over.over(a.places[place]), spots)
+					piles[p] = merged
+				}
+				place = merged
+			}
+			return place
+		})
+	}
+}
+
+// sorted returns an overlay's prefixes with their places, in address order, the wider one first.
+func sorted(overlay Overlay) (prefixes []netip.Prefix, places []*Place) {
+	type entry struct {
+		prefix netip.Prefix
+		place  *Place
+	}
+	var entries []entry
+	for prefix, place := range overlay.Networks() {
+		entries = append(entries, entry{prefix, place})
+	}
+	slices.SortStableFunc(entries, func(a, b entry) int { return a.prefix.Compare(b.prefix) })
+	for _, e := range entries {
+		prefixes, places = append(prefixes, e.prefix), append(places, e.place)
+	}
+	return prefixes, places
 }
 
 // Blocks returns how many blocks the address spaces of IPv4 and IPv6 are divided into.

@@ -97,32 +97,29 @@ func segmentsOf(count int, prefix func(int) netip.Prefix, v4 bool) []segment {
 func (t *Table) refine(s *space) *space {
 	measured := segmentsOf(t.rttMap.Len(), t.rttMap.Prefix, s.v4)
 	cut := segmentsOf(len(t.cuts.prefixes), func(i int) netip.Prefix { return t.cuts.prefixes[i] }, s.v4)
-	b := spaceBuilder{v4: s.v4}
 	latest := map[origin]uint32{} // of origins with a cut, which are few
-	end := func(segments []segment) (address, bool) {
-		if len(segments) == 1 {
-			return address{}, false
-		}
-		return segments[1].start, true
-	}
+	return s.divide([][]segment{measured, cut}, func(place uint32, numbers []int32) uint32 {
+		return t.number(origin{place, numbers[0], uint32(max(numbers[1], 0))}, latest)
+	})
+}
+
+// divide returns a space whose blocks are those of s, divided where segments begin. Number makes the origin of a block of the
+// one that it had and the numbers of the segments that it lies in.
+func (s *space) divide(layers [][]segment, number func(origin uint32, numbers []int32) uint32) *space {
+	b, numbers := spaceBuilder{v4: s.v4}, make([]int32, len(layers))
 	for block := range s.blocks() {
 		last := s.start(block).last(s.bits(block))
 		for !b.full && !last.less(b.free) {
-			for len(measured) > 1 && !b.free.less(measured[1].start) {
-				measured = measured[1:]
-			}
-			for len(cut) > 1 && !b.free.less(cut[1].start) {
-				cut = cut[1:]
-			}
 			to := last
-			if next, ok := end(measured); ok && !last.less(next) {
-				to = next.previous()
+			for i, segments := range layers {
+				for len(segments) > 1 && !b.free.less(segments[1].start) {
+					segments = segments[1:]
+				}
+				if layers[i], numbers[i] = segments, segments[0].number; len(segments) > 1 && !to.less(segments[1].start) {
+					to = segments[1].start.previous()
+				}
 			}
-			if next, ok := end(cut); ok && !to.less(next) {
-				to = next.previous()
-			}
-			o := origin{s.origin[block], measured[0].number, uint32(max(cut[0].number, 0))}
-			b.cover(to, t.number(o, latest))
+			b.cover(to, number(s.origin[block], numbers))
 		}
 	}
 	return b.finish()

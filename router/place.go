@@ -21,3 +21,31 @@ type Geo interface {
 	// are the same pointer, and a place is never changed. Networks whose place is not known are left out.
 	Networks() iter.Seq2[netip.Prefix, *Place]
 }
+
+// Overlay knows something better than the geo database, such as an ASN database or an operator's own table.
+type Overlay interface {
+	// Networks yields prefixes in any order; they may lie in each other, and the longest one that holds a client counts.
+	// What a place leaves empty stays as it is: all of its location, or the ASN.
+	Networks() iter.Seq2[netip.Prefix, *Place]
+}
+
+// Located reports whether the place has a location.
+func (p *Place) Located() bool { return p.Location != topology.Location{} }
+
+// over returns what is known when p is laid over another place, which may be nil.
+func (p *Place) over(below *Place) *Place {
+	merged := *p
+	if below == nil {
+		return &merged
+	}
+	if !p.Located() {
+		merged = *below
+		merged.ASN = p.ASN
+	} else if p.ASN == 0 {
+		merged.ASN = below.ASN
+	}
+	if merged.Continent == "" && merged.Country == below.Country {
+		merged.Continent = below.Continent
+	}
+	return &merged
+}

@@ -53,7 +53,7 @@ func newExplainCommand() *cobra.Command {
 func printTrace(w io.Writer, trace *router.Trace) error {
 	fmt.Fprintf(w, "%s %s for a client in %v\n", trace.Service, trace.Family, trace.Client)
 	switch p := trace.Place; {
-	case p == nil:
+	case p == nil || !p.Located():
 		fmt.Fprintf(w, "place: not known (%v): the failover order counts, then the mean RTT to the world's nodes\n", trace.Network)
 	default:
 		fmt.Fprintf(w, "place: %s (%.2f, %.2f), network %v\n", cmp.Or(strings.Join(nonEmpty(p.City, p.Country), ", "), "?"),

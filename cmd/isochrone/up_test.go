@@ -239,3 +239,42 @@ func TestTakenPorts(t *testing.T) {
 		}
 	}
 }
+
+// TestSourcesAreReadAgain writes the operator's own files while the world runs: what can be used takes effect, what cannot
+// does not.
+func TestSourcesAreReadAgain(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	table, pings := filepath.Join(dir, "table.csv"), filepath.Join(dir, "pings.csv")
+	write := func(path, text string) {
+		t.Helper()
+		if err := os.WriteFile(path+".tmp", []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(path+".tmp", path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(table, "prefix,lat,lon,country\n13.228.0.0/24,-23.5,-46.6,BR\n")
+	write(pings, "prefix,pop,rtt_ms,samples\n")
+	r := startUp(t, "", "--geo-table", table, "--rtt-csv", pings)
+	r.leads(t, "singapore", "gru1")
+	write(table, "prefix,lat,lon,country\n13.228.0.0/24,50.1,8.7,DE\n")
+	r.leads(t, "singapore", "fra1")
+	write(table, "prefix,lat,lon,country\n13.228.0.0/24,150,8.7,DE\n")
+	eventually(t, "the broken file to be told", func() error {
+		if out := r.output.String(); !strings.Contains(out, "the old one stays") || !strings.Contains(out, "line 2: lat") {
+			return fmt.Errorf("it printed\n%s", out)
+		}
+		return nil
+	})
+	r.leads(t, "singapore", "fra1")
+	write(pings, "prefix,pop,rtt_ms,samples\n13.228.0.0/16,nrt1,1,1000\n")
+	r.leads(t, "singapore", "nrt1")
+	if out := r.run(t, "explain", "intake.isochrone.test", "--subnet", sendPlaces["singapore"]); !strings.Contains(out, "1.0 ms, 100 %") {
+		t.Errorf("explain tells nothing of the measurement:\n%s", out)
+	}
+	if out := r.run(t, "explain", "intake.isochrone.test", "--subnet", sendPlaces["singapore"], "--if", "pop nrt1 down"); !strings.Contains(out, "answer: fra1") {
+		t.Errorf("without nrt1:\n%s", out)
+	}
+}

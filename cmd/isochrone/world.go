@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -26,6 +27,7 @@ import (
 	"github.com/isochrone/isochrone/internal/statedir"
 	"github.com/isochrone/isochrone/router"
 	"github.com/isochrone/isochrone/router/geo"
+	"github.com/isochrone/isochrone/router/rtt"
 	"github.com/isochrone/isochrone/topology"
 	"github.com/isochrone/isochrone/topology/store"
 	"github.com/isochrone/isochrone/topology/store/embedded"
@@ -44,8 +46,9 @@ type world struct {
 	etcd           *embedded.Etcd
 	client         *clientv3.Client
 	node           *node
-	geo            geo.Info
-	atlas          *router.Atlas
+	geo            atomic.Pointer[geo.Info]
+	atlas          *router.Atlas // at the start
+	measured       *rtt.Map      // likewise; nil for none
 	live           *router.Live
 	dns            *dns.Server
 	pops           map[string]*dataplane.PoP   // those that run here
@@ -65,7 +68,7 @@ func newWorld(o upOptions, log *slog.Logger) *world {
 func (w *world) start(ctx context.Context) error {
 	database := make(chan error, 1)
 	go func() { // the geo database and etcd take the longest to open
-		database <- w.openGeo()
+		database <- w.openSources()
 	}()
 	err := w.startStore(ctx)
 	if opened := <-database; err == nil {
@@ -84,21 +87,6 @@ func (w *world) start(ctx context.Context) error {
 		return err
 	}
 	return w.startFront()
-}
-
-func (w *world) openGeo() error {
-	db, err := geo.Default()
-	if path := w.options.geoip; path != "" {
-		if db, err = geo.Open(path); err == nil {
-			err = db.Check()
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("--geoip: %w", err)
-	}
-	w.geo = db.Info()
-	w.atlas, err = router.NewAtlas(db)
-	return err
 }
 
 // startStore starts etcd and writes into it what is missing: the example world at the first start, the addresses that this
@@ -165,6 +153,9 @@ func (w *world) ensureKey(ctx context.Context, snap *topology.Snapshot, file str
 // startFollowing waits for the first snapshot.
 func (w *world) startFollowing(ctx context.Context) error {
 	w.live = router.NewLive(w.atlas)
+	if err := w.live.Measured(w.measured, time.Now()); err != nil {
+		return err
+	}
 	w.layers.add().run("topology", func(ctx context.Context) error {
 		return w.node.follow(ctx, func(snap *topology.Snapshot) {
 			if err := w.live.Topology(snap, time.Now()); err != nil {
@@ -234,6 +225,7 @@ func (w *world) startFront() error {
 		return w.node.checkHealth(ctx, everything, func(v health.Verdicts) { w.live.Verdicts(v, time.Now()) })
 	})
 	layer.run("overrides", w.expireOverrides)
+	layer.run("geo database", w.watchSources)
 
 	sockets, err := listen(w.options.dns, "--dns")
 	if err != nil {
@@ -255,11 +247,13 @@ func (w *world) startFront() error {
 
 // service is the control plane's.
 func (w *world) service() *controlplane.Service {
-	info := w.geo
 	return &controlplane.Service{
 		View: w.live.View, Snapshot: w.node.Snapshot, Activity: w.activity, Now: time.Now,
-		Geo: controlplane.GeoStatus{
-			Type: info.Type, Built: info.Built, CountryOnly: info.CountryOnly, CoarseCountries: info.CoarseCountries,
+		Geo: func() controlplane.GeoStatus {
+			info := w.geo.Load()
+			return controlplane.GeoStatus{
+				Type: info.Type, Built: info.Built, CountryOnly: info.CountryOnly, CoarseCountries: info.CoarseCountries,
+			}
 		},
 	}
 }

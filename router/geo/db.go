@@ -48,7 +48,13 @@ type Info struct {
 }
 
 // Default opens the built-in database.
-func Default() (*DB, error) { return open("the built-in database", builtIn) }
+func Default() (*DB, error) {
+	data, err := readAll(bytes.NewReader(builtIn))
+	if err != nil {
+		return nil, err
+	}
+	return open("the built-in database", data)
+}
 
 // Open opens a database file, plain or compressed by gzip. The error is ErrUnusable, with the reason, for a file that is not
 // a City, Enterprise or Country database.
@@ -58,21 +64,26 @@ func Open(path string) (*DB, error) {
 		return nil, err
 	}
 	defer file.Close()
-	data, err := io.ReadAll(io.LimitReader(file, maxSize))
+	data, err := readAll(file)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return open(path, data)
 }
 
-func open(name string, data []byte) (*DB, error) {
-	if bytes.HasPrefix(data, []byte{0x1f, 0x8b}) {
-		unpacked, err := gunzip(data)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w: %w", name, ErrUnusable, err)
-		}
-		data = unpacked
+// readAll reads a database, and unpacks it where it is compressed by gzip.
+func readAll(in io.Reader) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(in, maxSize))
+	if err != nil || !bytes.HasPrefix(data, []byte{0x1f, 0x8b}) {
+		return data, err
 	}
+	if data, err = gunzip(data); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnusable, err)
+	}
+	return data, nil
+}
+
+func open(name string, data []byte) (*DB, error) {
 	const wanted = "want a GeoLite2 or GeoIP2 database of type City, Enterprise or Country (mmdb)"
 	known, err := geoip2.OpenBytes(data)
 	if err != nil {
