@@ -59,7 +59,7 @@ Start with "isochrone up": everything in one process, on loopback.`,
 	add("client", newSendCommand())
 	add("edit", newStatusCommand(), newExplainCommand(), newTopologyCommand(), newDrainCommand(), newUndrainCommand(),
 		newOverridesCommand(), newKeyCommand())
-	add("offline", newRTTCommand(), newSimulateCommand())
+	add("offline", newMapCommand(), newRTTCommand(), newSimulateCommand())
 	return root
 }
 

@@ -25,16 +25,16 @@ import (
 	"github.com/isochrone/isochrone/internal/statedir"
 )
 
-// binary is the program under test, built as a user would (with the race detector when the test has it).
-var binary string
+// program is the program under test, built as a user would (with the race detector when the test has it).
+var program string
 
 func TestMain(m *testing.M) {
 	folder, err := os.MkdirTemp("", "isochrone-test-")
 	if err != nil {
 		panic(err)
 	}
-	binary = filepath.Join(folder, "isochrone")
-	args := []string{"build", "-o", binary}
+	program = filepath.Join(folder, "isochrone")
+	args := []string{"build", "-o", program}
 	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
 		args = append(args, "-race")
 	}
@@ -76,7 +76,7 @@ func isochrone(t *testing.T, args ...string) (stdout, stderr string, err error) 
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	var out, errors bytes.Buffer
-	command := exec.CommandContext(ctx, binary, args...)
+	command := exec.CommandContext(ctx, program, args...)
 	command.Stdout, command.Stderr = &out, &errors
 	err = command.Run()
 	return out.String(), errors.String(), err
@@ -113,7 +113,7 @@ type process struct {
 // start starts a command, waits until it prints a line that begins with ready, and ends it after the test.
 func start(t *testing.T, ready string, args ...string) *process {
 	t.Helper()
-	p := &process{command: exec.Command(binary, args...), ended: make(chan struct{}), output: &output{}}
+	p := &process{command: exec.Command(program, args...), ended: make(chan struct{}), output: &output{}}
 	p.command.Stderr = p.output
 	stdout, err := p.command.StdoutPipe()
 	if err != nil {

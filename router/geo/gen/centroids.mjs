@@ -4,6 +4,7 @@
 //   cp PATH/centroids.mjs . && node centroids.mjs > PATH/centroids.csv
 // Sources: Natural Earth 1:50m (public domain) for the shapes; the first line of a country in
 // tzdata's zone.tab (public domain) for the few territories that have no shape of their own.
+// Russia counts as European, as in GeoNames and GeoLite2.
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { geoArea, geoCentroid } from "d3-geo";
@@ -44,5 +45,5 @@ for (const { id, geometry } of feature(world, world.objects.countries).features)
 console.log("# country,continent,latitude,longitude (degrees WGS 84). Made by gen/centroids.mjs, which names the sources.");
 for (const code of [...places.keys()].sort()) {
   const [lon, lat] = places.get(code);
-  if (countries[code]) console.log(`${code},${countries[code].continent},${lat.toFixed(2)},${lon.toFixed(2)}`);
+  if (countries[code]) console.log(`${code},${code === "RU" ? "EU" : countries[code].continent},${lat.toFixed(2)},${lon.toFixed(2)}`);
 }
