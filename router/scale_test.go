@@ -341,3 +341,86 @@ func residentBytes(tb testing.TB) int {
 	}
 	return resident * os.Getpagesize()
 }
+
+// BenchmarkScopes counts how many different answers a resolver has to keep for a mix of clients, the world's nodes: by the
+// scopes of this table, by echoing /24, and by merging networks whose first three choices are the same, as gdnsd does.
+func BenchmarkScopes(b *testing.B) {
+	country, err := geo.Default()
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, database := range []struct {
+		name string
+		geo  router.Geo
+	}{{"country", country}, {"city", newCitylike(b, 1_000_000)}} {
+		atlas, err := router.NewAtlas(database.geo)
+		if err != nil {
+			b.Fatal(err)
+		}
+		clients := nodes(b, 200_000)
+		for _, pops := range []int{6, 40, 250} {
+			b.Run(fmt.Sprintf("%s/pops=%d", database.name, pops), func(b *testing.B) {
+				table, err := router.Compile(&topology.Snapshot{Topology: largeTopology(pops, 1, 1)}, atlas, nil)
+				if err != nil {
+					b.Fatal(err)
+				}
+				view := &router.View{Table: table, State: router.NewState(table, router.Inputs{Now: time.Now()})}
+				for b.Loop() {
+					var kept [3]map[netip.Prefix]bool
+					for i := range kept {
+						kept[i] = map[netip.Prefix]bool{}
+					}
+					for _, client := range clients {
+						a := router.Decide(view, 0, router.IPv4, client, nil)
+						ours, _ := client.Addr().Prefix(int(a.ScopeBits))
+						kept[0][ours], kept[1][client.Masked()] = true, true
+						kept[2][router.ScopeOf(table, 0, client.Addr(), min(3, pops))] = true
+					}
+					b.ReportMetric(float64(len(kept[0])), "answers")
+					b.ReportMetric(float64(len(kept[1]))/float64(len(kept[0])), "x-echo/24")
+					b.ReportMetric(float64(len(kept[2]))/float64(len(kept[0])), "x-three-choices")
+				}
+			})
+		}
+	}
+}
+
+// nodes are clients spread over countries as the world's nodes are, and in a country over its addresses.
+func nodes(tb testing.TB, n int) []netip.Prefix {
+	tb.Helper()
+	db, err := geo.Default()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	networks, ends := map[string][]netip.Prefix{}, map[string][]int{} // and how many /24 there are up to each
+	for prefix, place := range db.Networks() {
+		if prefix.Addr().Is4() && prefix.Bits() <= 24 {
+			before := 0
+			if n := len(ends[place.Country]); n > 0 {
+				before = ends[place.Country][n-1]
+			}
+			networks[place.Country] = append(networks[place.Country], prefix)
+			ends[place.Country] = append(ends[place.Country], before+1<<(24-prefix.Bits()))
+		}
+	}
+	var total float64
+	for _, m := range rtt.Metros() {
+		total += m.Weight
+	}
+	r := rand.New(rand.NewPCG(8, 8))
+	clients := make([]netip.Prefix, 0, n)
+	for len(clients) < n {
+		at := r.Float64() * total
+		for _, m := range rtt.Metros() {
+			if at -= m.Weight; at < 0 {
+				of, end := networks[m.Country], ends[m.Country]
+				i, _ := slices.BinarySearch(end, r.IntN(end[len(end)-1])+1)
+				p := of[i]
+				a := p.Addr().As4()
+				clients = append(clients, slash24(binary.BigEndian.Uint32(a[:])|r.Uint32()>>p.Bits()))
+				break
+			}
+		}
+	}
+	return clients
+}
