@@ -100,13 +100,6 @@ const chunkBits4 = 14
 
 func (s *space) blocks() int { return len(s.origin) }
 
-func (s *space) length() int {
-	if s.v4 {
-		return 32
-	}
-	return 128
-}
-
 // start returns the first address of a block; of the block behind the last one it is the first address of all.
 func (s *space) start(block int) address {
 	switch {
