@@ -144,9 +144,13 @@ func (t *Table) assign(workers []*ranker, classOf [][]uint32) error {
 
 // merge numbers the classes that workers have found of a ranking.
 func (r *ranking) merge(ranking int, workers []*ranker, classOf []uint32) {
-	known := map[class]uint32{}
+	r.classes = workers[0].classes[ranking] // whose numbers stay
+	known := workers[0].known[ranking]
 	renumbered := make([][]uint32, len(workers))
 	for i, w := range workers {
+		if i == 0 {
+			continue
+		}
 		for _, k := range w.classes[ranking] {
 			number, ok := known[k]
 			if !ok {
@@ -159,7 +163,9 @@ func (r *ranking) merge(ranking int, workers []*ranker, classOf []uint32) {
 	}
 	r.briefs = make([]brief, len(classOf))
 	for origin, number := range classOf {
-		number = renumbered[number>>workerBits][number&(1<<workerBits-1)]
+		if worker := number >> workerBits; worker > 0 {
+			number = renumbered[worker][number&(1<<workerBits-1)]
+		}
 		r.briefs[origin] = r.classes[number].brief(number)
 	}
 }

@@ -213,6 +213,8 @@ func (tr *Trace) reason(v *View, q *question, c Choice, a Answer, s standing, va
 			return "of the pool that is answered when all others are down"
 		case a.Fallback == BeyondShare:
 			return fmt.Sprintf("gets %.0f %% of its clients, not this one, but no other PoP is well", 100*v.State.shares[c])
+		case variant.must && q.class.lists(c) && q.shares(c):
+			return "drawn for this client's bucket among those that a rule demands"
 		case variant.must:
 			return "first that may be answered of those that a rule demands"
 		case variant.tier != nil && variant.tier[c] != lastTier:
