@@ -68,7 +68,9 @@ func serve(t testing.TB, world *topology.Topology, verdicts health.Verdicts) *Se
 		t.Fatal(err)
 	}
 	live.Verdicts(verdicts, time.Now())
-	return New(Config{View: live.View, Log: slog.New(slog.DiscardHandler)})
+	s := New(Config{Log: slog.New(slog.DiscardHandler)})
+	s.Publish(live.View())
+	return s
 }
 
 // question makes a question; subnet may be empty.
@@ -245,7 +247,7 @@ func TestEmptyNonTerminal(t *testing.T) {
 }
 
 func TestBeforeTheFirstTopology(t *testing.T) {
-	s := New(Config{View: func() *router.View { return nil }, Log: slog.New(slog.DiscardHandler)})
+	s := New(Config{Log: slog.New(slog.DiscardHandler)})
 	got := summary(ask(t, s, question(serviceName, dns.TypeA, "192.0.2.0/24"), "127.0.0.1"))
 	if want := "SERVFAIL scope=0 ede=14"; got != want {
 		t.Errorf("got %s, want %s", got, want)
@@ -341,7 +343,7 @@ func listen(t *testing.T, s *Server) netip.AddrPort {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx, udp, tcp) }()
+	go func() { done <- s.Run(ctx, Sockets{UDP: []*net.UDPConn{udp}, TCP: []net.Listener{tcp}}) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != context.Canceled {

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
-	"log/slog"
 	"net"
 	"net/netip"
 	"runtime"
@@ -27,15 +26,10 @@ const (
 	writeTimeout   = 5 * time.Second
 )
 
-// Config is what a server needs.
-type Config struct {
-	View func() *router.View // the current view, nil before the first; called for every question
-	Log  *slog.Logger
-}
-
 // Server answers DNS questions. It is safe for concurrent use.
 type Server struct {
 	config Config
+	view   atomic.Pointer[router.View]
 	index  atomic.Pointer[indexOf]
 	counts struct {
 		udp, tcp, ignored, panics atomic.Uint64
@@ -52,6 +46,22 @@ type indexOf struct {
 // New returns a server.
 func New(c Config) *Server { return &Server{config: c} }
 
+// Publish takes a new view. It returns when questions are answered from it.
+func (s *Server) Publish(view *router.View) { s.view.Store(view) }
+
+// Configure takes new settings.
+func (s *Server) Configure(Settings) {}
+
+// exchange answers a packet that came from an address. Send is called once for each message of the answer, in order: not at all
+// for what deserves none, more than once for a zone transfer. The message is valid only during the call; an error that send
+// returns ends the exchange and is returned.
+func (s *Server) exchange(packet []byte, from netip.AddrPort, over Transport, send func([]byte) error) error {
+	if answer := s.Answer(packet, from.Addr(), over == UDP); answer != nil {
+		return send(answer)
+	}
+	return nil
+}
+
 // Answer returns the packet that answers a packet from an address, or nil when it deserves none. Over UDP it is truncated
 // to what the asker can receive. It never panics.
 func (s *Server) Answer(packet []byte, from netip.Addr, udp bool) (answer []byte) {
@@ -67,7 +77,7 @@ func (s *Server) Answer(packet []byte, from netip.Addr, udp bool) (answer []byte
 	} else {
 		s.counts.tcp.Add(1)
 	}
-	view := s.config.View()
+	view := s.view.Load()
 	r := responder{view: view}
 	if view != nil {
 		r.index = s.indexFor(view.Table)
@@ -110,8 +120,9 @@ func (s *Server) Stats() map[string]uint64 {
 	return stats
 }
 
-// Run serves both sockets until ctx ends, and closes them. Questions in flight are answered.
-func (s *Server) Run(ctx context.Context, udp net.PacketConn, tcp net.Listener) error {
+// Run serves the sockets until ctx ends, and closes them. Questions in flight are answered.
+func (s *Server) Run(ctx context.Context, sockets Sockets) error {
+	udp, tcp := sockets.UDP[0], sockets.TCP[0]
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var running sync.WaitGroup

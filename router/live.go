@@ -23,10 +23,22 @@ type Live struct {
 	snapshot *topology.Snapshot // nil before the first
 	verdicts health.Verdicts
 	shares   map[string]float64
+	followed []func(*View)
 }
 
 // NewLive returns a Live without a view; it has one after the first Topology.
 func NewLive(atlas *Atlas) *Live { return &Live{atlas: atlas} }
+
+// Follow calls publish with the current view, if there is one, and with each that comes after it, in order, before the method
+// that renews the view returns. Publish must not call methods of the Live but View.
+func (l *Live) Follow(publish func(*View)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.followed = append(l.followed, publish)
+	if view := l.view.Load(); view != nil {
+		publish(view)
+	}
+}
 
 // View returns the current view, or nil before there is one.
 func (l *Live) View() *View { return l.view.Load() }
@@ -117,5 +129,9 @@ func (l *Live) renew(now time.Time) {
 
 func (l *Live) publish(table *Table, now time.Time) {
 	in := Inputs{Verdicts: l.verdicts, Overrides: l.snapshot.Overrides, Shares: l.shares, Now: now}
-	l.view.Store(&View{Table: table, State: NewState(table, in)})
+	view := &View{Table: table, State: NewState(table, in)}
+	l.view.Store(view)
+	for _, publish := range l.followed {
+		publish(view)
+	}
 }

@@ -38,10 +38,11 @@ type Location struct {
 // Zone is a DNS zone that Isochrone answers for with authority. Its name has no trailing dot.
 type Zone struct {
 	Schema      int                     `yaml:"schema" json:"schema"`
-	Nameservers map[string][]netip.Addr `yaml:"nameservers" json:"nameservers"`   // host name (fully qualified, no trailing dot) → its addresses
-	Hostmaster  string                  `yaml:"hostmaster" json:"hostmaster"`     // SOA RNAME as a domain name, such as hostmaster.example.net
-	TTL         Duration                `yaml:"ttl" json:"ttl"`                   // of NS and glue; default 1h
-	NegativeTTL Duration                `yaml:"negative_ttl" json:"negative_ttl"` // SOA MINIMUM (RFC 2308); default 1m
+	Nameservers map[string][]netip.Addr `yaml:"nameservers" json:"nameservers"`             // host name (fully qualified, no trailing dot) → its addresses
+	Hostmaster  string                  `yaml:"hostmaster" json:"hostmaster"`               // SOA RNAME as a domain name, such as hostmaster.example.net
+	TTL         Duration                `yaml:"ttl" json:"ttl"`                             // of NS and glue; default 1h
+	NegativeTTL Duration                `yaml:"negative_ttl" json:"negative_ttl"`           // SOA MINIMUM (RFC 2308); default 1m
+	Records     []string                `yaml:"records,omitempty" json:"records,omitempty"` // lines of a zone file: see ParseRecord
 }
 
 // Service is one intake hostname with its steering policy and its intake policy. Its name is the host name, without a
@@ -159,5 +160,7 @@ type Snapshot struct {
 	Faults    []Fault              // why the newest topology is not in force; empty when it is
 	Overrides map[string]*Override // the valid ones, by name, expired ones included
 	Keys      map[string]*Key      // the valid ones, by id
+	Signing   map[string]*Signing  // by zone: of each the last valid one that was read
+	Signed    int64                // the revision at which Signing last changed
 	Ignored   []Fault              // overrides and keys that are invalid, each ignored by itself
 }

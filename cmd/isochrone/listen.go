@@ -10,7 +10,7 @@ import (
 
 // listeners are the two sockets of one address and port.
 type listeners struct {
-	udp net.PacketConn
+	udp *net.UDPConn
 	tcp net.Listener
 }
 

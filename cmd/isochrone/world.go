@@ -232,8 +232,11 @@ func (w *world) startFront() error {
 		return err
 	}
 	w.known.DNS = sockets.addr().String()
-	w.dns = dns.New(dns.Config{View: w.live.View, Log: w.log})
-	layer.run("DNS", func(ctx context.Context) error { return w.dns.Run(ctx, sockets.udp, sockets.tcp) })
+	w.dns = dns.New(dns.Config{Log: w.log})
+	w.live.Follow(w.dns.Publish)
+	layer.run("DNS", func(ctx context.Context) error {
+		return w.dns.Run(ctx, dns.Sockets{UDP: []*net.UDPConn{sockets.udp}, TCP: []net.Listener{sockets.tcp}})
+	})
 
 	api, err := net.Listen("tcp", w.options.api.String())
 	if err != nil {
