@@ -1,228 +1,375 @@
 package dns
 
 import (
-	"errors"
 	"net/netip"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/miekg/dns"
 
+	"github.com/isochrone/isochrone/dns/dnssec"
 	"github.com/isochrone/isochrone/router"
 	"github.com/isochrone/isochrone/topology"
 )
 
-// maxUDP is the largest answer over UDP, and what we say that we can receive: what no path fragments (RFC 9715).
-const maxUDP = 1232
+// The full path: it can answer everything, by building a message of package miekg/dns.
 
-// responder answers questions by one view.
-type responder struct {
-	view  *router.View
-	index *index
-}
+// maxHops bounds how many CNAME records of ours an answer follows.
+const maxHops = 8
 
 // reply is an answer in the making.
 type reply struct {
-	*dns.Msg
-	query *query
-	scope uint8          // of the client subnet option, if one is sent back
-	ede   *dns.EDNS0_EDE // nil for none
+	serving *serving
+	now     time.Time
+	wire    string // the name that is asked for, in lower case, on the wire
+	qtype   uint16
+	do      bool // signatures are wanted
+	co      bool // and NXDOMAIN is, for a name that does not exist (RFC 9824 section 6)
+	from    netip.Addr
+	subnet  netip.Prefix // of the client; invalid for none
+
+	rcode  int
+	aa     bool
+	answer []dns.RR
+	ns     []dns.RR
+	extra  []dns.RR
+	scope  uint8 // of the client subnet
+	ede    *dns.EDNS0_EDE
+
+	failed error // a signature that could not be made
 }
 
-// respond answers a packet that came from an address; nil means that it deserves no answer. The result may be too long for
-// UDP: see pack. A responder without a view answers SERVFAIL.
-func (r responder) respond(packet []byte, from netip.Addr) *reply {
-	q, err := parseQuery(packet)
-	if errors.Is(err, errIgnore) {
-		return nil
-	}
-	a := &reply{Msg: new(dns.Msg), query: &q}
-	a.Id, a.Opcode, a.Response = q.id, q.opcode, true
-	a.RecursionDesired, a.CheckingDisabled = q.rd, q.cd
-	if q.name != "" {
-		a.Question = []dns.Question{{Name: q.name, Qtype: q.qtype, Qclass: q.class}}
-	}
-	switch {
-	case err != nil:
-		a.Rcode = dns.RcodeFormatError
-	case q.opcode != dns.OpcodeQuery:
-		a.Rcode = dns.RcodeNotImplemented
-	case q.edns != nil && q.edns.version != 0:
-		a.Rcode = dns.RcodeBadVers
-	case r.view == nil:
-		a.fail(dns.RcodeServerFailure, dns.ExtendedErrorCodeNotReady, "no topology has been read yet")
-	case q.class != dns.ClassINET:
-		a.fail(dns.RcodeRefused, dns.ExtendedErrorCodeNotSupported, "class IN only")
-	case q.qtype == dns.TypeAXFR || q.qtype == dns.TypeIXFR:
-		a.fail(dns.RcodeRefused, dns.ExtendedErrorCodeProhibited, "no zone transfers")
-	default:
-		r.answer(a, from)
-	}
-	return a
+// fail sets an error code with an Extended DNS Error (RFC 8914).
+func (a *reply) fail(rcode int, code uint16, text string) {
+	a.rcode, a.ede = rcode, &dns.EDNS0_EDE{InfoCode: code, ExtraText: text}
 }
 
-// answer fills in the answer to a question for data.
-func (r responder) answer(a *reply, from netip.Addr) {
-	name := strings.ToLower(strings.TrimSuffix(a.query.name, "."))
-	z := r.index.zone(name)
-	if z == nil {
-		a.fail(dns.RcodeRefused, dns.ExtendedErrorCodeNotAuthoritative, "")
+// put appends a record set to a section, with its signatures where they are wanted. Once is for names that askers make up.
+func (a *reply) put(section *[]dns.RR, z *zone, rrs []dns.RR, once bool) {
+	*section = append(*section, rrs...)
+	if !a.do || z.signer == nil || len(rrs) == 0 {
 		return
 	}
-	a.Authoritative = true
-	o := r.index.names[name]
-	switch {
-	case o == nil:
-		a.Rcode = dns.RcodeNameError
-	case a.query.qtype == dns.TypeANY:
-		// RFC 8482 section 4.2
-		a.Answer = append(a.Answer, &dns.HINFO{Hdr: a.header(dns.TypeHINFO, seconds(z.NegativeTTL)), Cpu: "RFC8482"})
-	default:
-		r.records(a, z, o, from)
+	sign := z.signer.Sign
+	if once {
+		sign = z.signer.SignOnce
 	}
-	if len(a.Answer) == 0 && (a.Rcode == dns.RcodeSuccess || a.Rcode == dns.RcodeNameError) {
-		negative := z.soa()
-		negative.Hdr.Ttl = min(negative.Hdr.Ttl, negative.Minttl) // RFC 2308 section 3
-		a.Ns = append(a.Ns, negative)
+	signatures, err := sign(rrs, a.now)
+	if err != nil {
+		a.failed = err
+		return
 	}
+	*section = append(*section, signatures...)
 }
 
-// records fills in the records of a name that exists.
-func (r responder) records(a *reply, z *zone, o *owner, from netip.Addr) {
-	switch t := a.query.qtype; {
-	case t == dns.TypeSOA && o.apex:
-		a.Answer = append(a.Answer, z.soa())
-		a.Answer[0].Header().Name = a.query.name
-	case t == dns.TypeNS && o.apex:
-		r.nameservers(a, z)
-	case t == dns.TypeA || t == dns.TypeAAAA:
-		if o.steered {
-			r.steer(a, o.service, from)
+// resolve fills in the answer for a name; the first is the one that was asked for, later ones are where CNAME records point.
+func (a *reply) resolve(wire string, hops int) {
+	x := a.serving.index
+	z := x.zoneOf(wire)
+	if z == nil {
+		if hops == 0 {
+			a.fail(dns.RcodeRefused, dns.ExtendedErrorCodeNotAuthoritative, "")
+		}
+		return
+	}
+	if a.qtype == dns.TypeDS && wire == z.wire && z.parent != nil {
+		z = z.parent // DS stands on the parent's side (RFC 4035 section 3.1.4.1)
+	}
+	if cut := z.cutAbove(wire); cut != nil && !(a.qtype == dns.TypeDS && cut.wire == wire) {
+		if hops == 0 {
+			a.refer(z, cut)
+		}
+		return
+	}
+	a.aa = true
+	n, name, once := z.nodes[wire], "", false
+	if n == nil {
+		if n = z.wildcard(wire); n == nil {
+			a.nonexistent(z, wire)
 			return
 		}
-		a.Answer = appendAddresses(a.Answer, a.header(t, o.ttl), o.addrs)
-	case t == dns.TypeHTTPS && o.steered:
-		r.steer(a, o.service, from)
+		name, once = presentation(wire), true
+	} else {
+		name = n.name
+	}
+	a.records(n, name, once, hops)
+}
+
+// wildcard returns the wildcard that a name which does not exist is answered from (RFC 4592 section 3.3.1), or nil.
+func (z *zone) wildcard(wire string) *node {
+	for encloser := parent(wire); ; encloser = parent(encloser) {
+		if z.nodes[encloser] != nil || encloser == z.wire {
+			return z.nodes["\x01*"+encloser]
+		}
 	}
 }
 
-func (r responder) nameservers(a *reply, z *zone) {
-	for _, host := range z.nameservers {
-		a.Answer = append(a.Answer, &dns.NS{Hdr: a.header(dns.TypeNS, seconds(z.TTL)), Ns: host + "."})
+// records fills in what a name answers. Name is the owner's, which is not the node's for a wildcard.
+func (a *reply) records(n *node, name string, once bool, hops int) {
+	if set := n.sets[a.qtype]; set != nil {
+		a.put(&a.answer, n.zone, owned(set, name, once), once)
+		if a.qtype == dns.TypeNS {
+			a.glue(n.zone, set)
+		}
+		return
+	}
+	if set := n.sets[dns.TypeCNAME]; set != nil && a.qtype != dns.TypeANY && a.qtype != dns.TypeNSEC && a.qtype != dns.TypeRRSIG {
+		a.put(&a.answer, n.zone, owned(set, name, once), once)
+		if hops < maxHops {
+			a.resolve(wireName(set[0].(*dns.CNAME).Target), hops+1)
+		}
+		return
+	}
+	family, ok := familyOf(a.qtype)
+	switch {
+	case n.service != nil && ok && n.service.has[family]:
+		a.steer(n, family)
+	case n.explain != nil && a.qtype == dns.TypeTXT:
+		a.explain(n)
+	case a.qtype == dns.TypeANY: // RFC 8482 section 4.2
+		a.put(&a.answer, n.zone, []dns.RR{&dns.HINFO{Hdr: n.zone.header(name, dns.TypeHINFO, n.zone.soa.Minttl), Cpu: "RFC8482"}}, once)
+	case a.qtype == dns.TypeNSEC && n.zone.signer != nil:
+		a.put(&a.answer, n.zone, []dns.RR{n.nsec(name, 0)}, once)
+	case a.qtype == dns.TypeRRSIG && n.zone.signer != nil: // those of one record set, in the spirit of RFC 8482
+		if signatures, err := n.zone.signer.SignOnce([]dns.RR{n.nsec(name, 0)}, a.now); err == nil {
+			a.answer = append(a.answer, signatures...)
+		}
+	default:
+		a.nodata(n, name, 0, once)
+	}
+}
+
+// owned returns a record set with another owner, for a wildcard.
+func owned(set []dns.RR, name string, copied bool) []dns.RR {
+	if !copied {
+		return set
+	}
+	records := make([]dns.RR, len(set))
+	for i, rr := range set {
+		records[i] = dns.Copy(rr)
+		records[i].Header().Name = name
+	}
+	return records
+}
+
+// nsec returns the record that tells all types of a name, but one (RFC 9824 section 3.2). Its time to live is that of negative answers
+// (RFC 9077).
+func (n *node) nsec(name string, but uint16) *dns.NSEC {
+	types := n.types
+	if n.cut { // what else stands here is glue
+		types = []uint16{dns.TypeNS}
+		if n.sets[dns.TypeDS] != nil {
+			types = []uint16{dns.TypeNS, dns.TypeDS}
+		}
+	}
+	var listed []uint16
+	for _, t := range types {
+		if t != but {
+			listed = append(listed, t)
+		}
+	}
+	return dnssec.Matching(name, listed, n.zone.negativeTTL())
+}
+
+// negativeTTL is how long it may be remembered that something does not exist (RFC 2308 section 5).
+func (z *zone) negativeTTL() uint32 { return min(z.soa.Hdr.Ttl, z.soa.Minttl) }
+
+// deny appends the SOA record of a negative answer, and a signed one's proof.
+func (a *reply) deny(z *zone, proof *dns.NSEC, once bool) {
+	soa := *z.soa
+	soa.Hdr.Ttl = z.negativeTTL()
+	a.put(&a.ns, z, []dns.RR{&soa}, false)
+	if a.do && z.signer != nil {
+		a.put(&a.ns, z, []dns.RR{proof}, once)
+	}
+}
+
+// nodata answers that a name has nothing of the type. But is a type that the name has, and that cannot be had now.
+func (a *reply) nodata(n *node, name string, but uint16, once bool) {
+	a.deny(n.zone, n.nsec(name, but), once)
+}
+
+// nonexistent answers that there is no such name.
+func (a *reply) nonexistent(z *zone, wire string) {
+	signed := a.do && z.signer != nil
+	if !signed || a.co {
+		a.rcode = dns.RcodeNameError
+	}
+	a.deny(z, dnssec.Nonexistent(presentation(wire), z.negativeTTL()), true)
+}
+
+// refer answers with a delegation (RFC 1034 section 4.3.2).
+func (a *reply) refer(z *zone, cut *node) {
+	a.ns = append(a.ns, cut.sets[dns.TypeNS]...) // not ours to sign
+	if a.do && z.signer != nil {
+		if ds := cut.sets[dns.TypeDS]; ds != nil {
+			a.put(&a.ns, z, ds, false)
+		} else {
+			a.put(&a.ns, z, []dns.RR{cut.nsec(cut.name, 0)}, false)
+		}
+	}
+	a.glue(z, cut.sets[dns.TypeNS])
+}
+
+// glue appends the addresses of name servers that lie in the zone (RFC 9471).
+func (a *reply) glue(z *zone, servers []dns.RR) {
+	for _, rr := range servers {
+		host := z.nodes[wireName(rr.(*dns.NS).Ns)]
+		if host == nil {
+			continue
+		}
 		for _, t := range []uint16{dns.TypeA, dns.TypeAAAA} {
-			h := dns.RR_Header{Name: host + ".", Rrtype: t, Class: dns.ClassINET, Ttl: seconds(z.TTL)}
-			a.Extra = appendAddresses(a.Extra, h, z.Nameservers[host])
+			if z.cutAbove(host.wire) != nil {
+				a.extra = append(a.extra, host.sets[t]...)
+			} else {
+				a.put(&a.extra, z, host.sets[t], false)
+			}
 		}
 	}
 }
 
 // steer fills in the records that the router chooses for the client.
-func (r responder) steer(a *reply, id router.ServiceID, from netip.Addr) {
-	t := r.view.Table
-	name, service := t.ServiceByID(id)
-	client := netip.PrefixFrom(from, from.BitLen())
-	bySubnet := false
-	if e := a.query.edns; e != nil && e.subnet != nil && e.subnet.prefix.IsValid() && e.subnet.prefix.Bits() > 0 && service.Steering.ECS == topology.UseECS {
-		client, bySubnet = e.subnet.prefix, true
-	}
-	family := map[uint16]router.Family{dns.TypeA: router.IPv4, dns.TypeAAAA: router.IPv6, dns.TypeHTTPS: router.Either}[a.query.qtype]
-	decision := router.Decide(r.view, id, family, client, nil)
+func (a *reply) steer(n *node, family router.Family) {
+	client, bySubnet := a.client(n.service)
+	decision := router.Decide(a.serving.view, n.service.id, family, client, nil)
 	if bySubnet {
 		a.scope = decision.ScopeBits
 	}
 	if decision.Outcome == router.NoneAllowed {
-		a.Authoritative = false
+		a.aa = false
+		a.answer = nil
 		a.fail(dns.RcodeServerFailure, dns.ExtendedErrorCodeProhibited, "rules and operators leave this client no PoP of the service")
 		return
 	}
-	header := a.header(a.query.qtype, seconds(service.Steering.TTL))
-	for rank, c := range decision.Choices[:decision.N] {
-		pop, p := t.PoP(c)
-		if family == router.Either {
-			a.Answer = append(a.Answer, https(header, rank+1, pop+"."+name+".", p.Addresses, p.Port))
-		} else {
-			a.Answer = appendAddresses(a.Answer, header, p.Addresses)
-		}
-	}
+	a.chosen(n, decision.Choices[:decision.N])
 }
 
-// https makes a record in ServiceMode (RFC 9460 section 2.4.3) for a PoP.
-func https(h dns.RR_Header, priority int, target string, addrs []netip.Addr, port uint16) dns.RR {
-	record := &dns.HTTPS{SVCB: dns.SVCB{Hdr: h, Priority: uint16(priority), Target: target}}
-	record.Value = append(record.Value, &dns.SVCBAlpn{Alpn: []string{"h3", "h2"}})
-	if port != 443 {
-		record.Value = append(record.Value, &dns.SVCBPort{Port: port})
+// client is whom a service's answer is chosen for.
+func (a *reply) client(s *service) (client netip.Prefix, bySubnet bool) {
+	if a.subnet.Bits() > 0 && s.topology.Steering.ECS == topology.UseECS {
+		return a.subnet, true
 	}
-	var v4 dns.SVCBIPv4Hint
-	var v6 dns.SVCBIPv6Hint
-	for _, a := range addrs {
-		if a.Is4() {
-			v4.Hint = append(v4.Hint, a.AsSlice())
-		} else {
-			v6.Hint = append(v6.Hint, a.AsSlice())
-		}
-	}
-	if v4.Hint != nil {
-		record.Value = append(record.Value, &v4)
-	}
-	if v6.Hint != nil {
-		record.Value = append(record.Value, &v6)
-	}
-	return record
+	return netip.PrefixFrom(a.from, a.from.BitLen()), false
 }
 
-// appendAddresses appends the addresses that are of the header's type, A or AAAA.
-func appendAddresses(records []dns.RR, h dns.RR_Header, addrs []netip.Addr) []dns.RR {
-	for _, addr := range addrs {
-		switch {
-		case h.Rrtype == dns.TypeA && addr.Is4():
-			records = append(records, &dns.A{Hdr: h, A: addr.AsSlice()})
-		case h.Rrtype == dns.TypeAAAA && addr.Is6():
-			records = append(records, &dns.AAAA{Hdr: h, AAAA: addr.AsSlice()})
+// chosen fills in the records of choices; none is an answer without records.
+func (a *reply) chosen(n *node, choices []router.Choice) {
+	if len(choices) == 0 {
+		a.nodata(n, n.name, a.qtype, false)
+		return
+	}
+	a.put(&a.answer, n.zone, n.steered(a.serving.view.Table, a.qtype, choices), false)
+}
+
+// make packs the answer of a name for a type, and for choices if it is steered; none stands for one that cannot be had now.
+func (sv *serving) make(n *node, t typed, choices []router.Choice, do bool, now time.Time) (*packed, error) {
+	a := &reply{serving: sv, now: now, wire: n.wire, qtype: t.rrtype, do: do}
+	if t.kind == steered {
+		a.chosen(n, choices)
+	} else {
+		a.records(n, n.name, false, 0)
+	}
+	if a.failed != nil {
+		return nil, a.failed
+	}
+	m := &dns.Msg{
+		Question: []dns.Question{{Name: n.name, Qtype: t.rrtype, Qclass: dns.ClassINET}},
+		Answer:   a.answer, Ns: a.ns, Extra: a.extra, Compress: true,
+	}
+	octets, err := m.Pack()
+	if err != nil {
+		return nil, err
+	}
+	p := &packed{records: octets[headerSize+len(n.wire)+4:], counts: [6]byte(octets[6:])}
+	if len(choices) > 0 {
+		p.pop = sv.popCounter[choices[0]]
+	}
+	return p, nil
+}
+
+// learn makes the answer that the fast path lacked for a question, if it is one that the fast path may send, and keeps it.
+func (sv *serving) learn(n *node, t typed, choices []router.Choice, do bool, now time.Time) error {
+	kept := t.static
+	if t.kind == steered && len(choices) > 0 {
+		if sv.index.answers.find(t.id, choices, do) != nil {
+			return nil
+		}
+		kept = nil
+	} else if kept[signedIndex(do)].Load() != nil {
+		return nil
+	}
+	p, err := sv.make(n, t, choices, do, now)
+	if err != nil {
+		return err
+	}
+	if kept != nil {
+		kept[signedIndex(do)].CompareAndSwap(nil, p)
+	} else {
+		sv.index.answers.keep(t.id, choices, do, p)
+	}
+	return nil
+}
+
+// textStrings cuts a text into the strings of a TXT record, of at most 255 octets each.
+func textStrings(text string) []string {
+	var cut []string
+	for len(text) > 255 {
+		cut = append(cut, text[:255])
+		text = text[255:]
+	}
+	return append(cut, text)
+}
+
+// explain answers why the client gets what it gets, to those who may know.
+func (a *reply) explain(n *node) {
+	allowed := false
+	for _, p := range a.serving.settings.ExplainTo {
+		allowed = allowed || p.Contains(a.from)
+	}
+	if !allowed {
+		a.aa = false
+		a.fail(dns.RcodeRefused, dns.ExtendedErrorCodeProhibited, "explanations are for operators")
+		return
+	}
+	client, bySubnet := a.client(n.explain)
+	if bySubnet {
+		a.scope = uint8(client.Bits())
+	}
+	for f, rrtype := range familyTypes {
+		if !n.explain.has[f] || rrtype == dns.TypeHTTPS {
+			continue
+		}
+		var trace router.Trace
+		router.Decide(a.serving.view, n.explain.id, router.Family(f), client, &trace)
+		for _, line := range explanation(&trace) {
+			a.answer = append(a.answer, &dns.TXT{Hdr: n.zone.header(n.name, dns.TypeTXT, 0), Txt: textStrings(line)})
 		}
 	}
-	return records
+	set := a.answer
+	a.answer = nil
+	a.put(&a.answer, n.zone, set, true)
 }
 
-// soa is the zone's SOA record. Its timers are for secondaries, of which there are none yet.
-func (z *zone) soa() *dns.SOA {
-	return &dns.SOA{
-		Hdr: dns.RR_Header{Name: z.name + ".", Rrtype: dns.TypeSOA, Class: dns.ClassINET, Ttl: seconds(z.TTL)},
-		Ns:  z.nameservers[0] + ".", Mbox: z.Hostmaster + ".", Serial: z.serial,
-		Refresh: 3600, Retry: 600, Expire: 1209600, Minttl: seconds(z.NegativeTTL),
+// explainedCandidates is how many candidates an explanation names.
+const explainedCandidates = 5
+
+// explanation tells a decision in lines.
+func explanation(t *router.Trace) []string {
+	place := "of unknown place"
+	if t.Place != nil {
+		place = strings.TrimPrefix(t.Place.City+", "+t.Place.Country, ", ")
 	}
-}
-
-// header is that of a record of the name that was asked for, in the asker's case.
-func (a *reply) header(rrtype uint16, ttl uint32) dns.RR_Header {
-	return dns.RR_Header{Name: a.query.name, Rrtype: rrtype, Class: dns.ClassINET, Ttl: ttl}
-}
-
-// fail sets an error code with an Extended DNS Error (RFC 8914).
-func (a *reply) fail(rcode int, code uint16, text string) {
-	a.Rcode, a.ede = rcode, &dns.EDNS0_EDE{InfoCode: code, ExtraText: text}
-}
-
-// pack returns the packet to send: over UDP truncated to what the asker can receive.
-func (a *reply) pack(udp bool) ([]byte, error) {
-	limit := dns.MaxMsgSize
-	if e := a.query.edns; e != nil {
-		opt := &dns.OPT{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeOPT}}
-		opt.SetUDPSize(maxUDP)
-		opt.SetDo(e.do)
-		if e.subnet != nil && a.Rcode != dns.RcodeBadVers {
-			opt.Option = append(opt.Option, &dns.EDNS0_LOCAL{Code: dns.EDNS0SUBNET, Data: e.subnet.reply(a.scope)})
-		}
-		if a.ede != nil {
-			opt.Option = append(opt.Option, a.ede)
-		}
-		a.Extra = append(a.Extra, opt)
-		if udp {
-			limit = int(min(max(e.size, dns.MinMsgSize), maxUDP))
-		}
-	} else if udp {
-		limit = dns.MinMsgSize
+	head := t.Family + " " + t.Client.String() + " in " + t.Network.String() + ", " + place + ": " + strings.Join(t.Answer, " ") + " (" + t.Outcome
+	if t.Fallback != "" {
+		head += ", " + t.Fallback
 	}
-	a.Compress = true
-	a.Truncate(limit)
-	return a.Pack()
+	lines := []string{head + "), scope " + t.Scope.String()}
+	for i, c := range t.Candidates {
+		if i == explainedCandidates {
+			break
+		}
+		lines = append(lines, t.Family+" "+string(rune('1'+i))+". "+c.PoP+": "+strconv.FormatFloat(c.RTTMS, 'f', 1, 64)+" ms"+", "+string(c.Health)+": "+c.Reason)
+	}
+	return lines
 }

@@ -1,14 +1,11 @@
 package dns
 
 import (
-	"context"
 	"encoding/binary"
-	"errors"
-	"io"
-	"net"
+	"encoding/hex"
 	"net/netip"
-	"runtime"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,233 +15,416 @@ import (
 	"github.com/isochrone/isochrone/router"
 )
 
-// Limits of the transports.
-const (
-	maxQuestion    = 4096             // octets of a question over UDP; a longer one is cut and so malformed
-	maxConnections = 512              // over TCP at a time; more are closed at once
-	idleTimeout    = 10 * time.Second // of a TCP connection (RFC 7766 section 6.2.3)
-	writeTimeout   = 5 * time.Second
-)
-
 // Server answers DNS questions. It is safe for concurrent use.
 type Server struct {
-	config Config
-	view   atomic.Pointer[router.View]
-	index  atomic.Pointer[indexOf]
-	counts struct {
-		udp, tcp, ignored, panics atomic.Uint64
-		rcodes                    [24]atomic.Uint64 // the last counts all others
+	config  Config
+	began   time.Time
+	serving atomic.Pointer[serving]
+	workers sync.Pool     // of *worker, for goroutines
+	renewed chan struct{} // the index has been
+	queue   chan *job
+
+	mu       sync.Mutex // of those who renew what is served
+	settings Settings
+	popNames []string // by counter; PoPs keep their counter for good
+	shards   []*counts
+	common   *counts // of goroutines
+}
+
+// serving is all that answers are made of. It is immutable, but for the answers that its index keeps.
+type serving struct {
+	view       *router.View // nil before the first
+	index      *index       // likewise
+	epoch      int64        // of the signatures: see epochLength
+	popCounter []uint16     // by router.Choice
+	settings   Settings
+	jar        cookieJar
+	limiter    *limiter // nil for none
+}
+
+// New returns a server, which answers SERVFAIL until it has a view.
+func New(c Config) *Server {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	s := &Server{config: c, began: c.Now(), common: new(counts), renewed: make(chan struct{}, 1), queue: make(chan *job, maxQueue)}
+	s.shards = []*counts{s.common}
+	s.workers.New = func() any { return s.newWorker(s.common) }
+	s.serving.Store(&serving{jar: newCookieJar(nil)})
+	return s
+}
+
+func (s *Server) now() time.Time { return s.config.Now() }
+
+func (s *Server) newWorker(c *counts) *worker { return &worker{server: s, counts: c} }
+
+// newShard returns counts of their own for a thread.
+func (s *Server) newShard() *counts {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := new(counts)
+	s.shards = append(s.shards, c)
+	return c
+}
+
+// Publish takes a new view. Questions are answered from it when Publish returns.
+func (s *Server) Publish(view *router.View) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.renew(view, false)
+}
+
+// Configure takes new settings. They are in force when it returns.
+func (s *Server) Configure(c Settings) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.settings = c
+	s.renew(s.serving.Load().view, true)
+}
+
+// renew replaces what is served. The index is made anew only when what it is made of has changed.
+func (s *Server) renew(view *router.View, configured bool) {
+	old := s.serving.Load()
+	next := *old
+	next.view = view
+	if configured {
+		next.settings = s.settings
+		if !slices.Equal(old.settings.Cookies, s.settings.Cookies) {
+			next.jar = newCookieJar(s.settings.Cookies)
+		}
+		if !old.settings.RateLimit.sameAs(s.settings.RateLimit) {
+			next.limiter = newLimiter(s.settings.RateLimit)
+		}
+	}
+	next.epoch = s.now().Unix() / epochLength
+	if view != nil && (old.index == nil || configured || next.epoch != old.epoch || !sameNames(view.Table, old.view.Table)) {
+		next.index = newIndex(view.Table, s.settings.Keys, next.epoch, old.index)
+		next.popCounter = s.countersOf(view.Table)
+		for _, problem := range next.index.problems {
+			s.config.Log.Error("a zone is served without signatures", "problem", problem)
+		}
+	}
+	s.serving.Store(&next)
+	if next.index != old.index {
+		select {
+		case s.renewed <- struct{}{}:
+		default:
+		}
 	}
 }
 
-// indexOf is the index of one topology.
-type indexOf struct {
-	table *router.Table
-	*index
+// sameNames reports whether two tables have the same zones, services, PoPs and keys.
+func sameNames(a, b *router.Table) bool {
+	x, y := a.Snapshot(), b.Snapshot()
+	return x.Topology == y.Topology && x.Signed == y.Signed && x.Good == y.Good
 }
 
-// New returns a server.
-func New(c Config) *Server { return &Server{config: c} }
+// countersOf returns the counter of each PoP of a table.
+func (s *Server) countersOf(t *router.Table) []uint16 {
+	counters := make([]uint16, t.PoPs())
+	for c := range counters {
+		name, _ := t.PoP(router.Choice(c))
+		i := slices.Index(s.popNames, name)
+		if i < 0 && len(s.popNames) < maxPoPs-1 {
+			i = len(s.popNames)
+			s.popNames = append(s.popNames, name)
+		}
+		if i < 0 {
+			i = maxPoPs - 1
+		}
+		counters[c] = uint16(i)
+	}
+	return counters
+}
 
-// Publish takes a new view. It returns when questions are answered from it.
-func (s *Server) Publish(view *router.View) { s.view.Store(view) }
+// Problems tells what is wrong with what is served, such as private keys that are missing. It is empty when all is well.
+func (s *Server) Problems() []string {
+	sv := s.serving.Load()
+	switch {
+	case sv.view == nil:
+		return []string{"no topology has been read yet"}
+	case sv.index == nil:
+		return nil
+	}
+	return sv.index.problems
+}
 
-// Configure takes new settings.
-func (s *Server) Configure(Settings) {}
+// Answer returns the packet that answers a packet from an address, or nil when it deserves none. Over UDP it is truncated to what
+// the asker can receive. It never panics. It is how goroutines answer; the threads of the UDP sockets answer in place.
+func (s *Server) Answer(packet []byte, from netip.Addr, over Transport) (answer []byte) {
+	w := s.workers.Get().(*worker)
+	defer s.workers.Put(w)
+	w.tick()
+	defer w.flush()
+	from = from.Unmap()
+	buffer := make([]byte, max(len(packet), bufferSize))
+	n := w.quick(buffer, copy(buffer, packet), from, over)
+	switch n {
+	case fuller:
+		return w.full(from, over)
+	case silent:
+		return nil
+	}
+	return buffer[:n]
+}
+
+// full answers the packet that w.q was read from by the full path, with the serving and the time of w. It may be called for the same
+// packet again, and never panics.
+func (w *worker) full(from netip.Addr, over Transport) (answer []byte) {
+	defer func() {
+		if p := recover(); p != nil {
+			w.counts.panics.Add(1)
+			w.server.config.Log.Error("panic while answering a question", "panic", p, "question", hex.EncodeToString(w.q.packet), "stack", string(debug.Stack()))
+			answer = nil
+		}
+	}()
+	packet := w.q.packet
+	kind := w.q.parse(packet)
+	if kind == ignored {
+		return nil
+	}
+	w.readCookie(from)
+	m := w.message(kind, from, over)
+	return w.pack(m, over)
+}
+
+// message is an answer before it is packed.
+type message struct {
+	dns.Msg
+	rcode   int // all 12 bits
+	opt     *dns.OPT
+	padding bool
+}
+
+// message makes the answer of the full path.
+func (w *worker) message(kind form, from netip.Addr, over Transport) *message {
+	q, sv := &w.q, w.serving
+	m := &message{}
+	m.Id, m.Opcode, m.Response = binary.BigEndian.Uint16(q.packet), int(q.opcode), true
+	m.RecursionDesired, m.CheckingDisabled, m.Compress = q.rd, q.cd, true
+	a := &reply{serving: sv, now: time.Unix(int64(w.unix), 0), from: from, qtype: q.qtype, do: q.edns && q.do, co: q.co}
+	if q.asked {
+		a.wire = string(q.name())
+		m.Question = []dns.Question{{Name: presentation(a.wire), Qtype: q.qtype, Qclass: q.class}}
+	}
+	if q.hasSubnet {
+		a.subnet = q.subnet.prefix
+	}
+	w.decide(a, kind, over)
+	if a.failed != nil {
+		w.counts.failures.Add(1)
+		w.server.config.Log.Error("an answer cannot be signed", "name", presentation(a.wire), "error", a.failed)
+		*a = reply{serving: sv, scope: a.scope}
+		a.fail(dns.RcodeServerFailure, dns.ExtendedErrorCodeOther, "a signature cannot be made")
+	}
+	m.rcode, m.Authoritative = a.rcode, a.aa
+	m.Answer, m.Ns, m.Extra = a.answer, a.ns, a.extra
+	if q.edns && kind != malformed {
+		m.opt = w.options(a, over)
+		m.padding = q.padding && (over == TLS || over == HTTPS)
+	}
+	w.count(a)
+	return m
+}
+
+// decide chooses what is answered at all.
+func (w *worker) decide(a *reply, kind form, over Transport) {
+	q, sv := &w.q, w.serving
+	switch {
+	case kind == malformed:
+		a.rcode = dns.RcodeFormatError
+	case q.opcode != dns.OpcodeQuery:
+		a.rcode = dns.RcodeNotImplemented
+	case q.edns && q.version != 0:
+		a.rcode = dns.RcodeBadVers
+	case !q.asked: // who wants a cookie has got it
+	case q.class == dns.ClassCHAOS:
+		sv.chaos(a)
+	case q.class != dns.ClassINET:
+		a.fail(dns.RcodeRefused, dns.ExtendedErrorCodeNotSupported, "class IN only")
+	case q.qtype == typeOPT || q.qtype == typeTSIG || q.qtype == dns.TypeTKEY:
+		a.rcode = dns.RcodeFormatError
+	case q.qtype == typeNXNAME: // RFC 9824 section 3.5
+		a.fail(dns.RcodeFormatError, dns.ExtendedErrorCodeInvalidQueryType, "")
+	case q.qtype == dns.TypeMAILA || q.qtype == dns.TypeMAILB:
+		a.rcode = dns.RcodeNotImplemented
+	case sv.view == nil:
+		a.fail(dns.RcodeServerFailure, dns.ExtendedErrorCodeNotReady, "no topology has been read yet")
+	case q.qtype == dns.TypeAXFR || q.qtype == dns.TypeIXFR:
+		a.fail(dns.RcodeRefused, dns.ExtendedErrorCodeProhibited, "no transfer of this zone by this way to this address")
+	default:
+		a.resolve(a.wire, 0)
+		if kind == usual {
+			w.learn(a)
+		}
+	}
+}
+
+// learn keeps the answer for the fast path, which has lacked it.
+func (w *worker) learn(a *reply) {
+	sv, q := w.serving, &w.q
+	n := sv.index.quick[a.wire]
+	if n == nil || a.failed != nil {
+		return
+	}
+	t := n.of(q.qtype)
+	var choices []router.Choice
+	switch t.kind {
+	case byFullPath:
+		return
+	case steered:
+		client, _ := a.client(n.service)
+		d := router.Decide(sv.view, n.service.id, t.family, client, nil)
+		if d.Outcome == router.NoneAllowed {
+			return
+		}
+		choices = d.Choices[:d.N]
+	}
+	if err := sv.learn(n, t, choices, a.do, a.now); err != nil {
+		a.failed = err
+	}
+}
+
+// options makes the OPT record of an answer. The order of the options is that of the fast path.
+func (w *worker) options(a *reply, over Transport) *dns.OPT {
+	q := &w.q
+	opt := &dns.OPT{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeOPT}}
+	opt.SetUDPSize(maxUDP)
+	opt.SetDo(q.do)
+	if q.co && q.do {
+		opt.Hdr.Ttl |= flagCO
+	}
+	if q.hasSubnet && a.rcode != dns.RcodeBadVers {
+		opt.Option = append(opt.Option, &dns.EDNS0_LOCAL{Code: optionSubnet, Data: slices.Clone(q.subnet.reply(a.scope))})
+	}
+	if w.cookieState != noCookie {
+		opt.Option = append(opt.Option, &dns.EDNS0_LOCAL{Code: optionCookie, Data: slices.Clone(w.cookie[:])})
+	}
+	if name := w.serving.settings.NSID; q.nsid && name != "" {
+		opt.Option = append(opt.Option, &dns.EDNS0_LOCAL{Code: optionNSID, Data: []byte(name)})
+	}
+	if a.ede != nil {
+		opt.Option = append(opt.Option, a.ede)
+	}
+	return opt
+}
+
+// count counts an answer of the full path.
+func (w *worker) count(a *reply) {
+	c := w.counts
+	c.rcodes[min(a.rcode, len(c.rcodes)-1)].Add(1)
+	c.cookies[w.cookieState].Add(1)
+	if w.q.asked {
+		c.qtypes[countedType(w.q.qtype)].Add(1)
+	}
+	if len(a.answer) == 0 || a.serving.view == nil {
+		return
+	}
+	if n := a.serving.index.quick[a.wire]; n != nil && n.service != nil {
+		if t := n.of(w.q.qtype); t.kind == steered {
+			client, _ := a.client(n.service)
+			if d := router.Decide(a.serving.view, n.service.id, t.family, client, nil); d.N > 0 {
+				c.pops[a.serving.popCounter[d.Choices[0]]].Add(1)
+				c.scope(&w.q, a.scope)
+			}
+		}
+	}
+}
+
+// paddingBlock is what answers over encrypted transports are padded to, if the asker has padded (RFC 8467 section 4.1).
+const paddingBlock = 468
+
+// pack returns the packet to send: over UDP an empty, truncated one instead of what the asker cannot receive.
+func (w *worker) pack(m *message, over Transport) []byte {
+	limit := dns.MaxMsgSize
+	if over == UDP {
+		limit = udpLimit(&w.q)
+	}
+	packet := w.packMessage(m)
+	if len(packet) > limit || packet == nil {
+		if packet == nil {
+			m.rcode = dns.RcodeServerFailure
+		} else {
+			m.Truncated = true
+			w.counts.truncated.Add(1)
+		}
+		m.Authoritative = false
+		m.Answer, m.Ns, m.Extra = nil, nil, nil
+		packet = w.packMessage(m)
+	}
+	return packet
+}
+
+// packMessage packs a message, with its OPT record and the question as it was asked. It returns nil for what cannot be packed.
+func (w *worker) packMessage(m *message) []byte {
+	message := m.Msg
+	message.Rcode = m.rcode // its upper bits go into the OPT record
+	if m.opt != nil {
+		message.Extra = append(slices.Clip(message.Extra), m.opt)
+	}
+	packet, err := message.Pack()
+	if err != nil {
+		w.counts.failures.Add(1)
+		w.server.config.Log.Error("an answer cannot be packed", "question", hex.EncodeToString(w.q.packet), "error", err)
+		return nil
+	}
+	if m.padding {
+		const head = 4 // of the option
+		opt := *m.opt
+		opt.Option = append(slices.Clip(opt.Option), &dns.EDNS0_PADDING{Padding: make([]byte, (paddingBlock-(len(packet)+head)%paddingBlock)%paddingBlock)})
+		message.Extra[len(message.Extra)-1] = &opt
+		if padded, err := message.Pack(); err == nil {
+			packet = padded
+		}
+	}
+	copy(packet[headerSize:], w.q.section()) // in the asker's case
+	return packet
+}
+
+// chaos answers the questions about the server itself, as far as it has been told what to say.
+func (sv *serving) chaos(a *reply) {
+	text := ""
+	switch name := presentation(a.wire); name {
+	case "version.bind.", "version.server.":
+		text = sv.settings.Version
+	case "hostname.bind.", "id.server.": // RFC 4892
+		text = sv.settings.NSID
+	}
+	if text == "" || a.qtype != dns.TypeTXT && a.qtype != dns.TypeANY {
+		a.fail(dns.RcodeRefused, dns.ExtendedErrorCodeProhibited, "")
+		return
+	}
+	a.aa = true
+	a.answer = []dns.RR{&dns.TXT{Hdr: dns.RR_Header{Name: presentation(a.wire), Rrtype: dns.TypeTXT, Class: dns.ClassCHAOS}, Txt: []string{text}}}
+}
 
 // exchange answers a packet that came from an address. Send is called once for each message of the answer, in order: not at all
 // for what deserves none, more than once for a zone transfer. The message is valid only during the call; an error that send
 // returns ends the exchange and is returned.
 func (s *Server) exchange(packet []byte, from netip.AddrPort, over Transport, send func([]byte) error) error {
-	if answer := s.Answer(packet, from.Addr(), over == UDP); answer != nil {
+	if answer := s.Answer(packet, from.Addr(), over); answer != nil {
 		return send(answer)
 	}
 	return nil
 }
 
-// Answer returns the packet that answers a packet from an address, or nil when it deserves none. Over UDP it is truncated
-// to what the asker can receive. It never panics.
-func (s *Server) Answer(packet []byte, from netip.Addr, udp bool) (answer []byte) {
-	defer func() {
-		if p := recover(); p != nil {
-			s.counts.panics.Add(1)
-			s.config.Log.Error("panic while answering a question", "panic", p, "stack", string(debug.Stack()))
-			answer = nil
-		}
-	}()
-	if udp {
-		s.counts.udp.Add(1)
-	} else {
-		s.counts.tcp.Add(1)
-	}
-	view := s.view.Load()
-	r := responder{view: view}
-	if view != nil {
-		r.index = s.indexFor(view.Table)
-	}
-	a := r.respond(packet, from.Unmap())
-	if a == nil {
-		s.counts.ignored.Add(1)
-		return nil
-	}
-	s.counts.rcodes[min(a.Rcode, len(s.counts.rcodes)-1)].Add(1)
-	packed, err := a.pack(udp)
-	if err != nil {
-		s.config.Log.Error("an answer cannot be packed", "name", a.query.name, "error", err)
-		return nil
-	}
-	return packed
-}
-
-// indexFor returns the index of a table, which is made when its first question comes.
-func (s *Server) indexFor(t *router.Table) *index {
-	if known := s.index.Load(); known != nil && known.table.Snapshot().Topology == t.Snapshot().Topology {
-		return known.index
-	}
-	made := &indexOf{t, newIndex(t)}
-	s.index.Store(made) // another goroutine may make it too; they are alike
-	return made.index
-}
-
 // Stats returns totals since the start: questions by transport, answers by code, and what went wrong.
 func (s *Server) Stats() map[string]uint64 {
-	stats := map[string]uint64{
-		"udp": s.counts.udp.Load(), "tcp": s.counts.tcp.Load(),
-		"ignored": s.counts.ignored.Load(), "panics": s.counts.panics.Load(),
-	}
-	for code := range s.counts.rcodes {
-		if n := s.counts.rcodes[code].Load(); n > 0 {
-			stats["rcode_"+dns.RcodeToString[code]] = n
+	s.mu.Lock()
+	shards := s.shards
+	s.mu.Unlock()
+	stats := map[string]uint64{}
+	for _, c := range shards {
+		for t := range c.questions {
+			stats[Transport(t).String()] += c.questions[t].Load()
+		}
+		stats["ignored"] += c.ignored.Load()
+		stats["panics"] += c.panics.Load()
+		for code := range c.rcodes {
+			if n := c.rcodes[code].Load(); n > 0 {
+				stats["rcode_"+dns.RcodeToString[code]] += n
+			}
 		}
 	}
 	return stats
-}
-
-// Run serves the sockets until ctx ends, and closes them. Questions in flight are answered.
-func (s *Server) Run(ctx context.Context, sockets Sockets) error {
-	udp, tcp := sockets.UDP[0], sockets.TCP[0]
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var running sync.WaitGroup
-	failed := make(chan error, 1)
-	run := func(work func() error) {
-		running.Go(func() {
-			if err := work(); err != nil && ctx.Err() == nil {
-				select {
-				case failed <- err:
-				default:
-				}
-				cancel()
-			}
-		})
-	}
-	for range runtime.GOMAXPROCS(0) {
-		run(func() error { return s.serveUDP(ctx, udp) })
-	}
-	run(func() error { return s.serveTCP(ctx, tcp) })
-	<-ctx.Done()
-	udp.SetReadDeadline(time.Unix(1, 0))
-	tcp.Close()
-	running.Wait()
-	udp.Close()
-	select {
-	case err := <-failed:
-		return err
-	default:
-		return ctx.Err()
-	}
-}
-
-func (s *Server) serveUDP(ctx context.Context, conn net.PacketConn) error {
-	buffer := make([]byte, maxQuestion)
-	for {
-		n, from, err := conn.ReadFrom(buffer)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if errors.Is(err, net.ErrClosed) {
-			return err
-		}
-		if err != nil {
-			continue // a receive error of one datagram, such as an ICMP message that came back
-		}
-		if answer := s.Answer(buffer[:n], addrOf(from), true); answer != nil {
-			conn.WriteTo(answer, from) // what cannot be sent is lost, as any datagram may be
-		}
-	}
-}
-
-// addrOf returns the IP address of a peer.
-func addrOf(a net.Addr) netip.Addr {
-	switch a := a.(type) {
-	case *net.UDPAddr:
-		return a.AddrPort().Addr().Unmap()
-	case *net.TCPAddr:
-		return a.AddrPort().Addr().Unmap()
-	}
-	ap, _ := netip.ParseAddrPort(a.String())
-	return ap.Addr().Unmap()
-}
-
-func (s *Server) serveTCP(ctx context.Context, l net.Listener) error {
-	var open sync.WaitGroup
-	defer open.Wait()
-	slots := make(chan struct{}, maxConnections)
-	for {
-		conn, err := l.Accept()
-		if ctx.Err() != nil {
-			if err == nil {
-				conn.Close()
-			}
-			return nil
-		}
-		if errors.Is(err, net.ErrClosed) {
-			return err
-		}
-		if err != nil { // such as too many open files: others may end soon
-			select {
-			case <-time.After(10 * time.Millisecond):
-			case <-ctx.Done():
-			}
-			continue
-		}
-		select {
-		case slots <- struct{}{}:
-			open.Go(func() {
-				defer func() { <-slots }()
-				s.serveConn(ctx, conn)
-			})
-		default:
-			conn.Close()
-		}
-	}
-}
-
-// serveConn answers the questions of a connection one after the other, until it idles, ends, or ctx does.
-func (s *Server) serveConn(ctx context.Context, conn net.Conn) {
-	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Unix(1, 0)) })()
-	from := addrOf(conn.RemoteAddr())
-	var length [2]byte
-	for ctx.Err() == nil {
-		conn.SetReadDeadline(time.Now().Add(idleTimeout))
-		if ctx.Err() != nil {
-			return
-		}
-		if _, err := io.ReadFull(conn, length[:]); err != nil {
-			return
-		}
-		packet := make([]byte, binary.BigEndian.Uint16(length[:]))
-		if _, err := io.ReadFull(conn, packet); err != nil {
-			return
-		}
-		answer := s.Answer(packet, from, false)
-		if answer == nil {
-			return
-		}
-		conn.SetWriteDeadline(time.Now().Add(writeTimeout))
-		if _, err := conn.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(answer))), answer...)); err != nil {
-			return
-		}
-	}
 }

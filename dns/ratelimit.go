@@ -1,0 +1,126 @@
+package dns
+
+import (
+	"encoding/binary"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+)
+
+// The answers of a limiter.
+type permission uint8
+
+const (
+	send permission = iota
+	slip            // send it truncated, so that who is no forger asks again by TCP
+	drop
+)
+
+// limiter bounds how many answers a client prefix gets: a bucket of one second's worth that leaks at the allowed rate, known by
+// when it will be empty (the generic cell rate algorithm, ITU-T I.371). The buckets are a table of fixed size in sets of four;
+// a new prefix takes the bucket that is empty for the longest time. It is safe for concurrent use and takes no lock.
+type limiter struct {
+	buckets []atomic.Uint64 // tag of the prefix in the upper bits, below it the time, in ticks
+	seed    uint64
+	ticks   uint64 // for one answer
+	burst   uint64
+	slip    uint32
+	exempt  []netip.Prefix
+}
+
+const (
+	limiterSets   = 1 << 16
+	limiterWays   = 4
+	tickBits      = 4 // a tick is 16 ns
+	timeBits      = 52
+	timeMask      = 1<<timeBits - 1
+	ticksInSecond = 1e9 / (1 << tickBits)
+)
+
+// newLimiter returns nil for no limit.
+func newLimiter(c RateLimit) *limiter {
+	if c.PerSecond <= 0 {
+		return nil
+	}
+	l := &limiter{
+		buckets: make([]atomic.Uint64, limiterSets*limiterWays), seed: rand.Uint64(),
+		ticks: max(1, ticksInSecond/uint64(c.PerSecond)), burst: ticksInSecond, slip: uint32(max(0, c.Slip)),
+	}
+	for _, p := range c.Exempt {
+		l.exempt = append(l.exempt, p.Masked())
+	}
+	return l
+}
+
+// sameAs reports whether another configuration would make no difference.
+func (c RateLimit) sameAs(d RateLimit) bool {
+	return c.PerSecond == d.PerSecond && c.Slip == d.Slip && slices.Equal(c.Exempt, d.Exempt)
+}
+
+// allow counts one answer to a client at a time, in nanoseconds since any fixed moment. Limited is the caller's count of answers
+// over the limit.
+func (l *limiter) allow(from netip.Addr, nanoseconds int64, limited *uint32) permission {
+	for _, p := range l.exempt {
+		if p.Contains(from) {
+			return send
+		}
+	}
+	if l.take(l.hash(from), uint64(nanoseconds)>>tickBits&timeMask) {
+		return send
+	}
+	if *limited++; l.slip > 0 && *limited%l.slip == 0 {
+		return slip
+	}
+	return drop
+}
+
+// hash is keyed, so that nobody can choose addresses that share a bucket.
+func (l *limiter) hash(from netip.Addr) uint64 {
+	var prefix uint64
+	if from.Is4() {
+		a := from.As4()
+		prefix = uint64(binary.BigEndian.Uint32(a[:])) >> 8
+	} else {
+		a := from.As16()
+		prefix = binary.BigEndian.Uint64(a[:])>>8 | 1<<63
+	}
+	x := (prefix ^ l.seed) * 0x9e3779b97f4a7c15
+	x ^= x >> 32
+	x *= 0xd6e8feb86659fd93
+	return x ^ x>>32
+}
+
+// take puts one answer into the bucket of a prefix, and reports whether it still fits.
+func (l *limiter) take(hash, now uint64) bool {
+	set := hash % limiterSets * limiterWays
+	tag := hash >> timeBits << timeBits
+	for {
+		// The bucket of the prefix, else the one that is empty the longest.
+		var (
+			bucket *atomic.Uint64
+			value  uint64
+		)
+		for i := range uint64(limiterWays) {
+			b := &l.buckets[set+i]
+			v := b.Load()
+			if v&^timeMask == tag && v != 0 {
+				bucket, value = b, v
+				break
+			}
+			if bucket == nil || v&timeMask < value&timeMask {
+				bucket, value = b, v
+			}
+		}
+		empty := now
+		if value&^timeMask == tag && value&timeMask > now {
+			empty = value & timeMask
+		}
+		if empty += l.ticks; empty > now+l.burst {
+			return false
+		}
+		if bucket.CompareAndSwap(value, tag|empty&timeMask) {
+			return true
+		}
+	}
+}

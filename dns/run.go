@@ -1,0 +1,149 @@
+package dns
+
+import (
+	"context"
+	"net/netip"
+	"runtime"
+	"sync"
+	"time"
+)
+
+// maxQueue bounds how many questions wait for the full path; more are not answered, so that those of the fast path are.
+const maxQueue = 4096
+
+// job is a question for the full path that came to a thread of the UDP sockets.
+type job struct {
+	packet  []byte
+	from    netip.Addr
+	address []byte // of the asker, as the system has it
+	reply   func(packet, address []byte)
+}
+
+// enqueue gives a question to the full path, or drops it when too many wait.
+func (s *Server) enqueue(j *job, c *counts) {
+	select {
+	case s.queue <- j:
+	default:
+		c.dropped.Add(1)
+	}
+}
+
+// work answers the questions of the queue until it is closed.
+func (s *Server) work() {
+	w := s.newWorker(s.common)
+	for j := range s.queue {
+		w.tick()
+		w.q.packet = j.packet
+		if answer := w.full(j.from, UDP); len(answer) > 0 {
+			j.reply(answer, j.address)
+		}
+	}
+}
+
+// Run serves the sockets until ctx ends or one of them fails, and closes them. Questions in flight are answered. It may be called
+// once.
+func (s *Server) Run(ctx context.Context, sockets Sockets) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var front, workers sync.WaitGroup
+	failed := make(chan error, 1)
+	run := func(work func() error) {
+		front.Go(func() {
+			if err := work(); err != nil && ctx.Err() == nil {
+				select {
+				case failed <- err:
+				default:
+				}
+				cancel()
+			}
+		})
+	}
+	for range runtime.GOMAXPROCS(0) {
+		workers.Go(s.work)
+	}
+	run(func() error { return s.maintain(ctx) })
+	for _, conn := range sockets.UDP {
+		run(func() error { return s.serveUDP(ctx, conn) })
+	}
+	for _, l := range sockets.TCP {
+		run(func() error { return s.serveTCP(ctx, l) })
+	}
+	<-ctx.Done()
+	front.Wait()
+	close(s.queue)
+	workers.Wait()
+	select {
+	case err := <-failed:
+		return err
+	default:
+		return ctx.Err()
+	}
+}
+
+// maintain makes answers ahead of the questions whenever what they are made of has changed, and renews signatures.
+func (s *Server) maintain(ctx context.Context) error {
+	check := time.NewTicker(time.Minute)
+	defer check.Stop()
+	for {
+		select {
+		case <-s.renewed:
+			s.anticipate(ctx)
+		case <-check.C:
+			if sv := s.serving.Load(); s.now().Unix()/epochLength != sv.epoch {
+				s.Publish(sv.view)
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// anticipate makes the answers that are likely to be asked for, until the index is replaced: all that do not depend on the client, and
+// of those that do, what zero or one lost PoP can give.
+func (s *Server) anticipate(ctx context.Context) {
+	sv := s.serving.Load()
+	if sv.index == nil {
+		return
+	}
+	now, began := s.now(), sv.index
+	for _, n := range sv.index.quick {
+		if ctx.Err() != nil || s.serving.Load().index != began {
+			return
+		}
+		if err := sv.anticipate(n, now); err != nil {
+			s.common.failures.Add(1)
+			s.config.Log.Error("an answer cannot be made ahead", "name", n.name, "error", err)
+		}
+		runtime.Gosched()
+	}
+}
+
+func (sv *serving) anticipate(n *node, now time.Time) error {
+	for _, do := range []bool{false, true} {
+		for _, t := range n.all() {
+			if t.kind == static {
+				if err := sv.learn(n, t, nil, do, now); err != nil {
+					return err
+				}
+			}
+			if t.kind != steered {
+				continue
+			}
+			for choices := range sv.view.Table.Foreseen(n.service.id, t.family) {
+				if err := sv.learn(n, t, choices, do, now); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// all lists what the name answers, by type.
+func (n *node) all() []typed {
+	all := append([]typed{n.none}, n.typed[:]...)
+	for _, t := range n.other {
+		all = append(all, t)
+	}
+	return all
+}

@@ -1,0 +1,238 @@
+package dns
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"net"
+	"net/netip"
+	"runtime"
+	"runtime/debug"
+	"sync/atomic"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	batchSize   = 32 // datagrams of one system call; 16 to 128 are equally fast, and a stop of the world waits for one batch
+	sockaddrMax = unix.SizeofSockaddrInet6
+
+	// idleCheck is how often a thread that waits for a question looks whether it is to end.
+	idleCheck = 100 * time.Millisecond
+)
+
+// mmsghdr is struct mmsghdr of recvmmsg(2).
+type mmsghdr struct {
+	hdr    unix.Msghdr
+	length uint32
+	_      [4]byte
+}
+
+// udpThread answers the questions of one socket in a thread of its own. It receives without waiting, and only when nothing is there
+// it waits in the kernel: the former by a raw system call, which the scheduler does not notice, for else it would take the
+// processor away for each batch. It must never wait in a raw call, since the collector would wait for it.
+type udpThread struct {
+	*worker
+	fd      int
+	stopped atomic.Bool
+
+	buffers   [batchSize][bufferSize]byte
+	addresses [batchSize][sockaddrMax]byte
+	inVectors [batchSize]unix.Iovec
+	in        [batchSize]mmsghdr
+
+	outVectors [batchSize]unix.Iovec
+	out        [batchSize]mmsghdr
+	queued     int
+}
+
+// serveUDP answers the questions of a socket until ctx ends.
+func (s *Server) serveUDP(ctx context.Context, conn *net.UDPConn) error {
+	t, err := s.newUDPThread(conn)
+	if err != nil {
+		return fmt.Errorf("take over a UDP socket: %w", err)
+	}
+	defer unix.Close(t.fd)
+	defer context.AfterFunc(ctx, func() { t.stopped.Store(true) })()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	return t.run()
+}
+
+// newUDPThread takes a socket over.
+func (s *Server) newUDPThread(conn *net.UDPConn) (*udpThread, error) {
+	fd, err := takeSocket(conn)
+	if err != nil {
+		return nil, err
+	}
+	t := &udpThread{worker: s.newWorker(s.newShard()), fd: fd}
+	for i := range t.in {
+		t.inVectors[i].Base = &t.buffers[i][0]
+		t.inVectors[i].SetLen(bufferSize)
+		t.in[i].hdr = unix.Msghdr{Name: &t.addresses[i][0], Namelen: sockaddrMax, Iov: &t.inVectors[i]}
+		t.in[i].hdr.SetIovlen(1)
+		t.out[i].hdr.Iov = &t.outVectors[i]
+		t.out[i].hdr.SetIovlen(1)
+	}
+	return t, nil
+}
+
+// takeSocket returns a file descriptor of the socket that the runtime's poller does not watch, which would cost a wake-up for each
+// datagram; conn is closed.
+func takeSocket(conn *net.UDPConn) (fd int, err error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	if controlErr := raw.Control(func(original uintptr) {
+		fd, err = unix.FcntlInt(original, unix.F_DUPFD_CLOEXEC, 0)
+	}); controlErr != nil {
+		return 0, controlErr
+	}
+	if err != nil {
+		return 0, err
+	}
+	conn.Close()
+	timeout := unix.NsecToTimeval(int64(idleCheck))
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout); err != nil {
+		unix.Close(fd)
+		return 0, err
+	}
+	if err := unix.SetNonblock(fd, false); err != nil {
+		unix.Close(fd)
+		return 0, err
+	}
+	return fd, nil
+}
+
+func (t *udpThread) run() error {
+	for !t.stopped.Load() {
+		if err := t.step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// step receives a batch, waiting for it a while, and answers it.
+func (t *udpThread) step() error {
+	n, errno := t.receive()
+	switch errno {
+	case 0:
+	case unix.EAGAIN, unix.EINTR:
+		return nil
+	case unix.ECONNREFUSED, unix.ENOBUFS, unix.ENOMEM: // of a datagram that was sent, or for want of memory
+		t.counts.unsent.Add(1)
+		return nil
+	default:
+		return fmt.Errorf("receive: %w", errno)
+	}
+	t.tick()
+	for i := range n {
+		t.answer(i)
+	}
+	t.send()
+	t.flush()
+	for i := range n {
+		t.in[i].hdr.Namelen = sockaddrMax
+	}
+	return nil
+}
+
+// receive receives a batch, and waits for one when there is none.
+func (t *udpThread) receive() (int, syscall.Errno) {
+	n, _, errno := syscall.RawSyscall6(unix.SYS_RECVMMSG, uintptr(t.fd), uintptr(unsafe.Pointer(&t.in[0])), batchSize, unix.MSG_DONTWAIT, 0, 0)
+	if errno != unix.EAGAIN {
+		return int(n), errno
+	}
+	began := time.Now()
+	n, _, errno = syscall.Syscall6(unix.SYS_RECVMMSG, uintptr(t.fd), uintptr(unsafe.Pointer(&t.in[0])), batchSize, unix.MSG_WAITFORONE, 0, 0)
+	if errno == unix.EAGAIN && time.Since(began) < idleCheck/2 {
+		// Another process that has the socket too, such as our successor, does not want to wait in it.
+		_, _ = unix.Poll([]unix.PollFd{{Fd: int32(t.fd), Events: unix.POLLIN}}, int(idleCheck/time.Millisecond))
+	}
+	return int(n), errno
+}
+
+// answer answers the i-th datagram of the batch, in place, or gives it to the full path.
+func (t *udpThread) answer(i int) {
+	defer t.contain()
+	from, ok := t.from(i)
+	if !ok {
+		return
+	}
+	buffer := t.buffers[i][:]
+	n := t.quick(buffer, int(t.in[i].length), from, UDP)
+	if n == fuller {
+		if t.in[i].hdr.Flags&unix.MSG_TRUNC != 0 {
+			return // longer than any question; what is left of it is not one
+		}
+		t.server.enqueue(&job{
+			packet: append([]byte(nil), buffer[:t.in[i].length]...), from: from,
+			address: append([]byte(nil), t.addresses[i][:t.in[i].hdr.Namelen]...), reply: t.sendOne,
+		}, t.counts)
+		return
+	}
+	if n == silent {
+		return
+	}
+	out := &t.out[t.queued]
+	t.outVectors[t.queued].Base = &buffer[0]
+	t.outVectors[t.queued].SetLen(n)
+	out.hdr.Name, out.hdr.Namelen = &t.addresses[i][0], t.in[i].hdr.Namelen
+	t.queued++
+}
+
+// contain makes a panic cost one question.
+func (t *udpThread) contain() {
+	if p := recover(); p != nil {
+		t.counts.panics.Add(1)
+		t.server.config.Log.Error("panic while answering a question", "panic", p, "stack", string(debug.Stack()))
+	}
+}
+
+// from returns the address that the i-th datagram came from.
+func (t *udpThread) from(i int) (netip.Addr, bool) {
+	a := &t.addresses[i]
+	switch *(*uint16)(unsafe.Pointer(a)) {
+	case unix.AF_INET:
+		return netip.AddrFrom4([4]byte(a[4:8])), binary.BigEndian.Uint16(a[2:]) != 0
+	case unix.AF_INET6:
+		return netip.AddrFrom16([16]byte(a[8:24])).Unmap(), binary.BigEndian.Uint16(a[2:]) != 0
+	}
+	return netip.Addr{}, false
+}
+
+// send sends the answers of the batch. What cannot be sent is lost, as any datagram may be.
+func (t *udpThread) send() {
+	for sent := 0; sent < t.queued; {
+		n, _, errno := syscall.RawSyscall6(unix.SYS_SENDMMSG, uintptr(t.fd), uintptr(unsafe.Pointer(&t.out[sent])), uintptr(t.queued-sent), unix.MSG_DONTWAIT, 0, 0)
+		switch {
+		case errno == unix.EINTR:
+		case errno != 0:
+			t.counts.unsent.Add(1)
+			sent++
+		default:
+			sent += int(n)
+		}
+	}
+	t.queued = 0
+}
+
+// sendOne sends an answer of the full path, from another thread.
+func (t *udpThread) sendOne(packet, address []byte) {
+	for {
+		_, _, errno := syscall.Syscall6(unix.SYS_SENDTO, uintptr(t.fd), uintptr(unsafe.Pointer(&packet[0])), uintptr(len(packet)),
+			unix.MSG_DONTWAIT, uintptr(unsafe.Pointer(&address[0])), uintptr(len(address)))
+		if errno == unix.EINTR {
+			continue
+		}
+		if errno != 0 {
+			t.counts.unsent.Add(1)
+		}
+		return
+	}
+}

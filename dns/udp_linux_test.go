@@ -1,0 +1,72 @@
+package dns
+
+import (
+	"net"
+	"net/netip"
+	"testing"
+
+	"github.com/miekg/dns"
+	"golang.org/x/sys/unix"
+)
+
+// TestSocketLoopAllocatesNothing drives the loop of a real socket by hand, a batch at a time.
+func TestSocketLoopAllocatesNothing(t *testing.T) {
+	s := serve(t, manifold(), nil)
+	s.Configure(Settings{RateLimit: RateLimit{PerSecond: 1e7, Slip: 2}})
+	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.MustParseAddrPort("127.0.0.1:0")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := conn.LocalAddr().(*net.UDPAddr)
+	thread, err := s.newUDPThread(conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(thread.fd)
+	client, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(client)
+	if err := unix.Connect(client, &unix.SockaddrInet4{Port: at.Port, Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	var packets [][]byte
+	for _, m := range []*dns.Msg{
+		query(serviceName, dns.TypeA, "192.0.2.0/24"), query(serviceName, dns.TypeAAAA, ""), query("two."+zoneName, dns.TypeHTTPS, "198.51.100.0/24"),
+		query("sin1."+serviceName, dns.TypeA, ""), query(serviceName, dns.TypeMX, ""),
+	} {
+		if opt := m.IsEdns0(); opt != nil {
+			opt.Option = append(opt.Option, &dns.EDNS0_COOKIE{Code: dns.EDNS0COOKIE, Cookie: "0102030405060708"})
+		}
+		packet, err := m.Pack()
+		if err != nil {
+			t.Fatal(err)
+		}
+		packets = append(packets, packet)
+		s.Answer(packet, at.AddrPort().Addr(), UDP) // so that the fast path knows it
+	}
+	answer := make([]byte, bufferSize)
+	batch := func() {
+		for _, packet := range packets {
+			if _, err := unix.Write(client, packet); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := thread.step(); err != nil {
+			t.Fatal(err)
+		}
+		for _, packet := range packets {
+			n, err := unix.Read(client, answer)
+			if err != nil || n <= len(packet)-4 || answer[0] != packet[0] || answer[1] != packet[1] || answer[2]&0x80 == 0 || answer[3]&0xf != 0 {
+				t.Fatalf("question %x: answer %x, error %v", packet, answer[:max(n, 0)], err)
+			}
+		}
+	}
+	if got := testing.AllocsPerRun(200, batch); got != 0 {
+		t.Errorf("got %v allocations for %d questions, want none", got, len(packets))
+	}
+	if got := thread.counts.quick.Load(); got != uint64(201*len(packets)) {
+		t.Errorf("the fast path has counted %d answers, want %d", got, 201*len(packets))
+	}
+}
