@@ -32,7 +32,7 @@ type decoder struct {
 func (d *decoder) decode(document []byte, path string, target any) {
 	d.lines = map[string]int{}
 	if len(document) > MaxDocumentBytes {
-		d.fault(nil, path, "%d bytes are too many: at most %d fit one document; apply the objects in parts", len(document), MaxDocumentBytes)
+		d.fault(nil, path, "%d bytes are too many: at most %d fit one document; apply the objects in parts, and split a large zone into child zones", len(document), MaxDocumentBytes)
 		return
 	}
 	reader := yaml.NewDecoder(bytes.NewReader(document))

@@ -56,7 +56,7 @@ func TestPolicyAsDocumented(t *testing.T) {
 		s.Canary.Rank != RankByPredicted || s.Panic != 30 || len(s.Pools["last"]) != 2 || s.Rules[1].Prefixes[0] != netip.MustParsePrefix("203.0.113.0/24") {
 		t.Errorf("got %+v", s)
 	}
-	options := cmp.Options{cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})}
+	options := cmp.Options{cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}), cmpopts.IgnoreUnexported(Zone{})}
 	text := want.Marshal()
 	got, err := Parse(text)
 	if err != nil {

@@ -43,6 +43,8 @@ type Zone struct {
 	TTL         Duration                `yaml:"ttl" json:"ttl"`                             // of NS and glue; default 1h
 	NegativeTTL Duration                `yaml:"negative_ttl" json:"negative_ttl"`           // SOA MINIMUM (RFC 2308); default 1m
 	Records     []string                `yaml:"records,omitempty" json:"records,omitempty"` // lines of a zone file: see ParseRecord
+
+	read *contents // what Records say, if it has been found out; see Zone.contents
 }
 
 // Service is one intake hostname with its steering policy and its intake policy. Its name is the host name, without a

@@ -37,6 +37,7 @@ func checkSchema(path string, schema int) []Fault {
 type checker struct {
 	path   string
 	faults []Fault
+	read   map[string]*contents // of zones, while what a topology has is compared
 }
 
 func (c *checker) fault(field, format string, args ...any) {
@@ -98,6 +99,25 @@ func (c *checker) zone(name string, z *Zone) {
 			c.fault("nameservers."+host, "has no address, which a name server inside its own zone needs")
 		}
 	}
+	z.read = z.contents(name)
+	for i, f := range z.read.faults {
+		if i == maxRecordFaults {
+			c.fault("records", "%d faults more", len(z.read.faults)-i)
+			break
+		}
+		c.record(name, z, f.line, "%s", f.message)
+	}
+}
+
+// record tells a fault of a line of a zone.
+func (c *checker) record(zone string, z *Zone, line int, format string, args ...any) {
+	text := z.Records[line]
+	if len(text) > 200 {
+		text = text[:200] + "…"
+	}
+	c.faults = append(c.faults, Fault{
+		Path: fmt.Sprintf("zones.%s.records[%d]", zone, line), Message: fmt.Sprintf("%q: ", text) + fmt.Sprintf(format, args...),
+	})
 }
 
 func (c *checker) service(name string, s *Service) {
@@ -120,6 +140,9 @@ func (c *checker) service(name string, s *Service) {
 
 func (c *checker) pop(name string, p *PoP) {
 	c.label(name)
+	if name == explainLabel {
+		c.fault("", "is a reserved name: explain.SERVICE tells how a service's answers come about")
+	}
 	c.location(p.Location)
 	for i, a := range p.Addresses {
 		field := fmt.Sprintf("addresses[%d]", i)
@@ -186,8 +209,11 @@ func (t *Topology) Validate() []Fault {
 	for _, r := range t.Refs() {
 		c.path = r.path()
 		switch o := t.Object(r).(type) {
+		case *Zone:
+			c.crossZone(t, r.Name, o)
 		case *Service:
 			c.crossService(t, r.Name, o)
+			c.crossNames(t, r.Name, o)
 		case *PoP:
 			for i, a := range o.Addresses {
 				at := netip.AddrPortFrom(a, o.Port)
@@ -198,7 +224,7 @@ func (t *Topology) Validate() []Fault {
 			}
 		}
 	}
-	return c.faults
+	return sortFaults(c.faults)
 }
 
 func (c *checker) crossService(t *Topology, name string, s *Service) {
@@ -221,7 +247,7 @@ func (c *checker) crossService(t *Topology, name string, s *Service) {
 	}
 	known("pops", "PoP", s.PoPs, func(n string) bool { return t.PoPs[n] != nil })
 	known("clusters", "cluster", s.Clusters, func(n string) bool { return t.Clusters[n] != nil })
-	offers := func(n string) bool { return t.PoPs[n] != nil && (len(s.PoPs) == 0 || slices.Contains(s.PoPs, n)) }
+	offers := func(n string) bool { return t.PoPs[n] != nil && s.offeredBy(n) }
 	s.Steering.eachList(func(field string, names []string) { known("steering."+field, "PoP of the service", names, offers) })
 	reachable := false
 	for n, p := range t.PoPs {
