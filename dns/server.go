@@ -2,9 +2,7 @@ package dns
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
-	"io"
 	"net"
 	"net/netip"
 	"runtime"
@@ -18,19 +16,18 @@ import (
 	"github.com/isochrone/isochrone/router"
 )
 
-// Limits of the transports.
-const (
-	maxQuestion    = 4096             // octets of a question over UDP; a longer one is cut and so malformed
-	maxConnections = 512              // over TCP at a time; more are closed at once
-	idleTimeout    = 10 * time.Second // of a TCP connection (RFC 7766 section 6.2.3)
-	writeTimeout   = 5 * time.Second
-)
+// maxQuestion is how many octets of a question are read over UDP; a longer one is cut and so malformed.
+const maxQuestion = 4096
 
 // Server answers DNS questions. It is safe for concurrent use.
 type Server struct {
 	config Config
 	view   atomic.Pointer[router.View]
 	index  atomic.Pointer[indexOf]
+
+	connections connections
+	http3       addresses // where HTTP/3 is served
+
 	counts struct {
 		udp, tcp, ignored, panics atomic.Uint64
 		rcodes                    [24]atomic.Uint64 // the last counts all others
@@ -122,7 +119,7 @@ func (s *Server) Stats() map[string]uint64 {
 
 // Run serves the sockets until ctx ends, and closes them. Questions in flight are answered.
 func (s *Server) Run(ctx context.Context, sockets Sockets) error {
-	udp, tcp := sockets.UDP[0], sockets.TCP[0]
+	udp := sockets.UDP[0]
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var running sync.WaitGroup
@@ -141,10 +138,11 @@ func (s *Server) Run(ctx context.Context, sockets Sockets) error {
 	for range runtime.GOMAXPROCS(0) {
 		run(func() error { return s.serveUDP(ctx, udp) })
 	}
-	run(func() error { return s.serveTCP(ctx, tcp) })
+	for _, work := range s.streamWorks(ctx, sockets) {
+		run(work)
+	}
 	<-ctx.Done()
 	udp.SetReadDeadline(time.Unix(1, 0))
-	tcp.Close()
 	running.Wait()
 	udp.Close()
 	select {
@@ -184,67 +182,4 @@ func addrOf(a net.Addr) netip.Addr {
 	}
 	ap, _ := netip.ParseAddrPort(a.String())
 	return ap.Addr().Unmap()
-}
-
-func (s *Server) serveTCP(ctx context.Context, l net.Listener) error {
-	var open sync.WaitGroup
-	defer open.Wait()
-	slots := make(chan struct{}, maxConnections)
-	for {
-		conn, err := l.Accept()
-		if ctx.Err() != nil {
-			if err == nil {
-				conn.Close()
-			}
-			return nil
-		}
-		if errors.Is(err, net.ErrClosed) {
-			return err
-		}
-		if err != nil { // such as too many open files: others may end soon
-			select {
-			case <-time.After(10 * time.Millisecond):
-			case <-ctx.Done():
-			}
-			continue
-		}
-		select {
-		case slots <- struct{}{}:
-			open.Go(func() {
-				defer func() { <-slots }()
-				s.serveConn(ctx, conn)
-			})
-		default:
-			conn.Close()
-		}
-	}
-}
-
-// serveConn answers the questions of a connection one after the other, until it idles, ends, or ctx does.
-func (s *Server) serveConn(ctx context.Context, conn net.Conn) {
-	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Unix(1, 0)) })()
-	from := addrOf(conn.RemoteAddr())
-	var length [2]byte
-	for ctx.Err() == nil {
-		conn.SetReadDeadline(time.Now().Add(idleTimeout))
-		if ctx.Err() != nil {
-			return
-		}
-		if _, err := io.ReadFull(conn, length[:]); err != nil {
-			return
-		}
-		packet := make([]byte, binary.BigEndian.Uint16(length[:]))
-		if _, err := io.ReadFull(conn, packet); err != nil {
-			return
-		}
-		answer := s.Answer(packet, from, false)
-		if answer == nil {
-			return
-		}
-		conn.SetWriteDeadline(time.Now().Add(writeTimeout))
-		if _, err := conn.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(answer))), answer...)); err != nil {
-			return
-		}
-	}
 }
