@@ -6,8 +6,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"math"
+	"net"
 	"testing"
 	"testing/iotest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 func TestLongQuestionsAreCut(t *testing.T) {
@@ -19,6 +24,48 @@ func TestLongQuestionsAreCut(t *testing.T) {
 	}
 	if got, err := readMessage(r); err != nil || !bytes.Equal(got, []byte{1, 2}) {
 		t.Errorf("the next one: got %x, %v", got, err)
+	}
+}
+
+// slowConn is a connection whose first write waits.
+type slowConn struct {
+	net.Conn
+	began, proceed chan struct{}
+	writes         [][]byte
+}
+
+func (c *slowConn) SetWriteDeadline(time.Time) error { return nil }
+
+func (c *slowConn) Write(b []byte) (int, error) {
+	c.writes = append(c.writes, bytes.Clone(b))
+	if len(c.writes) == 1 {
+		close(c.began)
+		<-c.proceed
+	}
+	return len(b), nil
+}
+
+func TestMessagesAreWrittenTogether(t *testing.T) {
+	conn := &slowConn{began: make(chan struct{}), proceed: make(chan struct{})}
+	w := newMessageWriter(conn, func() { t.Error("failed") })
+	done := make(chan error, 1)
+	go func() { done <- w.write([]byte{1}) }()
+	<-conn.began
+	for i := byte(2); i < 5; i++ {
+		if err := w.write([]byte{i}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(conn.proceed)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	want := [][]byte{{0, 1, 1}, {0, 1, 2, 0, 1, 3, 0, 1, 4}}
+	if diff := cmp.Diff(want, conn.writes); diff != "" {
+		t.Errorf("writes (-want +got):\n%s", diff)
+	}
+	if err := w.write(make([]byte, math.MaxUint16+1)); err == nil || len(conn.writes) != 2 {
+		t.Errorf("a message that is too long: got %v, %d writes", err, len(conn.writes))
 	}
 }
 

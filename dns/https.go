@@ -118,9 +118,9 @@ func (a *addresses) has(at netip.AddrPort) bool { _, found := a.all.Load(at); re
 
 // serveHTTP3 serves DNS over HTTP/3 from a socket until ctx ends; then requests in flight are answered. It closes the socket.
 //
-// Early data (0-RTT) is off. It may be replayed, and RFC 8446 section 8 leaves it to the application whether that does harm: a
-// replayed question costs an answer and, by its timing, tells who watches what was asked (RFC 9250 section 10.1). It would save
-// one round trip of a connection that asks many questions.
+// Early data (0-RTT) is off. It may be replayed, which RFC 8446 section 8 lets an application allow where it does no harm; a
+// question does none. But it would have us work for clients that have not yet proved their address, to save one round trip of a
+// connection that asks many questions.
 func (s *Server) serveHTTP3(ctx context.Context, conn net.PacketConn, cert certFunc) error {
 	defer conn.Close()
 	transport := &quic.Transport{
