@@ -64,7 +64,7 @@ type connection struct {
 	over   Transport
 	prefix netip.Prefix
 	active atomic.Int64 // questions in flight
-	last   atomic.Int64 // when the last of them came or was answered, since all.started
+	last   atomic.Int64 // when the last of them was answered, since all.started
 
 	proved   func() // called when the handshake of QUIC has shown that the address is the client's
 	evict    func() // closes the connection without waiting; nil as long as that cannot be done. Guarded by all.mu
@@ -146,7 +146,7 @@ func (c *connection) evictBy(evict func()) {
 func (c *connection) touch() { c.last.Store(int64(time.Since(c.all.started))) }
 
 // begin and end enclose each question.
-func (c *connection) begin() { c.active.Add(1); c.touch() }
+func (c *connection) begin() { c.active.Add(1) }
 func (c *connection) end()   { c.touch(); c.active.Add(-1) }
 
 // idleFor returns how long nothing has happened; zero while a question is in flight.

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/miekg/dns"
@@ -149,7 +150,7 @@ func questionOf(query string) ([]byte, error) {
 		return nil, refuse(http.StatusRequestURITooLong, fmt.Sprintf("the parameter dns has %d characters at most; use POST", most))
 	}
 	packet, err := base64.RawURLEncoding.Strict().DecodeString(given[0])
-	if err != nil {
+	if err != nil || strings.ContainsAny(given[0], "\r\n") { // which the decoder passes over
 		return nil, refuse(http.StatusBadRequest, "the parameter dns is not base64url without padding (RFC 4648 section 5)")
 	}
 	return packet, nil

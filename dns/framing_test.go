@@ -8,8 +8,11 @@ import (
 	"io"
 	"math"
 	"net"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/iotest"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -67,6 +70,37 @@ func TestMessagesAreWrittenTogether(t *testing.T) {
 	if err := w.write(make([]byte, math.MaxUint16+1)); err == nil || len(conn.writes) != 2 {
 		t.Errorf("a message that is too long: got %v, %d writes", err, len(conn.writes))
 	}
+}
+
+func TestQueuedAnswersAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const length, all = 1000, 200
+		conn := &slowConn{began: make(chan struct{}), proceed: make(chan struct{})}
+		w := newMessageWriter(conn, func() { t.Error("failed") })
+		var running sync.WaitGroup
+		var written atomic.Int64
+		for range all {
+			running.Go(func() {
+				if err := w.write(make([]byte, length)); err != nil {
+					t.Error(err)
+				}
+				written.Add(1)
+			})
+		}
+		synctest.Wait()
+		if got, want := written.Load(), int64(maxQueued/(prefixLen+length)+1); got != want {
+			t.Errorf("got %d messages taken while the first is being written, want %d", got, want)
+		}
+		close(conn.proceed)
+		running.Wait()
+		total := 0
+		for _, b := range conn.writes {
+			total += len(b)
+		}
+		if want := all * (prefixLen + length); total != want {
+			t.Errorf("got %d octets written, want %d", total, want)
+		}
+	})
 }
 
 // FuzzFraming holds the reader of messages to a simple one, however the octets come.

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -203,6 +204,27 @@ func TestOverHTTPS(t *testing.T) {
 	}
 	if got := s.server.Connections()[HTTPS].Total; got < 3 {
 		t.Errorf("got %d connections counted, want one for each version", got)
+	}
+}
+
+func TestHTTP3IsAnnouncedWhileItIsServed(t *testing.T) {
+	var served addresses
+	at, other := netip.MustParseAddrPort("192.0.2.53:443"), netip.MustParseAddrPort("192.0.2.54:443")
+	handler := announceHTTP3(http.NotFoundHandler(), &served, at)
+	announced := func() string {
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, dohPath, nil))
+		return w.Header().Get("Alt-Svc")
+	}
+	var got [3]string
+	served.add(other)
+	got[0] = announced()
+	served.add(at)
+	got[1] = announced()
+	served.remove(at)
+	got[2] = announced()
+	if want := [3]string{"", `h3=":443"; ma=86400`, ""}; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
