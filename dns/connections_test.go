@@ -77,6 +77,31 @@ func TestNewcomersAreRefusedWhenAllAreBusy(t *testing.T) {
 	}
 }
 
+// TestAPlaceIsLostAtOnce evicts a connection whose owner is slow to notice.
+func TestAPlaceIsLostAtOnce(t *testing.T) {
+	var all connections
+	evicted := 0
+	var last *connection
+	for i := range mostConnections {
+		last = all.admit(netip.AddrFrom4([4]byte{198, 18, byte(i / mostOfPrefix), 1}), TCP, func() { evicted++ })
+		last.begin()
+	}
+	last.end()
+	newcomer := all.admit(netip.MustParseAddr(clientAddr), TLS, func() {})
+	if newcomer == nil || evicted != 1 {
+		t.Fatalf("let in: %v, evicted %d, want one for the other", newcomer != nil, evicted)
+	}
+	newcomer.begin()
+	if c := all.admit(netip.MustParseAddr(clientAddr), TLS, nil); c != nil {
+		t.Error("a place was given twice")
+	}
+	last.release()
+	stats := all.stats()
+	if got := stats[TCP].Open + stats[TLS].Open; got != mostConnections {
+		t.Errorf("got %d open, want %d", got, mostConnections)
+	}
+}
+
 func TestClients(t *testing.T) {
 	for _, test := range []struct {
 		addr, prefix string
