@@ -389,11 +389,13 @@ func TestOverTCPManyQuestionsOneConnection(t *testing.T) {
 		t.Fatal(err)
 	}
 	framed := dns.Conn{Conn: conn}
-	for id := range 50 {
+	seen := map[uint16]bool{}
+	for range 50 {
 		answer, err := framed.ReadMsg()
-		if err != nil || answer.Id != uint16(id) {
-			t.Fatalf("answer %d: %v, %v", id, answer, err)
+		if err != nil || seen[answer.Id] || answer.Id >= 50 {
+			t.Fatalf("answer %v, %v", answer, err)
 		}
+		seen[answer.Id] = true
 	}
 }
 

@@ -93,13 +93,13 @@ func (w *worker) quick(buffer []byte, n int, from netip.Addr, over Transport) in
 	w.readCookie(from)
 	if l := w.serving.limiter; l != nil && over == UDP && w.cookieState != validCookie {
 		switch l.allow(from, w.monotonic, &w.limited) {
-		case slip:
+		case slips:
 			w.sums.limited++
 			if !w.q.asked || w.q.opcode != 0 {
 				return silent
 			}
 			return w.finish(buffer, nil, 0, true)
-		case drop:
+		case drops:
 			w.sums.limited++
 			return silent
 		}

@@ -12,9 +12,9 @@ import (
 type permission uint8
 
 const (
-	send permission = iota
-	slip            // send it truncated, so that who is no forger asks again by TCP
-	drop
+	passes permission = iota
+	slips             // send it truncated, so that who is no forger asks again by TCP
+	drops
 )
 
 // limiter bounds how many answers a client prefix gets: a bucket of one second's worth that leaks at the allowed rate, known by
@@ -63,16 +63,16 @@ func (c RateLimit) sameAs(d RateLimit) bool {
 func (l *limiter) allow(from netip.Addr, nanoseconds int64, limited *uint32) permission {
 	for _, p := range l.exempt {
 		if p.Contains(from) {
-			return send
+			return passes
 		}
 	}
 	if l.take(l.hash(from), uint64(nanoseconds)>>tickBits&timeMask) {
-		return send
+		return passes
 	}
 	if *limited++; l.slip > 0 && *limited%l.slip == 0 {
-		return slip
+		return slips
 	}
-	return drop
+	return drops
 }
 
 // hash is keyed, so that nobody can choose addresses that share a bucket.

@@ -65,8 +65,8 @@ func (s *Server) Run(ctx context.Context, sockets Sockets) error {
 	for _, conn := range sockets.UDP {
 		run(func() error { return s.serveUDP(ctx, conn) })
 	}
-	for _, l := range sockets.TCP {
-		run(func() error { return s.serveTCP(ctx, l) })
+	for _, work := range s.streamWorks(ctx, sockets) {
+		run(work)
 	}
 	<-ctx.Done()
 	front.Wait()

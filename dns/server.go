@@ -24,6 +24,9 @@ type Server struct {
 	renewed chan struct{} // the index has been
 	queue   chan *job
 
+	connections connections
+	http3       addresses // that HTTP/3 is served at
+
 	mu       sync.Mutex // of those who renew what is served
 	settings Settings
 	popNames []string // by counter; PoPs keep their counter for good
