@@ -1,18 +1,22 @@
 package topology
 
 import (
+	"bytes"
 	"maps"
 	"slices"
 	"strings"
 )
 
 // Assembler makes snapshots of stored values, as they come and go. Keys are those of the store, without its root:
-// topology/KIND/NAME, overrides/NAME and keys/ID; others are disregarded. It keeps the last good topology while what is
-// stored is invalid; overrides and keys are taken or ignored one by one. An Assembler is not safe for concurrent use.
+// topology/KIND/NAME, overrides/NAME, keys/ID and dnssec/ZONE; others are disregarded. It keeps the last good topology while
+// what is stored is invalid; overrides and keys are taken or ignored one by one, and of a zone's signing the last valid one
+// stays in force. An Assembler is not safe for concurrent use.
 type Assembler struct {
 	objects   map[Ref]parsed[Object]
 	overrides map[string]parsed[*Override]
 	keys      map[string]parsed[*Key]
+	signing   map[string]parsed[*Signing] // the last valid one, and the faults of what is stored now
+	awaited   map[string]bool             // zones of signing that was in force before and has not been read again yet
 
 	touched bool // a topology value changed since the last snapshot
 	last    *Snapshot
@@ -32,8 +36,22 @@ func NewAssembler(good *Topology, revision int64) *Assembler {
 	}
 	return &Assembler{
 		objects: map[Ref]parsed[Object]{}, overrides: map[string]parsed[*Override]{}, keys: map[string]parsed[*Key]{},
-		last: &Snapshot{Topology: good, Good: revision}, touched: true,
+		signing: map[string]parsed[*Signing]{}, awaited: map[string]bool{},
+		last: &Snapshot{Topology: good, Good: revision, Signing: map[string]*Signing{}}, touched: true,
 	}
+}
+
+// KeepSigning tells a new Assembler what signing was in force before, and since which revision. Of each zone it is taken in
+// place of a stored value that is invalid; a zone for which nothing is stored by the next snapshot is no longer signed.
+func (a *Assembler) KeepSigning(signing map[string]*Signing, since int64) {
+	if signing == nil {
+		return
+	}
+	for zone, s := range signing {
+		a.signing[zone] = parsed[*Signing]{value: s}
+		a.awaited[zone] = true
+	}
+	a.last.Signing, a.last.Signed = signing, since
 }
 
 // Put takes a stored value.
@@ -54,6 +72,8 @@ func (a *Assembler) Put(key string, value []byte) {
 	case parts[0] == "keys" && len(parts) == 2:
 		k, faults := ParseKey(parts[1], value)
 		a.keys[parts[1]] = parsed[*Key]{k, faults}
+	case parts[0] == "dnssec" && len(parts) == 2:
+		a.putSigning(parts[1], value)
 	}
 }
 
@@ -70,6 +90,37 @@ func (a *Assembler) Delete(key string) {
 		delete(a.overrides, parts[1])
 	case parts[0] == "keys" && len(parts) == 2:
 		delete(a.keys, parts[1])
+	case parts[0] == "dnssec" && len(parts) == 2:
+		delete(a.signing, parts[1])
+	}
+}
+
+// putSigning takes a zone's signing. A typo must not make a zone unsigned, which its parent says is signed: to validators it
+// would be bogus.
+func (a *Assembler) putSigning(zone string, text []byte) {
+	delete(a.awaited, zone)
+	value, faults := ParseSigning(zone, text)
+	if last := a.signing[zone].value; last != nil && (value == nil || bytes.Equal(MarshalValue(value), MarshalValue(last))) {
+		value = last
+	}
+	a.signing[zone] = parsed[*Signing]{value, faults}
+}
+
+// signed fills in the signing of a snapshot: the very map of the last one, unless something has changed.
+func (a *Assembler) signed(next *Snapshot) {
+	for zone := range a.awaited {
+		delete(a.signing, zone)
+	}
+	clear(a.awaited)
+	signing := make(map[string]*Signing, len(a.signing))
+	for zone, s := range a.signing {
+		next.Ignored = append(next.Ignored, s.faults...)
+		if s.value != nil {
+			signing[zone] = s.value
+		}
+	}
+	if next.Signing, next.Signed = a.last.Signing, a.last.Signed; !maps.Equal(signing, a.last.Signing) {
+		next.Signing, next.Signed = signing, next.Revision
 	}
 }
 
@@ -118,6 +169,7 @@ func (a *Assembler) Snapshot(revision int64) *Snapshot {
 			next.Keys[id] = k.value
 		}
 	}
+	a.signed(next)
 	sortFaults(next.Ignored)
 	a.last = next
 	return next

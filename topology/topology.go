@@ -164,5 +164,5 @@ type Snapshot struct {
 	Keys      map[string]*Key      // the valid ones, by id
 	Signing   map[string]*Signing  // by zone: of each the last valid one that was read
 	Signed    int64                // the revision at which Signing last changed
-	Ignored   []Fault              // overrides and keys that are invalid, each ignored by itself
+	Ignored   []Fault              // overrides, keys and signing that are invalid, each ignored by itself
 }

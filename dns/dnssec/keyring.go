@@ -1,33 +1,166 @@
-// Package dnssec has the keys of signed zones, signatures, and the steps of a key roll.
 package dnssec
 
 import (
-	"time"
-
-	"github.com/miekg/dns"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/isochrone/isochrone/topology"
 )
 
-const DefaultValidity = 14 * 24 * time.Hour
+// Keyring has the private keys of one node, of any zones. It is immutable; nil is an empty one.
+type Keyring struct{ keys map[keyID]*Key }
 
-// Keyring has private keys, by zone.
-type Keyring struct{}
-type Options struct {
-	TTL     uint32
-	Inherit *Signer
+// keyID is what a key is known by.
+type keyID struct {
+	zone      string
+	tag       uint16
+	algorithm uint8
 }
-type Signer struct{}
 
-func NewSigner(zone string, s *topology.Signing, ring *Keyring, o Options) (*Signer, error) {
-	return nil, nil
+// NewKeyring returns a Keyring of keys.
+func NewKeyring(keys ...*Key) *Keyring {
+	r := &Keyring{map[keyID]*Key{}}
+	for _, k := range keys {
+		r.keys[keyID{k.Zone(), k.tag, k.Record.Algorithm}] = k
+	}
+	return r
 }
-func (*Signer) DNSKEY() []dns.RR                                       { return nil }
-func (*Signer) CDS() []dns.RR                                          { return nil }
-func (*Signer) CDNSKEY() []dns.RR                                      { return nil }
-func (*Signer) DS() []*dns.DS                                          { return nil }
-func (*Signer) Sign(rrs []dns.RR, now time.Time) ([]dns.RR, error)     { return nil, nil }
-func (*Signer) SignOnce(rrs []dns.RR, now time.Time) ([]dns.RR, error) { return nil, nil }
-func (*Signer) HasSignature(rrs []dns.RR, now time.Time) bool          { return true }
-func Matching(owner string, types []uint16, ttl uint32) *dns.NSEC      { return nil }
-func Nonexistent(owner string, ttl uint32) *dns.NSEC                   { return nil }
+
+// LoadKeyring reads all private keys of a folder: files named K<zone>.+<algorithm>+<tag>.private, as WriteFiles and BIND write
+// them. The files of public keys are not needed. A missing folder is an empty keyring. A file that group or others can read
+// is refused, and so is one that is not what its name says; the error tells of all such files.
+func LoadKeyring(dir string) (*Keyring, error) {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return NewKeyring(), nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read keys: %w", err)
+	}
+	var (
+		keys  []*Key
+		fails []error
+	)
+	for _, entry := range entries {
+		if !strings.HasPrefix(entry.Name(), "K") || !strings.HasSuffix(entry.Name(), privateEnding) {
+			continue
+		}
+		path := filepath.Join(dir, entry.Name())
+		k, err := readKey(path)
+		if err != nil {
+			fails = append(fails, fmt.Errorf("%s %w", path, err))
+			continue
+		}
+		keys = append(keys, k)
+	}
+	if fails != nil {
+		return nil, fmt.Errorf("read keys: %w", errors.Join(fails...))
+	}
+	return NewKeyring(keys...), nil
+}
+
+// readKey reads one private key. Its errors follow the path.
+func readKey(path string) (*Key, error) {
+	zone, algorithm, tag, err := parseFileName(strings.TrimSuffix(filepath.Base(path), privateEnding))
+	if err != nil {
+		return nil, err
+	}
+	text, err := readPrivate(path)
+	if err != nil {
+		return nil, err
+	}
+	is, private, err := parsePrivate(text)
+	if err != nil {
+		return nil, fmt.Errorf("is no private key: %w", err)
+	}
+	if is != algorithm {
+		return nil, fmt.Errorf("is of algorithm %d, its name says %d", is, algorithm)
+	}
+	// The file does not say which role the key has, but the tag does.
+	var tags [2]uint16
+	for i, role := range []topology.KeyRole{topology.ZSK, topology.KSK} {
+		k := newKey(zone, role, algorithm, private)
+		if k.tag == tag {
+			return k, nil
+		}
+		tags[i] = k.tag
+	}
+	return nil, fmt.Errorf("has the tag %d as a ZSK or %d as a KSK, its name says %d", tags[0], tags[1], tag)
+}
+
+// readPrivate reads a file that its owner alone can read.
+func readPrivate(path string) (string, error) {
+	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() { // to open a pipe would wait
+		return "", errors.Join(errors.New("is no file"), err)
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return "", fmt.Errorf("cannot be read: %w", err)
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return "", fmt.Errorf("cannot be read: %w", err)
+	}
+	if mode := info.Mode().Perm(); mode&0o077 != 0 {
+		return "", fmt.Errorf("has mode %04o, so that others than its owner can read it: chmod 600 %s", mode, path)
+	}
+	text, err := io.ReadAll(io.LimitReader(file, maxKeyFileBytes+1))
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("cannot be read: %w", err)
+	case len(text) > maxKeyFileBytes:
+		return "", fmt.Errorf("has more than %d octets, which no private key has", maxKeyFileBytes)
+	}
+	return string(text), nil
+}
+
+// Key returns a key of a zone, whose name has no trailing dot, or nil.
+func (r *Keyring) Key(zone string, tag uint16, algorithm uint8) *Key {
+	if r == nil {
+		return nil
+	}
+	return r.keys[keyID{zone, tag, algorithm}]
+}
+
+// Len is the number of keys.
+func (r *Keyring) Len() int {
+	if r == nil {
+		return 0
+	}
+	return len(r.keys)
+}
+
+// Equal reports whether two keyrings have the same keys, so that nothing is to be done after reading them again.
+func (r *Keyring) Equal(o *Keyring) bool {
+	if r.Len() != o.Len() {
+		return false
+	}
+	if r.Len() == 0 {
+		return true
+	}
+	for id, k := range r.keys {
+		if other := o.keys[id]; other == nil || other.Record.PublicKey != k.Record.PublicKey {
+			return false
+		}
+	}
+	return true
+}
+
+// Zones returns the names of the zones that there are keys of, sorted.
+func (r *Keyring) Zones() []string {
+	var zones []string
+	if r != nil {
+		for id := range r.keys {
+			zones = append(zones, id.zone)
+		}
+	}
+	slices.Sort(zones)
+	return slices.Compact(zones)
+}

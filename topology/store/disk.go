@@ -16,12 +16,13 @@ import (
 // they were read from the store.
 type saved struct {
 	Good   int64             `yaml:"topology_revision"`
+	Signed int64             `yaml:"signing_revision,omitempty"`
 	Values map[string]string `yaml:"values"`
 }
 
 // Save writes what a snapshot has in force to a file, whole or not at all, readable by its owner alone.
 func Save(path string, snap *topology.Snapshot) error {
-	s := saved{Good: snap.Good, Values: map[string]string{}}
+	s := saved{Good: snap.Good, Signed: snap.Signed, Values: map[string]string{}}
 	for _, r := range snap.Topology.Refs() {
 		s.Values["topology/"+r.String()] = string(topology.MarshalValue(snap.Topology.Object(r)))
 	}
@@ -30,6 +31,9 @@ func Save(path string, snap *topology.Snapshot) error {
 	}
 	for id, k := range snap.Keys {
 		s.Values["keys/"+id] = string(topology.MarshalValue(k))
+	}
+	for zone, signing := range snap.Signing {
+		s.Values["dnssec/"+zone] = string(topology.MarshalValue(signing))
 	}
 	text, err := yaml.Marshal(s)
 	if err != nil {
@@ -66,6 +70,6 @@ func Load(path string) (*topology.Snapshot, error) {
 	if len(snap.Faults) > 0 {
 		return nil, fmt.Errorf("read %s: %w", path, &topology.InvalidError{Faults: snap.Faults})
 	}
-	snap.Revision = 0
+	snap.Revision, snap.Signed = 0, s.Signed
 	return snap, nil
 }

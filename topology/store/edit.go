@@ -232,6 +232,31 @@ func (s *Store) DeleteKey(ctx context.Context, id, author string) (int64, error)
 	return s.remove(ctx, "keys/"+id, author)
 }
 
+// PutSigning writes the signing of a zone, in place of what Signing returned with revision base; 0 means that there must be
+// none. It returns the revision. The errors are ErrConflict and *topology.InvalidError.
+func (s *Store) PutSigning(ctx context.Context, zone string, signing *topology.Signing, base int64, author string) (int64, error) {
+	value := topology.MarshalValue(signing)
+	if _, faults := topology.ParseSigning(zone, value); len(faults) > 0 {
+		return 0, &topology.InvalidError{Faults: faults}
+	}
+	return s.replaceSigning(ctx, zone, base, clientv3.OpPut(s.root+"dnssec/"+zone, string(value)), s.audit(author, "put", "dnssec/"+zone))
+}
+
+// DeleteSigning makes a zone unsigned, if its signing is what Signing returned with revision base. It returns the revision.
+// The error is ErrConflict if the signing has changed or is gone.
+func (s *Store) DeleteSigning(ctx context.Context, zone string, base int64, author string) (int64, error) {
+	return s.replaceSigning(ctx, zone, base, clientv3.OpDelete(s.root+"dnssec/"+zone), s.audit(author, "delete", "dnssec/"+zone))
+}
+
+func (s *Store) replaceSigning(ctx context.Context, zone string, base int64, ops ...clientv3.Op) (int64, error) {
+	same := clientv3.Compare(clientv3.ModRevision(s.root+"dnssec/"+zone), "=", base) // that of a missing key is 0
+	revision, err := s.commit(ctx, []clientv3.Cmp{same}, ops)
+	if errors.Is(err, ErrConflict) {
+		err = fmt.Errorf("dnssec/%s: %w: read it again", zone, err)
+	}
+	return revision, err
+}
+
 func (s *Store) remove(ctx context.Context, name, author string) (int64, error) {
 	exists := clientv3.Compare(clientv3.CreateRevision(s.root+name), ">", 0)
 	revision, err := s.commit(ctx, []clientv3.Cmp{exists}, []clientv3.Op{

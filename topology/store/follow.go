@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"strings"
 	"time"
 
@@ -57,6 +58,7 @@ func (s *Store) Follow(ctx context.Context, last *topology.Snapshot, publish fun
 // followOnce reads everything at one revision and watches from the next one on, until something fails.
 func (s *Store) followOnce(ctx context.Context, last *topology.Snapshot, publish func(*topology.Snapshot)) error {
 	assembler := topology.NewAssembler(last.Topology, last.Good)
+	assembler.KeepSigning(last.Signing, last.Signed)
 	revision, err := s.load(ctx, assembler, nil)
 	if err != nil {
 		return err
@@ -69,20 +71,14 @@ func (s *Store) followOnce(ctx context.Context, last *topology.Snapshot, publish
 	// A watch for each section, so that what else stands below the root costs nothing here.
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
 	defer cancel()
-	var channels [3]clientv3.WatchChan
+	watches := make([]reflect.SelectCase, len(sections))
 	for i, section := range sections {
-		channels[i] = s.client.Watch(ctx, s.root+section, clientv3.WithPrefix(), clientv3.WithRev(revision+1))
+		watch := s.client.Watch(ctx, s.root+section, clientv3.WithPrefix(), clientv3.WithRev(revision+1))
+		watches[i] = reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(watch)}
 	}
 	for {
-		var (
-			response clientv3.WatchResponse
-			open     bool
-		)
-		select {
-		case response, open = <-channels[0]:
-		case response, open = <-channels[1]:
-		case response, open = <-channels[2]:
-		}
+		_, received, open := reflect.Select(watches)
+		response := received.Interface().(clientv3.WatchResponse)
 		switch {
 		case !open:
 			return errors.New("the watch has ended")

@@ -35,7 +35,7 @@ func New(client *clientv3.Client, root string) *Store {
 }
 
 // sections are what a snapshot is made of.
-var sections = []string{"topology/", "overrides/", "keys/"}
+var sections = []string{"topology/", "overrides/", "keys/", "dnssec/"}
 
 // Read returns a snapshot of what is stored now. Its topology is empty when the stored one is invalid: who wants the last
 // good one must have followed.
@@ -71,6 +71,25 @@ func (s *Store) StoredText(ctx context.Context, r topology.Ref) ([]byte, error) 
 		return nil, fmt.Errorf("%v: %w", r, ErrNotFound)
 	}
 	return response.Kvs[0].Value, nil
+}
+
+// Signing returns the signing of a zone as it is stored, and the revision at which it was written, for PutSigning. The errors
+// are ErrNotFound if there is none and *topology.InvalidError.
+func (s *Store) Signing(ctx context.Context, zone string) (*topology.Signing, int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	response, err := s.client.Get(ctx, s.root+"dnssec/"+zone)
+	if err != nil {
+		return nil, 0, fmt.Errorf("read the store: %w", err)
+	}
+	if len(response.Kvs) == 0 {
+		return nil, 0, fmt.Errorf("dnssec/%s: %w", zone, ErrNotFound)
+	}
+	signing, faults := topology.ParseSigning(zone, response.Kvs[0].Value)
+	if len(faults) > 0 {
+		return nil, 0, &topology.InvalidError{Faults: faults}
+	}
+	return signing, response.Kvs[0].ModRevision, nil
 }
 
 // load reads all sections at one revision. What it reads is given to each as well, which may be nil.

@@ -1,0 +1,69 @@
+package dns
+
+import (
+	"encoding/base64"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// tsigFudge is by how many seconds the clocks of two servers may differ (RFC 8945 section 10).
+const tsigFudge = 300
+
+// transaction authenticates the messages of one exchange (RFC 8945).
+type transaction struct {
+	key    TSIGKey
+	rcode  uint16 // error to tell in the TSIG record; 0 for none
+	mac    string // of the message before, in hex
+	stream bool   // the message before is one of ours
+	asked  *dns.TSIG
+}
+
+// authenticate reads the TSIG record of a packet. Without one it returns nil, nil. The error is that the packet cannot be read; a
+// transaction whose rcode is set is not authenticated.
+func authenticate(packet []byte, keys []TSIGKey) (*transaction, error) {
+	var m dns.Msg
+	if err := m.Unpack(packet); err != nil {
+		return nil, err
+	}
+	asked := m.IsTsig()
+	if asked == nil {
+		return nil, nil
+	}
+	t := &transaction{asked: asked, mac: asked.MAC, rcode: dns.RcodeBadKey}
+	for _, key := range keys {
+		if key.Name != strings.ToLower(asked.Hdr.Name) || key.Algorithm != strings.ToLower(asked.Algorithm) {
+			continue
+		}
+		t.key = key
+		switch err := dns.TsigVerify(packet, t.secret(), "", false); {
+		case err == nil:
+			t.rcode = 0
+		case errors.Is(err, dns.ErrTime):
+			t.rcode = dns.RcodeBadTime
+		default:
+			t.rcode = dns.RcodeBadSig
+		}
+	}
+	return t, nil
+}
+
+func (t *transaction) secret() string { return base64.StdEncoding.EncodeToString(t.key.Secret) }
+
+// sign packs a message with a TSIG record.
+func (t *transaction) sign(m *dns.Msg, now time.Time) ([]byte, error) {
+	record := &dns.TSIG{
+		Hdr:       dns.RR_Header{Name: t.asked.Hdr.Name, Rrtype: dns.TypeTSIG, Class: dns.ClassANY},
+		Algorithm: t.asked.Algorithm, TimeSigned: uint64(now.Unix()), Fudge: tsigFudge, OrigId: m.Id, Error: t.rcode,
+	}
+	signed := *m
+	signed.Extra = append(append([]dns.RR(nil), m.Extra...), record)
+	if t.rcode == dns.RcodeBadKey || t.rcode == dns.RcodeBadSig { // which nobody could check (RFC 8945 section 5.3.2)
+		return signed.Pack()
+	}
+	packet, mac, err := dns.TsigGenerate(&signed, t.secret(), t.mac, t.stream)
+	t.mac, t.stream = mac, true
+	return packet, err
+}
