@@ -44,7 +44,11 @@ func agree(t *testing.T, w *worker, packet []byte, from netip.Addr) bool {
 	t.Helper()
 	w.tick()
 	w.q.packet = bytes.Clone(packet)
-	full := w.full(from, UDP) // and the fast path knows it from now on
+	var full []byte
+	_ = w.full(from, UDP, func(answer []byte) error { // and the fast path knows it from now on
+		full = answer
+		return nil
+	})
 	fast, n := quickly(w, packet, from)
 	switch {
 	case n == fuller:

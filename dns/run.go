@@ -34,9 +34,10 @@ func (s *Server) work() {
 	for j := range s.queue {
 		w.tick()
 		w.q.packet = j.packet
-		if answer := w.full(j.from, UDP); len(answer) > 0 {
+		_ = w.full(j.from, UDP, func(answer []byte) error {
 			j.reply(answer, j.address)
-		}
+			return nil
+		})
 	}
 }
 

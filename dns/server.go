@@ -1,7 +1,6 @@
 package dns
 
 import (
-	"encoding/binary"
 	"encoding/hex"
 	"net/netip"
 	"runtime/debug"
@@ -153,67 +152,99 @@ func (s *Server) Problems() []string {
 }
 
 // Answer returns the packet that answers a packet from an address, or nil when it deserves none. Over UDP it is truncated to what
-// the asker can receive. It never panics. It is how goroutines answer; the threads of the UDP sockets answer in place.
+// the asker can receive. It never panics. Of an answer of several messages it returns the first one.
 func (s *Server) Answer(packet []byte, from netip.Addr, over Transport) (answer []byte) {
-	w := s.workers.Get().(*worker)
-	defer s.workers.Put(w)
-	w.tick()
-	defer w.flush()
-	from = from.Unmap()
-	buffer := make([]byte, max(len(packet), bufferSize))
-	n := w.quick(buffer, copy(buffer, packet), from, over)
-	switch n {
-	case fuller:
-		return w.full(from, over)
-	case silent:
+	_ = s.exchange(packet, netip.AddrPortFrom(from, 0), over, func(message []byte) error {
+		if answer == nil {
+			answer = message
+		}
 		return nil
-	}
-	return buffer[:n]
+	})
+	return answer
 }
 
 // full answers the packet that w.q was read from by the full path, with the serving and the time of w. It may be called for the same
-// packet again, and never panics.
-func (w *worker) full(from netip.Addr, over Transport) (answer []byte) {
+// packet again, and never panics. The error is that of send.
+func (w *worker) full(from netip.Addr, over Transport, send func([]byte) error) error {
 	defer func() {
 		if p := recover(); p != nil {
 			w.counts.panics.Add(1)
 			w.server.config.Log.Error("panic while answering a question", "panic", p, "question", hex.EncodeToString(w.q.packet), "stack", string(debug.Stack()))
-			answer = nil
 		}
 	}()
-	packet := w.q.packet
-	kind := w.q.parse(packet)
+	kind := w.q.parse(w.q.packet)
 	if kind == ignored {
 		return nil
 	}
 	w.readCookie(from)
-	m := w.message(kind, from, over)
-	return w.pack(m, over)
+	var t *transaction
+	if w.q.tsig && kind != malformed {
+		var err error
+		if t, err = authenticate(w.q.packet, w.serving.settings.TSIG); err != nil {
+			kind = malformed
+		}
+	}
+	if records := w.transfer(kind, from, over, t); records != nil {
+		return w.sendTransfer(records, t, send)
+	}
+	if packet := w.pack(w.message(kind, from, over, t), over); packet != nil {
+		return send(packet)
+	}
+	return nil
+}
+
+// transfer returns the records of the zone transfer that is asked for, if it is one that is given.
+func (w *worker) transfer(kind form, from netip.Addr, over Transport, t *transaction) []dns.RR {
+	q, sv := &w.q, w.serving
+	transfer := kind == unusual || kind == usual
+	transfer = transfer && q.opcode == dns.OpcodeQuery && q.asked && q.class == dns.ClassINET && sv.index != nil && over != HTTPS
+	if !transfer || q.qtype != dns.TypeAXFR && q.qtype != dns.TypeIXFR || !sv.mayTransfer(from, t) {
+		return nil
+	}
+	records, err := sv.transferred(q, w.server.now())
+	if err != nil {
+		w.counts.failures.Add(1)
+		w.server.config.Log.Error("a zone cannot be transferred", "zone", presentation(string(q.name())), "error", err)
+		return nil
+	}
+	if over == UDP { // whoever sees that there is a newer version comes by TCP (RFC 1995 section 2)
+		if q.qtype == dns.TypeAXFR || records == nil {
+			return nil
+		}
+		return records[:1]
+	}
+	return records
 }
 
 // message is an answer before it is packed.
 type message struct {
 	dns.Msg
-	rcode   int // all 12 bits
-	opt     *dns.OPT
-	padding bool
+	rcode       int // all 12 bits
+	opt         *dns.OPT
+	padding     bool
+	transaction *transaction // nil for none
 }
 
 // message makes the answer of the full path.
-func (w *worker) message(kind form, from netip.Addr, over Transport) *message {
+func (w *worker) message(kind form, from netip.Addr, over Transport, t *transaction) *message {
 	q, sv := &w.q, w.serving
-	m := &message{}
-	m.Id, m.Opcode, m.Response = binary.BigEndian.Uint16(q.packet), int(q.opcode), true
-	m.RecursionDesired, m.CheckingDisabled, m.Compress = q.rd, q.cd, true
+	m := &message{Msg: *w.head(), transaction: t}
+	m.Compress = true
 	a := &reply{serving: sv, now: time.Unix(int64(w.unix), 0), from: from, qtype: q.qtype, do: q.edns && q.do, co: q.co}
 	if q.asked {
 		a.wire = string(q.name())
-		m.Question = []dns.Question{{Name: presentation(a.wire), Qtype: q.qtype, Qclass: q.class}}
+		if t == nil {
+			m.Question[0].Name = presentation(a.wire) // the asker's case comes back when it is packed
+		}
 	}
 	if q.hasSubnet {
 		a.subnet = q.subnet.prefix
 	}
-	w.decide(a, kind, over)
+	if t != nil && t.rcode != 0 {
+		a.rcode = dns.RcodeNotAuth // RFC 8945 section 5.2
+	} else {
+		w.decide(a, kind, over)
+	}
 	if a.failed != nil {
 		w.counts.failures.Add(1)
 		w.server.config.Log.Error("an answer cannot be signed", "name", presentation(a.wire), "error", a.failed)
@@ -365,11 +396,14 @@ func (w *worker) packMessage(m *message) []byte {
 	if m.opt != nil {
 		message.Extra = append(slices.Clip(message.Extra), m.opt)
 	}
-	packet, err := message.Pack()
+	packet, err := w.authenticated(&message, m.transaction)
 	if err != nil {
 		w.counts.failures.Add(1)
 		w.server.config.Log.Error("an answer cannot be packed", "question", hex.EncodeToString(w.q.packet), "error", err)
 		return nil
+	}
+	if m.transaction != nil {
+		return packet // signed as it is
 	}
 	if m.padding {
 		const head = 4 // of the option
@@ -405,10 +439,23 @@ func (sv *serving) chaos(a *reply) {
 // for what deserves none, more than once for a zone transfer. The message is valid only during the call; an error that send
 // returns ends the exchange and is returned.
 func (s *Server) exchange(packet []byte, from netip.AddrPort, over Transport, send func([]byte) error) error {
-	if answer := s.Answer(packet, from.Addr(), over); answer != nil {
-		return send(answer)
+	w := s.workers.Get().(*worker)
+	defer s.workers.Put(w)
+	w.tick()
+	defer w.flush()
+	return w.exchange(packet, from.Addr().Unmap(), over, send)
+}
+
+func (w *worker) exchange(packet []byte, from netip.Addr, over Transport, send func([]byte) error) error {
+	buffer := make([]byte, max(len(packet), bufferSize))
+	switch n := w.quick(buffer, copy(buffer, packet), from, over); n {
+	case fuller:
+		return w.full(from, over, send)
+	case silent:
+		return nil
+	default:
+		return send(buffer[:n])
 	}
-	return nil
 }
 
 // Stats returns totals since the start: questions by transport, answers by code, and what went wrong.

@@ -3,6 +3,7 @@ package dns
 import (
 	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -29,7 +30,7 @@ func (sv *serving) mayTransfer(from netip.Addr, t *transaction) bool {
 
 // transferred returns the records of a transfer of the zone that is asked for, or nil when there is none to be had: one SOA record
 // where the asker has the zone already (RFC 1995 section 2), all of the zone otherwise.
-func (sv *serving) transferred(q *question) ([]dns.RR, error) {
+func (sv *serving) transferred(q *question, now time.Time) ([]dns.RR, error) {
 	z := sv.index.zones[string(q.name())]
 	if z == nil {
 		return nil, nil
@@ -48,7 +49,7 @@ func (sv *serving) transferred(q *question) ([]dns.RR, error) {
 	z.transfer.Lock()
 	defer z.transfer.Unlock()
 	if z.content == nil {
-		content, err := sv.content(z)
+		content, err := sv.content(z, now)
 		if err != nil {
 			return nil, err
 		}
@@ -59,8 +60,7 @@ func (sv *serving) transferred(q *question) ([]dns.RR, error) {
 
 // content lists the records of a zone as others serve it, who know no clients: with the default answer of steered names, signed, and
 // with a chain of NSEC records instead of proofs on demand. It begins and ends with the SOA record.
-func (sv *serving) content(z *zone) ([]dns.RR, error) {
-	now := timeOf(sv.epoch)
+func (sv *serving) content(z *zone, now time.Time) ([]dns.RR, error) {
 	a := &reply{serving: sv, now: now, do: true}
 	calm := &router.View{Table: sv.view.Table, State: router.NewState(sv.view.Table, router.Inputs{Verdicts: health.Verdicts{}, Now: now})}
 	var (

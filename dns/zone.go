@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/miekg/dns"
@@ -34,6 +35,9 @@ type zone struct {
 	signer      *dnssec.Signer // nil for a zone that is not signed
 	parent      *zone          // that we answer for too; nil for none
 	nameservers []dns.RR
+
+	transfer sync.Mutex // of who makes the content
+	content  []dns.RR   // for zone transfers, made for the first one
 }
 
 // node is a name that exists. Without sets and without a service it is an empty non-terminal.
@@ -120,6 +124,9 @@ func (x *index) addZone(name string, snap *topology.Snapshot, epoch int64) {
 // the life of a signature (dnssec.Options) by eight.
 const epochLength = int64(dnssec.DefaultValidity / time.Second / 8)
 
+// timeOf returns when an epoch begins.
+func timeOf(epoch int64) time.Time { return time.Unix(epoch*epochLength, 0) }
+
 // serial moves with the topology and with the keys, whose revisions are of one store, and with the signatures. It is the same on
 // all nodes.
 func serial(snap *topology.Snapshot, epoch int64) uint32 {
@@ -147,6 +154,7 @@ func (x *index) sign(z *zone, snap *topology.Snapshot, keys *dnssec.Keyring, bef
 		x.problems = append(x.problems, err.Error())
 		return
 	}
+	signer.Drop(timeOf(epoch + 1))
 	z.signer = signer
 }
 
