@@ -90,7 +90,7 @@ func newIndex(t *router.Table, keys *dnssec.Keyring, epoch int64, before *index)
 	}
 	for _, z := range x.zones {
 		z.parent = x.zoneOf(parent(z.wire))
-		x.sign(z, snap, keys, before)
+		x.sign(z, snap, keys, epoch, before)
 	}
 	for _, z := range x.zones {
 		x.addStatic(z)
@@ -139,7 +139,7 @@ func (z *zone) header(name string, rrtype uint16, ttl uint32) dns.RR_Header {
 
 // sign gives a zone its signer. One whose keys are not all here is served without signatures, and told of as a problem: those who
 // validate will not accept it, and all others get answers.
-func (x *index) sign(z *zone, snap *topology.Snapshot, keys *dnssec.Keyring, before *index) {
+func (x *index) sign(z *zone, snap *topology.Snapshot, keys *dnssec.Keyring, epoch int64, before *index) {
 	name := strings.TrimSuffix(z.name, ".")
 	signing := snap.Signing[name]
 	if signing == nil || len(signing.Keys) == 0 {
