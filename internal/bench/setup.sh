@@ -28,8 +28,8 @@ dns() {
 	[[ " $* " != *" pdns "* ]] || need pdns_server pdns-server pdns-backend-geoip
 	[ "$BIN/dnsecho" -nt "$BENCH/dnsecho/dnsecho.c" ] || gcc -O2 -Wall -o "$BIN/dnsecho" "$BENCH/dnsecho/dnsecho.c"
 	local input
-	for input in "$BIN/geodb" "$ROOT"/router/geo/{country.mmdb.gz,centroids.csv} "$BENCH/peers/pops.csv"; do
-		[ "$CACHE/geo/geo.mmdb" -nt "$input" ] || { geodb; break; }
+	for input in "$BENCH"/geodb/*.go "$ROOT"/router/geo/{country.mmdb.gz,centroids.csv} "$BENCH/peers/pops.csv"; do
+		[ "$CACHE/geo/geo-large.mmdb" -nt "$input" ] || { geodb; break; }
 	done
 }
 
