@@ -6,13 +6,14 @@ CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/isochrone-bench
 BIN=$CACHE/bin
 SERVER_CORE=0
 LOAD_CORE=1
-GEO=$CACHE/geo/geo.mmdb
+GEO=${BENCH_GEO:-$CACHE/geo/geo.mmdb}
+export BENCH_GEO=$GEO # for the peers, which read this file too
 PATH=$PATH:/usr/sbin # gdnsd, knotd and nginx are there, which not every user's PATH has
 export QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING=true
 
 die() { echo "${0##*/}: $*" >&2; exit 1; }
 
-# render FROM PORT: copies a peer's folder to the cache with {port}, {dir}, {cache} and the given NAME=VALUE filled in,
+# render FROM PORT: copies a peer's folder to the cache with {port}, {dir}, {cache}, {geo} and the given NAME=VALUE filled in,
 # and prints where.
 render() {
 	local from=$1 port=$2 dir pair value edits=()
@@ -21,7 +22,7 @@ render() {
 	rm -rf "$dir"
 	mkdir -p "$CACHE/run"
 	cp -r "$from" "$dir"
-	for pair in port="$port" dir="$dir" cache="$CACHE" "$@"; do
+	for pair in port="$port" dir="$dir" cache="$CACHE" geo="$GEO" "$@"; do
 		value=${pair#*=} value=${value//\\/\\\\} value=${value//&/\\&} value=${value//|/\\|}
 		edits+=(-e "s|{${pair%%=*}}|$value|g")
 	done
@@ -41,17 +42,19 @@ begin() {
 	nice_before=$(sed 's/.* nice //' /proc/self/autogroup 2>/dev/null || true)
 	first_in_line
 	server='' backend=''
-	trap 'stop "$server"; stop "$backend"; echo "${nice_before:-0}" 2>/dev/null >/proc/self/autogroup || true' EXIT
+	servers=() # of a mixed comparison
+	trap 'for session in "$server" "$backend" "${servers[@]}"; do stop "$session"; done; echo "${nice_before:-0}" 2>/dev/null >/proc/self/autogroup || true' EXIT
 	trap 'exit 130' INT TERM
 }
 
 # first_in_line raises the session's scheduling group, where the kernel and the user's rights allow it.
 first_in_line() { { echo -20 >/proc/self/autogroup; } 2>/dev/null || true; }
 
-# start CORE LOG COMMAND: runs a shell command in a session of its own, and leaves its id in $started. The command's
-# first process dies with this script, however that ends.
+# start CORE LOG COMMAND [HOG]: runs a shell command in a session of its own, and leaves its id in $started. The command's
+# first process dies with this script, however that ends. HOG is the file of an idlehog in the same session.
 start() {
 	local core=$1 log=$2 command=$3
+	[ -z "${4:-}" ] || command="('$BIN/idlehog' '$4' &); $command"
 	setsid setpriv --pdeathsig KILL taskset -c "$core" \
 		bash -c "$(declare -f first_in_line); first_in_line; $command" >"$log" 2>&1 9>&- &
 	started=$!
@@ -83,11 +86,12 @@ stop() {
 }
 
 # usage_of SESSION: CPU time in ms (utime, stime and those of ended children) and resident memory in MiB, over all
-# processes of the session. Field numbers count from after the command's name, see proc(5).
+# processes of the session on the servers' core: what a server has beside itself, such as its database, runs on the other and
+# does not count. Field numbers count from after the command's name, see proc(5).
 usage_of() {
 	cat /proc/[0-9]*/stat 2>/dev/null | sed 's/^.*) //' |
-		awk -v session="$1" -v hz="$(getconf CLK_TCK)" -v page="$(getconf PAGESIZE)" '
-			$4 == session { ticks += $12 + $13 + $14 + $15; pages += $22 }
+		awk -v session="$1" -v core=$SERVER_CORE -v hz="$(getconf CLK_TCK)" -v page="$(getconf PAGESIZE)" '
+			$4 == session && $37 == core { ticks += $12 + $13 + $14 + $15; pages += $22 }
 			END { printf "%d %.1f\n", ticks * 1000 / hz, pages * page / 1048576 }'
 }
 

@@ -26,7 +26,16 @@ dns() {
 	need knotd knot knot-module-geoip
 	need kdig knot-dnsutils
 	[[ " $* " != *" pdns "* ]] || need pdns_server pdns-server pdns-backend-geoip
-	[ "$BIN/dnsecho" -nt "$BENCH/dnsecho/dnsecho.c" ] || gcc -O2 -Wall -o "$BIN/dnsecho" "$BENCH/dnsecho/dnsecho.c"
+	local program
+	for program in dnsecho idlehog; do
+		[ "$BIN/$program" -nt "$BENCH/$program/$program.c" ] ||
+			gcc -O2 -Wall -o "$BIN/$program" "$BENCH/$program/$program.c"
+	done
+	if [[ " $* " == *" isochrone"* ]]; then
+		need etcd etcd-server
+		need etcdctl etcd-client
+		[ -n "${ISOCHRONE_BIN:-}" ] || (cd "$ROOT" && go build -buildvcs=false -o "$BIN/isochrone" ./cmd/isochrone)
+	fi
 	local input
 	for input in "$BENCH"/geodb/*.go "$ROOT"/router/geo/{country.mmdb.gz,centroids.csv} "$BENCH/peers/pops.csv"; do
 		[ "$CACHE/geo/geo-large.mmdb" -nt "$input" ] || { geodb; break; }
