@@ -3,6 +3,7 @@ package main
 import (
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -89,5 +90,34 @@ func TestParseStat(t *testing.T) {
 		if _, err := parseStat([]byte(bad)); err == nil {
 			t.Errorf("%q is taken", bad)
 		}
+	}
+}
+
+func TestUsageIsToldApart(t *testing.T) {
+	before := usage{
+		1: {process{1, 10, 0, "server"}, 5}, 2: {process{2, 10, 1, "etcd"}, 5}, 3: {process{3, 20, 0, "other"}, 5},
+		4: {process{4, 10, 0, hogCommand}, 5}, 5: {process{5, 30, 0, "stranger"}, 5},
+	}
+	after := usage{
+		1: {process{1, 10, 0, "server"}, 105}, 2: {process{2, 10, 1, "etcd"}, 7}, 3: {process{3, 20, 0, "other"}, 8},
+		4: {process{4, 10, 0, hogCommand}, 900}, 6: {process{6, 30, 0, "stranger"}, 4},
+	}
+	own, idle, others := after.since(before, 10, map[int]bool{10: true, 20: true})
+	if own != 100 || idle != 3 || others != 6 {
+		t.Errorf("got %d, %d, %d; want 100, 3, 6", own, idle, others)
+	}
+	if !after.serves(20) || after.serves(40) {
+		t.Error("does not know which sessions serve")
+	}
+}
+
+// What the kernel tells of this very process.
+func TestReadUsage(t *testing.T) {
+	u, err := readUsage()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if self := u[os.Getpid()]; self.cpu <= 0 {
+		t.Errorf("got %+v for this process", self)
 	}
 }

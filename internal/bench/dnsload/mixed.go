@@ -48,7 +48,7 @@ type measured struct {
 	CPUMicros float64         `json:"cpu_us"`            // of the server, for one answer
 	CoreUS    *float64        `json:"core_us,omitempty"` // of the core, whatever it did, for one answer: what the hog did not get
 	IdleCPU   float64         `json:"idle_cpu"`          // share of the core that the servers used which were not asked
-	Others    *float64        `json:"others,omitempty"`  // share of the core that everybody else used; unknown with a hog
+	Others    float64         `json:"others"`            // CPU that everybody else used, in cores
 	During    json.RawMessage `json:"during,omitempty"`
 }
 
@@ -59,6 +59,7 @@ type mix struct {
 	plan      []*participant
 	datagrams *datagrams
 	order     *rand.Rand
+	sessions  map[int]bool // of the servers
 }
 
 func readPlan(path string) ([]*participant, error) {
@@ -89,15 +90,14 @@ func readPlan(path string) ([]*participant, error) {
 
 // run does all rounds, each with every server in a new order.
 func (m *mix) run(rounds int, out *json.Encoder) error {
+	m.sessions = map[int]bool{}
 	whole := time.Duration(rounds*len(m.plan)) * (m.slice + warmUp)
 	for _, p := range m.plan {
 		var err error
 		if p.target, err = loadtool.Guard(p.Addr, whole); err != nil {
 			return fmt.Errorf("%s, over all slices: %w", p.Server, err)
 		}
-		if _, err := cpuOf(p.Session); err != nil {
-			return fmt.Errorf("%s: %w", p.Server, err)
-		}
+		m.sessions[p.Session] = true
 	}
 	for round := 1; round <= rounds; round++ {
 		for place, i := range m.order.Perm(len(m.plan)) {
@@ -116,9 +116,9 @@ func (m *mix) run(rounds int, out *json.Encoder) error {
 
 // reading is what is read before and after a slice, while the server sleeps.
 type reading struct {
-	at                time.Time
-	server, all, busy time.Duration
-	hog               time.Duration
+	at    time.Time
+	usage usage
+	hog   time.Duration
 }
 
 // measure runs one slice. The server's CPU time is read when all questions of the warm-up, and then of the slice, have been
@@ -151,17 +151,15 @@ func (m *mix) measure(p *participant) (*measured, error) {
 	}
 	s := &measured{Server: p.Server, Sockets: m.sockets, InFlight: m.outstanding, result: r}
 	took, answers := after.at.Sub(before.at), float64(max(r.Answered, 1))
-	cpu := after.server - before.server
-	s.CPU = float64(cpu) / float64(took)
+	cpu, idle, others := after.usage.since(before.usage, p.Session, m.sessions)
+	s.CPU = cpu.Seconds() / r.Seconds
 	s.CPUMicros = float64(cpu) / 1e3 / answers
-	s.IdleCPU = float64(after.all-before.all-cpu) / float64(took)
-	others := float64(after.busy-before.busy-(after.all-before.all)) / float64(took)
+	s.IdleCPU = float64(idle) / float64(took)
+	s.Others = float64(others) / float64(took)
 	if p.hog != nil {
 		free := after.hog - before.hog
 		core := float64(took-free) / 1e3 / answers
 		s.CoreUS = &core
-	} else {
-		s.Others = &others
 	}
 	s.During, err = during.end()
 	return s, err
@@ -171,25 +169,10 @@ func (m *mix) read(p *participant) (reading, error) {
 	time.Sleep(settle)
 	r := reading{at: time.Now(), hog: p.hog.got()}
 	var err error
-	if r.busy, err = coreBusy(); err != nil {
-		return r, err
+	if r.usage, err = readUsage(); err == nil && !r.usage.serves(p.Session) {
+		err = fmt.Errorf("session %d has no process on core %d: its server has ended, or is not pinned", p.Session, serverCore)
 	}
-	seen := map[int]bool{}
-	for _, other := range m.plan {
-		if seen[other.Session] { // one server with and without something
-			continue
-		}
-		seen[other.Session] = true
-		cpu, err := cpuOf(other.Session)
-		if err != nil {
-			return r, fmt.Errorf("%s: %w", other.Server, err)
-		}
-		r.all += cpu
-		if other.Session == p.Session {
-			r.server = cpu
-		}
-	}
-	return r, nil
+	return r, err
 }
 
 // background is a shell command that runs during a slice. A nil background does nothing.

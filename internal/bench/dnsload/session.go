@@ -13,37 +13,19 @@ import (
 // serverCore is the core that all servers of a mixed comparison are pinned to.
 const serverCore = 0
 
-// cpuOf returns the CPU time of all threads of a session's processes that run on the servers' core, except the hog. What a
-// server needs beside itself, such as its database, runs on the other core and does not count. Ended threads are left out;
-// the servers compared here have a fixed number of them. The kernel brings the time of a thread that runs just now up to date
-// only at its ticks, so that this is exact only while the server sleeps.
-func cpuOf(session int) (time.Duration, error) {
-	processes, err := processesOf(session)
-	if err != nil {
-		return 0, err
-	}
-	var sum time.Duration
-	for _, process := range processes {
-		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/[0-9]*/schedstat", process))
-		for _, thread := range threads {
-			text, err := os.ReadFile(thread)
-			if err != nil {
-				continue // has ended
-			}
-			ran, err := firstNumber(text)
-			if err != nil {
-				return 0, fmt.Errorf("%s: %w", thread, err)
-			}
-			sum += ran
-		}
-	}
-	return sum, nil
+// usage is the CPU time of each process of the machine so far. Ended threads are left out; the servers compared here have a
+// fixed number of them. The kernel brings the time of a thread that runs just now up to date only at its ticks, so that a
+// server's is exact only while it sleeps. (/proc/schedstat, which has a sum for each core, is not in every kernel.)
+type usage map[int]used // by process id
+
+type used struct {
+	process
+	cpu time.Duration
 }
 
-// processesOf returns the session's processes on the servers' core.
-func processesOf(session int) ([]int, error) {
+func readUsage() (usage, error) {
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
-	var processes []int
+	u := make(usage, len(stats))
 	for _, path := range stats {
 		text, err := os.ReadFile(path)
 		if err != nil {
@@ -53,14 +35,52 @@ func processesOf(session int) ([]int, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)
 		}
-		if p.session == session && p.core == serverCore && p.command != hogCommand {
-			processes = append(processes, p.id)
+		var sum time.Duration
+		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/[0-9]*/schedstat", p.id))
+		for _, thread := range threads {
+			text, err := os.ReadFile(thread)
+			if err != nil {
+				continue
+			}
+			ran, err := firstNumber(text)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", thread, err)
+			}
+			sum += ran
+		}
+		u[p.id] = used{p, sum}
+	}
+	return u, nil
+}
+
+// since returns what has been used since before, by processes of the session itself, of the other sessions given, and of
+// everybody else but this process and hogs. A session's process on another core than the servers', such as its database, is
+// somebody else.
+func (u usage) since(before usage, session int, sessions map[int]bool) (own, idle, others time.Duration) {
+	self := os.Getpid()
+	for id, p := range u {
+		used := max(0, p.cpu-before[id].cpu)
+		switch {
+		case id == self || p.command == hogCommand:
+		case p.core != serverCore || !sessions[p.session]:
+			others += used
+		case p.session == session:
+			own += used
+		default:
+			idle += used
 		}
 	}
-	if len(processes) == 0 {
-		return nil, fmt.Errorf("session %d has no process on core %d: its server has ended", session, serverCore)
+	return own, idle, others
+}
+
+// serves reports whether a session has a process on the servers' core.
+func (u usage) serves(session int) bool {
+	for _, p := range u {
+		if p.session == session && p.core == serverCore && p.command != hogCommand {
+			return true
+		}
 	}
-	return processes, nil
+	return false
 }
 
 type process struct {
@@ -89,22 +109,6 @@ func parseStat(text []byte) (process, error) {
 		}
 	}
 	return p, nil
-}
-
-// coreBusy returns the time that tasks have run on the servers' core, whoever they belong to (the seventh field of its line
-// in /proc/schedstat).
-func coreBusy() (time.Duration, error) {
-	text, err := os.ReadFile("/proc/schedstat")
-	if err != nil {
-		return 0, err
-	}
-	for _, line := range strings.Split(string(text), "\n") {
-		if fields := strings.Fields(line); len(fields) > 7 && fields[0] == fmt.Sprintf("cpu%d", serverCore) {
-			ran, err := strconv.ParseInt(fields[7], 10, 64)
-			return time.Duration(ran), err
-		}
-	}
-	return 0, fmt.Errorf("/proc/schedstat has no line of cpu%d", serverCore)
 }
 
 func firstNumber(text []byte) (time.Duration, error) {
