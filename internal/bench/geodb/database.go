@@ -21,8 +21,8 @@ type network struct {
 	place
 }
 
-// readNetworks returns the networks of a gzipped database, each at its country's centroid.
-func readNetworks(source string, countries map[string]country) []network {
+// readNetworks returns the networks of a gzipped database, each at its country's centroid, and when it was built.
+func readNetworks(source string, countries map[string]country) (networks []network, built int64) {
 	file, err := os.Open(source)
 	check(err)
 	defer file.Close()
@@ -37,7 +37,6 @@ func readNetworks(source string, countries map[string]country) []network {
 	for code, c := range countries {
 		known[code] = &c
 	}
-	var networks []network
 	for result := range db.Networks() {
 		var record struct {
 			Country struct {
@@ -52,16 +51,16 @@ func readNetworks(source string, countries map[string]country) []network {
 		}
 	}
 	log.Printf("%d networks of %d countries; left out, for want of a centroid: %v", len(networks), len(countries), unknown)
-	return networks
+	return networks, int64(db.Metadata.BuildEpoch)
 }
 
 // writeDatabase writes networks in the City schema.
-func writeDatabase(path string, networks []network) {
+func writeDatabase(path string, networks []network, built int64) {
 	// gdnsd computes distances only for a type with "City" in it; geoip2-golang knows only the vendor's own types.
 	tree, err := mmdbwriter.New(mmdbwriter.Options{
 		DatabaseType:            "GeoLite2-City",
 		Description:             map[string]string{"en": "Benchmark data in the City schema; places are invented"},
-		BuildEpoch:              1,
+		BuildEpoch:              built,
 		IncludeReservedNetworks: true,
 	})
 	check(err)
