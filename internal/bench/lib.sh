@@ -43,8 +43,15 @@ begin() {
 	first_in_line
 	server='' backend=''
 	servers=() # of a mixed comparison
-	trap 'for session in "$server" "$backend" "${servers[@]}"; do stop "$session"; done; echo "${nice_before:-0}" 2>/dev/null >/proc/self/autogroup || true' EXIT
+	trap finish EXIT
 	trap 'exit 130' INT TERM
+}
+
+# finish ends what begin and the comparison have started.
+finish() {
+	local session
+	for session in "$server" "$backend" "${servers[@]}"; do stop "$session"; done
+	{ echo "${nice_before:-0}" >/proc/self/autogroup; } 2>/dev/null || true
 }
 
 # first_in_line raises the session's scheduling group, where the kernel and the user's rights allow it.
@@ -85,12 +92,12 @@ stop() {
 	wait "$1" || true
 }
 
-# usage_of SESSION: CPU time in ms (utime, stime and those of ended children) and resident memory in MiB, over all
-# processes of the session on the servers' core: what a server has beside itself, such as its database, runs on the other and
-# does not count. Field numbers count from after the command's name, see proc(5).
+# usage_of SESSION [CORE]: CPU time in ms (utime, stime and those of ended children) and resident memory in MiB, over all
+# processes of the session on the servers' core (or another): what a server has beside itself, such as its database, runs on
+# the load's core and does not count. Field numbers count from after the command's name, see proc(5).
 usage_of() {
 	cat /proc/[0-9]*/stat 2>/dev/null | sed 's/^.*) //' |
-		awk -v session="$1" -v core=$SERVER_CORE -v hz="$(getconf CLK_TCK)" -v page="$(getconf PAGESIZE)" '
+		awk -v session="$1" -v core="${2:-$SERVER_CORE}" -v hz="$(getconf CLK_TCK)" -v page="$(getconf PAGESIZE)" '
 			$4 == session && $37 == core { ticks += $12 + $13 + $14 + $15; pages += $22 }
 			END { printf "%d %.1f\n", ticks * 1000 / hz, pages * page / 1048576 }'
 }
