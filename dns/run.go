@@ -63,6 +63,7 @@ func (s *Server) Run(ctx context.Context, sockets Sockets) error {
 		workers.Go(s.work)
 	}
 	run(func() error { return s.maintain(ctx) })
+	run(func() error { return s.notify(ctx) })
 	for _, conn := range sockets.UDP {
 		run(func() error { return s.serveUDP(ctx, conn) })
 	}

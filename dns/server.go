@@ -21,6 +21,7 @@ type Server struct {
 	serving atomic.Pointer[serving]
 	workers sync.Pool     // of *worker, for goroutines
 	renewed chan struct{} // the index has been
+	changed chan struct{} // likewise, for who notifies secondaries
 	queue   chan *job
 
 	connections connections
@@ -31,6 +32,7 @@ type Server struct {
 	popNames []string // by counter; PoPs keep their counter for good
 	shards   []*counts
 	common   *counts // of goroutines
+	swaps    swaps
 }
 
 // serving is all that answers are made of. It is immutable, but for the answers that its index keeps.
@@ -49,7 +51,7 @@ func New(c Config) *Server {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	s := &Server{config: c, began: c.Now(), common: new(counts), renewed: make(chan struct{}, 1), queue: make(chan *job, maxQueue)}
+	s := &Server{config: c, began: c.Now(), common: new(counts), renewed: make(chan struct{}, 1), changed: make(chan struct{}, 1), queue: make(chan *job, maxQueue)}
 	s.shards = []*counts{s.common}
 	s.workers.New = func() any { return s.newWorker(s.common) }
 	s.serving.Store(&serving{jar: newCookieJar(nil)})
@@ -86,7 +88,7 @@ func (s *Server) Configure(c Settings) {
 
 // renew replaces what is served. The index is made anew only when what it is made of has changed.
 func (s *Server) renew(view *router.View, configured bool) {
-	old := s.serving.Load()
+	old, began := s.serving.Load(), s.now()
 	next := *old
 	next.view = view
 	if configured {
@@ -108,10 +110,19 @@ func (s *Server) renew(view *router.View, configured bool) {
 	}
 	s.serving.Store(&next)
 	if next.index != old.index {
-		select {
-		case s.renewed <- struct{}{}:
-		default:
+		for _, c := range []chan struct{}{s.renewed, s.changed} {
+			select {
+			case c <- struct{}{}:
+			default:
+			}
 		}
+	}
+	now := s.now()
+	s.swaps.n++
+	s.swaps.took += now.Sub(began)
+	s.swaps.view = now
+	if old.view == nil || view != nil && view.Table != old.view.Table {
+		s.swaps.table = now
 	}
 }
 

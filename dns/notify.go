@@ -1,0 +1,120 @@
+package dns
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// How a secondary is told of a new serial: it is asked again, after ever longer pauses, until it answers (RFC 1996 section 3.6).
+const (
+	notifyTimeout = 3 * time.Second
+	notifyPause   = 5 * time.Second
+	notifyTries   = 5
+)
+
+// notification is a zone's serial that a secondary is told of.
+type notification struct {
+	target NotifyTarget
+	zone   string
+	serial uint32
+}
+
+// notify tells secondaries of each new serial, until ctx ends.
+func (s *Server) notify(ctx context.Context) error {
+	told := map[notification]bool{}
+	var running sync.WaitGroup
+	defer running.Wait()
+	for {
+		select {
+		case <-s.changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		sv := s.serving.Load()
+		if sv.index == nil {
+			continue
+		}
+		current := map[notification]bool{}
+		for _, target := range sv.settings.Notify {
+			for _, z := range sv.index.zones {
+				n := notification{target, z.name, z.soa.Serial}
+				if current[n] = true; !told[n] {
+					running.Go(func() { s.tell(ctx, n, sv.settings.TSIG) })
+				}
+			}
+		}
+		told = current
+	}
+}
+
+// tell notifies one secondary, until it answers, it has been told often enough, or there is something newer to tell.
+func (s *Server) tell(ctx context.Context, n notification, keys []TSIGKey) {
+	pause := notifyPause
+	for try := 1; ; try++ {
+		err := n.send(ctx, keys, s.now())
+		if err == nil {
+			s.config.Log.Debug("secondary notified", "zone", n.zone, "serial", n.serial, "secondary", n.target.Addr)
+			return
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if try == notifyTries {
+			s.config.Log.Warn("a secondary cannot be notified", "zone", n.zone, "serial", n.serial, "secondary", n.target.Addr, "error", err)
+			return
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return
+		}
+		pause *= 2
+		sv := s.serving.Load()
+		if z := sv.index.zones[wireName(n.zone)]; z == nil || z.soa.Serial != n.serial {
+			return
+		}
+	}
+}
+
+// send sends one NOTIFY message and waits for its answer.
+func (n notification) send(ctx context.Context, keys []TSIGKey, now time.Time) error {
+	ctx, cancel := context.WithTimeout(ctx, notifyTimeout)
+	defer cancel()
+	m := new(dns.Msg).SetNotify(n.zone)
+	m.Answer = []dns.RR{&dns.SOA{
+		Hdr: dns.RR_Header{Name: n.zone, Rrtype: dns.TypeSOA, Class: dns.ClassINET}, Ns: ".", Mbox: ".", Serial: n.serial,
+	}}
+	client := dns.Client{Timeout: notifyTimeout}
+	if name := n.target.Key; name != "" {
+		key, ok := findKey(keys, name)
+		if !ok {
+			return fmt.Errorf("there is no TSIG key %s", name)
+		}
+		t := transaction{key: key}
+		client.TsigSecret = map[string]string{key.Name: t.secret()}
+		m.SetTsig(key.Name, key.Algorithm, tsigFudge, now.Unix())
+	}
+	answer, _, err := client.ExchangeContext(ctx, m, n.target.Addr.String())
+	if err != nil {
+		return err
+	}
+	if answer.Rcode != dns.RcodeSuccess {
+		return fmt.Errorf("it answers %s", dns.RcodeToString[answer.Rcode])
+	}
+	return nil
+}
+
+// findKey returns the key of a name, which may be written in any case and without a trailing dot.
+func findKey(keys []TSIGKey, name string) (TSIGKey, bool) {
+	for _, key := range keys {
+		if key.Name == dns.Fqdn(strings.ToLower(name)) {
+			return key, true
+		}
+	}
+	return TSIGKey{}, false
+}
