@@ -11,9 +11,10 @@ import (
 	"github.com/isochrone/isochrone/topology"
 )
 
-// manifold is the example world with services of every kind: several answers, rules, a band, a canary, without ECS, and static names.
+// manifold is the example world with services of every kind: several answers, rules, a band, a canary, without ECS. It has
+// static names too.
 func manifold() *topology.Topology {
-	world := example()
+	world := furnished()
 	add := func(name string, change func(*topology.Service)) {
 		s := *world.Services[serviceName]
 		change(&s)
@@ -61,7 +62,7 @@ func agree(t *testing.T, w *worker, packet []byte, from netip.Addr) bool {
 
 func TestQuickAgreesWithFull(t *testing.T) {
 	for _, verdicts := range []string{"", "sin1", "nrt1"} {
-		s := serve(t, manifold(), downed(verdicts))
+		s := signed(t, manifold(), downed(verdicts), zoneName)
 		w := s.newWorker(s.common)
 		quick, all := 0, 0
 		for name := range s.serving.Load().index.quick {
@@ -109,7 +110,7 @@ func FuzzQuickAgainstFull(f *testing.F) {
 			f.Add(packet, []byte{192, 0, 2, 1})
 		}
 	}
-	s := serve(f, manifold(), nil)
+	s := signed(f, manifold(), nil, zoneName)
 	w := s.newWorker(s.common)
 	f.Fuzz(func(t *testing.T, packet, from []byte) {
 		addr, ok := netip.AddrFromSlice(from)
