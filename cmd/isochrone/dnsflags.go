@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
-	"reflect"
 	"runtime"
 	"slices"
 	"time"
@@ -101,12 +100,16 @@ func (f *dnsFlags) complete(flags *pflag.FlagSet) error {
 }
 
 // fixed are the flags that a running process cannot take anew, by name, with their values.
-func (f *dnsFlags) fixed() map[string]any {
-	return map[string]any{
+func (f *dnsFlags) fixed() map[string]string {
+	texts := map[string]string{}
+	for name, value := range map[string]any{
 		"dir": f.dir, "etcd": f.etcd.endpoints, "etcd-prefix": f.etcd.prefix, "etcd-cert": f.etcd.cert, "etcd-key": f.etcd.key, "etcd-ca": f.etcd.ca,
 		"etcd-user": f.etcd.user, "etcd-password-file": f.etcd.passwordFile, "listen": f.listen, "tls-listen": f.tlsListen,
 		"https-listen": f.httpsListen, "workers": f.workers, "http": f.http, "user": f.user, "probe": f.probe,
+	} {
+		texts[name] = fmt.Sprint(value)
 	}
+	return texts
 }
 
 // needRestart lists the flags whose new values wait for a restart.
@@ -114,7 +117,7 @@ func (f *dnsFlags) needRestart(next *dnsFlags) []string {
 	var names []string
 	before, after := f.fixed(), next.fixed()
 	for name := range before {
-		if !reflect.DeepEqual(before[name], after[name]) {
+		if before[name] != after[name] {
 			names = append(names, name)
 		}
 	}

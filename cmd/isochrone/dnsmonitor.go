@@ -62,15 +62,7 @@ func (d *dnsNode) readiness(now time.Time) readiness {
 	problems := dnsProblems(d.server)
 	add(check{Name: "signing", OK: len(problems) == 0, Value: orElse(strings.Join(problems, "; "), "every signed zone has its keys")})
 
-	etcd := check{Name: "etcd", OK: d.contact.lost.Load() == nil && d.contact.last.Load() != nil, Only: shown}
-	etcd.Value = "answered " + d.contact.age().Round(time.Second).String() + " ago"
-	if d.contact.last.Load() == nil {
-		etcd.Value = "has not answered yet"
-	}
-	if reason := d.contact.lost.Load(); reason != nil {
-		etcd.Value += ": " + *reason
-	}
-	add(etcd)
+	add(check{Name: "etcd", OK: d.contact.up(), Value: d.contact.String(), Only: shown})
 	topology := check{Name: "topology", OK: true, Value: "valid", Only: shown}
 	if snap := d.node.Snapshot(); snap != nil && len(snap.Faults) > 0 {
 		topology.OK, topology.Value = false, "the newest is invalid, the last good one is in force: "+snap.Faults[0].String()
@@ -157,7 +149,7 @@ func (d *dnsNode) metrics() *prometheus.Registry {
 	gauge := func(name, help string, value func() float64) {
 		registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "isochrone_" + name, Help: help}, value))
 	}
-	gauge("etcd_up", "1 while etcd answers.", func() float64 { return truth(d.contact.lost.Load() == nil && d.contact.last.Load() != nil) })
+	gauge("etcd_up", "1 while etcd answers and the topology can be followed.", func() float64 { return truth(d.contact.up()) })
 	gauge("etcd_last_contact_seconds", "Seconds since etcd answered, or since the start.", func() float64 { return d.contact.age().Seconds() })
 	gauge("topology_revision", "Revision of the store that was read last; 0 for none since the start.", func() float64 { return d.revision(false) })
 	gauge("topology_good_revision", "Revision of the topology in force; 0 for none.", func() float64 { return d.revision(true) })

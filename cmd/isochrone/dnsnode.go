@@ -148,8 +148,11 @@ func (d *dnsNode) run(ctx context.Context) error {
 		return errors.Join(err, closeDNS(d.bound))
 	}
 	d.node = newNode(dir, dir.path("last-good.yaml"), d.log, nil)
-	d.node.before = d.inherited()
-	d.sources.live.Verdicts(d.node.before, time.Now())
+	if before := d.inherited(); before != nil {
+		d.node.before = before
+		d.node.verdicts.Store(&before)
+		d.sources.live.Verdicts(before, time.Now())
+	}
 	d.server = dns.New(dns.Config{Log: d.log})
 	d.server.Configure(settings)
 	d.sources.live.Follow(d.server.Publish)
@@ -206,7 +209,11 @@ func (d *dnsNode) follow(ctx context.Context) error {
 				d.contact.watch(ctx, client)
 			}()
 			d.node.store = store.New(client, d.start.etcd.prefix)
-			err = d.node.follow(ctx, d.compile)
+			d.node.store.OnFailure(d.contact.noteFollowing)
+			err = d.node.follow(ctx, func(snap *topology.Snapshot) {
+				d.contact.noteFollowing(nil)
+				d.compile(snap)
+			})
 			<-watched
 			return errors.Join(err, client.Close())
 		}

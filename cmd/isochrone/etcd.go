@@ -126,6 +126,7 @@ type contact struct {
 	since  time.Time                 // when it began
 	last   atomic.Pointer[time.Time] // nil before the first
 	lost   atomic.Pointer[string]    // why etcd does not answer; nil when it does
+	stuck  atomic.Pointer[string]    // why the topology cannot be followed though etcd answers; nil when it can
 }
 
 // contactInterval is how often etcd is asked whether it is there.
@@ -167,6 +168,40 @@ func (c *contact) note(err error) {
 	if before := c.lost.Swap(&reason); before == nil || *before != reason {
 		c.log.Error("etcd cannot be used: questions are answered from the last good topology, and it is tried again", "error", reason)
 	}
+}
+
+// noteFollowing takes why the topology could not be followed, or nil when a snapshot has come.
+func (c *contact) noteFollowing(err error) {
+	if err == nil {
+		if c.stuck.Swap(nil) != nil {
+			c.log.Info("the topology is followed again")
+		}
+		return
+	}
+	if c.lost.Load() != nil {
+		return // that has been told
+	}
+	reason := err.Error()
+	if before := c.stuck.Swap(&reason); before == nil || *before != reason {
+		c.log.Warn("the topology cannot be followed: the last good one stays in force, and it is tried again", "error", reason)
+	}
+}
+
+// up reports whether etcd answers and the topology can be followed.
+func (c *contact) up() bool { return c.last.Load() != nil && c.lost.Load() == nil && c.stuck.Load() == nil }
+
+// String tells how things are with etcd.
+func (c *contact) String() string {
+	text := "has not answered yet"
+	if c.last.Load() != nil {
+		text = "answered " + c.age().Round(time.Second).String() + " ago"
+	}
+	for _, reason := range []*string{c.lost.Load(), c.stuck.Load()} {
+		if reason != nil {
+			text += ": " + *reason
+		}
+	}
+	return text
 }
 
 // age is how long ago etcd answered; the time since the start when it has not yet.

@@ -156,7 +156,7 @@ func (n *node) roots() (*x509.CertPool, error) {
 func (n *node) judge(observations <-chan health.Observation, changed func(health.Verdicts)) {
 	tracker := health.NewTracker(health.Thresholds{})
 	for o := range observations {
-		_, known := n.Verdicts()[o.Target]
+		previous, known := n.Verdicts()[o.Target]
 		turned := tracker.Observe(o)
 		forgot := tracker.Retain(func(t health.Target) bool { return exists(n.Snapshot(), t) })
 		verdicts := tracker.Verdicts()
@@ -167,7 +167,7 @@ func (n *node) judge(observations <-chan health.Observation, changed func(health
 			}
 		}
 		n.verdicts.Store(&verdicts)
-		if turned {
+		if turned && verdicts[o.Target].Status != previous.Status {
 			level := slog.LevelInfo
 			if !o.OK {
 				level = slog.LevelWarn
