@@ -130,7 +130,7 @@ func (d *dnsNode) geoCheck(f *dnsFlags, now time.Time) check {
 		c.OK, c.Bound = age <= f.readyGeoAge, f.readyGeoAge.String()
 	}
 	if len(p.instead) > 0 {
-		c.Value += "; broken files are replaced: " + strings.Join(p.instead, ", ")
+		c.Value += "; broken files are replaced: " + p.replaced()
 	}
 	return c
 }

@@ -188,7 +188,9 @@ func (c *contact) noteFollowing(err error) {
 }
 
 // up reports whether etcd answers and the topology can be followed.
-func (c *contact) up() bool { return c.last.Load() != nil && c.lost.Load() == nil && c.stuck.Load() == nil }
+func (c *contact) up() bool {
+	return c.last.Load() != nil && c.lost.Load() == nil && c.stuck.Load() == nil
+}
 
 // String tells how things are with etcd.
 func (c *contact) String() string {

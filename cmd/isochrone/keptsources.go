@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -36,19 +35,20 @@ func (f *sourceFlags) alone(flag string) *sourceFlags {
 	return &lone
 }
 
-// keep copies the files, which were just read, unless one has been written since they had a version.
-func (k *keptSources) keep(f sourceFlags, version string) {
+// keep copies the files of some flags, which were just read without a fault, unless one has been written since they had a version.
+func (k *keptSources) keep(f sourceFlags, version string, flags []string) {
 	if k == nil {
 		return
 	}
+	unchanged := func() bool {
+		places, pings := f.versions()
+		return version == places || version == pings
+	}
 	for _, file := range f.files() {
-		if *file.path == "" {
+		if *file.path == "" || !slices.Contains(flags, file.flag) {
 			continue
 		}
-		if _, err := f.alone(file.flag).load(); err != nil {
-			continue // it has been told that it is broken
-		}
-		if err := k.copy(*file.path, file.flag, func() bool { places, pings := f.versions(); return places+pings == version }); err != nil {
+		if err := k.copy(*file.path, file.flag, unchanged); err != nil {
 			k.log.Error("a file cannot be kept for a start without it", "flag", file.flag, "error", err)
 		}
 	}
@@ -92,7 +92,7 @@ func (k *keptSources) copy(path, name string, unchanged func() bool) error {
 
 // load reads the files, those that are broken from their copies; one whose copy is broken too is done without.
 func (k *keptSources) load(f sourceFlags) (*placing, error) {
-	var instead []string
+	instead := map[string]string{}
 	for _, file := range f.files() {
 		if *file.path == "" {
 			continue
@@ -109,7 +109,7 @@ func (k *keptSources) load(f sourceFlags) (*placing, error) {
 				used = "the built-in database"
 			}
 		}
-		instead = append(instead, fmt.Sprintf("%s: %s", file.flag, used))
+		instead[file.flag] = used
 		k.log.Error("a file that clients are placed by is broken", "flag", file.flag, "used instead", used, "error", broken)
 	}
 	p, err := f.load()
@@ -117,9 +117,4 @@ func (k *keptSources) load(f sourceFlags) (*placing, error) {
 		p.instead = instead
 	}
 	return p, err
-}
-
-// without returns what is said of one flag only.
-func without(instead []string, flag string) []string {
-	return slices.DeleteFunc(slices.Clone(instead), func(s string) bool { return len(s) < len(flag) || s[:len(flag)] != flag })
 }

@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -36,9 +39,32 @@ func (f *sourceFlags) register(flags *pflag.FlagSet) {
 type placing struct {
 	atlas    *router.Atlas
 	info     geo.Info
-	measured *rtt.Map // nil for none
-	instead  []string // what is used instead of files that are broken, in words; none when all are good
+	measured *rtt.Map          // nil for none
+	instead  map[string]string // what is used instead of a file that is broken, in words, by the file's flag
 }
+
+// replaced says which files are broken, and what is used instead.
+func (p *placing) replaced() string {
+	var texts []string
+	for _, flag := range slices.Sorted(maps.Keys(p.instead)) {
+		texts = append(texts, flag+": "+p.instead[flag])
+	}
+	return strings.Join(texts, ", ")
+}
+
+// repaired returns a copy without what is said of some flags.
+func (p *placing) repaired(flags []string) *placing {
+	copied := *p
+	copied.instead = maps.Clone(p.instead)
+	maps.DeleteFunc(copied.instead, func(flag, _ string) bool { return slices.Contains(flags, flag) })
+	return &copied
+}
+
+// The flags that name files, by what is made of them.
+var (
+	geoFlags  = []string{"geoip", "geoip-asn", "geo-table"}
+	pingFlags = []string{"rtt-csv"}
+)
 
 // load reads all files.
 func (f *sourceFlags) load() (*placing, error) {
@@ -90,7 +116,8 @@ func openSources(f sourceFlags, kept *keptSources, log *slog.Logger) (*sources, 
 	p, err := f.load()
 	switch {
 	case err == nil:
-		kept.keep(f, places+pings)
+		kept.keep(f, places, geoFlags)
+		kept.keep(f, pings, pingFlags)
 	case kept == nil:
 		return nil, err
 	default:
@@ -129,51 +156,51 @@ func (s *sources) watch(ctx context.Context) error {
 		case <-look.C:
 		case s.flags = <-s.changed:
 			known, knownPings = s.flags.versions()
-			s.kept.keep(s.flags, known+knownPings)
+			s.kept.keep(s.flags, known, geoFlags)
+			s.kept.keep(s.flags, knownPings, pingFlags)
 			continue
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 		version, pings := s.flags.versions()
-		if version != known {
-			s.renewAtlas()
+		if version != known && s.renewAtlas() {
+			s.kept.keep(s.flags, version, geoFlags)
 		}
-		if pings != knownPings {
-			s.renewMeasured()
+		if pings != knownPings && s.renewMeasured() {
+			s.kept.keep(s.flags, pings, pingFlags)
 		}
-		if version != known || pings != knownPings {
-			known, knownPings = version, pings
-			s.kept.keep(s.flags, version+pings)
-		}
+		known, knownPings = version, pings
 	}
 }
 
-func (s *sources) renewAtlas() {
+func (s *sources) renewAtlas() bool {
 	atlas, info, err := s.flags.geo.Load()
 	if err == nil {
 		err = s.live.Atlas(atlas, time.Now())
 	}
 	if err != nil {
 		s.log.Error("the new geo database cannot be used, the old one stays", "error", err)
-		return
+		return false
 	}
-	p := *s.current.Load()
-	p.atlas, p.info, p.instead = atlas, info, without(p.instead, "rtt-csv")
-	s.current.Store(&p)
+	p := s.current.Load().repaired(geoFlags)
+	p.atlas, p.info = atlas, info
+	s.current.Store(p)
 	s.log.Info("new geo database in force", "type", info.Type, "built", info.Built)
+	return true
 }
 
-func (s *sources) renewMeasured() {
+func (s *sources) renewMeasured() bool {
 	measured, err := s.flags.measured()
 	if err == nil {
 		err = s.live.Measured(measured, time.Now())
 	}
 	if err != nil {
 		s.log.Error("the new round-trip times cannot be used, the old ones stay", "error", err)
-		return
+		return false
 	}
-	p := *s.current.Load()
+	p := s.current.Load().repaired(pingFlags)
 	p.measured = measured
-	s.current.Store(&p)
+	s.current.Store(p)
 	s.log.Info("new round-trip times in force", "prefixes", measured.Len())
+	return true
 }

@@ -31,10 +31,7 @@ func (c *certFile) Certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return c.certificate, nil
 }
 
-func (c *certFile) Run(ctx context.Context, _ *slog.Logger) error {
-	<-ctx.Done()
-	return ctx.Err()
-}
+func (c *certFile) Run(ctx context.Context, _ *slog.Logger) { <-ctx.Done() }
 
 // dnsProblems: server.Problems().
 func dnsProblems(*dns.Server) []string { return nil }
