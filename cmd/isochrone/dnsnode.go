@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -91,12 +92,12 @@ func (d *dnsNode) use(f *dnsFlags) {
 // open takes the folder and the sockets, and gives up what only root may do.
 func (d *dnsNode) open() (err error) {
 	dir := stateDir(d.start.dir)
-	made, err := d.start.makeDir()
+	made, err := makeFolders(dir.path(dnsFolder))
 	if err != nil {
-		return err
+		return fmt.Errorf("dir: %w", err)
 	}
 	if d.lock = d.pool.File(lockName); d.lock == nil {
-		if d.lock, err = dir.lockFile(); err != nil {
+		if d.lock, err = dir.lockFile(dnsFolder); err != nil {
 			return err
 		}
 	}
@@ -112,22 +113,25 @@ func (d *dnsNode) open() (err error) {
 		d.log.Warn("sockets were passed to this process that it does not listen on", "addresses", strings.Join(unused, ", "))
 	}
 	if d.start.user != "" {
-		if err = becomeUser(d.start.user, made); err != nil {
+		if err = becomeUser(d.start.user, append(made, d.lock.Name())); err != nil {
 			return errors.Join(fmt.Errorf("user: %w", err), closeDNS(d.bound), d.lock.Close())
 		}
 	}
 	return nil
 }
 
-// makeDir makes the state folder, and returns its path if it was not there.
-func (f *dnsFlags) makeDir() (made string, err error) {
-	if _, err := os.Stat(f.dir); err == nil {
-		return "", nil
+// dnsFolder is where a DNS node keeps what is its own in the state folder, which it may share with "isochrone up".
+const dnsFolder = "dns"
+
+// makeFolders makes a folder and those around it, and returns those that were missing.
+func makeFolders(path string) (made []string, err error) {
+	for at := path; ; at = filepath.Dir(at) {
+		if _, err := os.Stat(at); err == nil || filepath.Dir(at) == at {
+			break
+		}
+		made = append(made, at)
 	}
-	if err := os.MkdirAll(f.dir, 0o700); err != nil {
-		return "", fmt.Errorf("dir: %w", err)
-	}
-	return f.dir, nil
+	return made, os.MkdirAll(path, 0o700)
 }
 
 // run starts all parts, from the ground up. What the node has kept on disk is in force when it returns.
@@ -142,12 +146,12 @@ func (d *dnsNode) run(ctx context.Context) error {
 		}
 	}
 	if err == nil {
-		d.sources, err = openSources(d.start.sources, &keptSources{dir: dir.path("geo"), log: d.log}, d.log)
+		d.sources, err = openSources(d.start.sources, &keptSources{dir: dir.path(dnsFolder, "geo"), log: d.log}, d.log)
 	}
 	if err != nil {
 		return errors.Join(err, closeDNS(d.bound))
 	}
-	d.node = newNode(dir, dir.path("last-good.yaml"), d.log, nil)
+	d.node = newNode(dir, dir.path(dnsFolder, "last-good.yaml"), d.log, nil)
 	if before := d.inherited(); before != nil {
 		d.node.before = before
 		d.node.verdicts.Store(&before)
@@ -168,10 +172,7 @@ func (d *dnsNode) run(ctx context.Context) error {
 		}
 		return nil
 	})
-	if last := d.node.load(); last != nil && len(last.Topology.Zones) > 0 {
-		d.node.take(last, d.compile)
-		d.log.Info("begins with the last good topology on disk", "revision", last.Good)
-	}
+	d.resume()
 	d.contact = &contact{log: d.log, prefix: d.start.etcd.prefix, since: time.Now()}
 	ground.run("topology", d.follow)
 
@@ -187,6 +188,19 @@ func (d *dnsNode) run(ctx context.Context) error {
 	d.bound.Cert = d.certificate
 	d.layers.add().run("DNS", func(ctx context.Context) error { return serveDNS(ctx, d.server, d.bound) })
 	return nil
+}
+
+// resume begins with the topology that was in force last: of this node, else of the state folder.
+func (d *dnsNode) resume() {
+	last := d.node.load()
+	if last == nil || len(last.Topology.Zones) == 0 {
+		var err error
+		if last, err = store.Load(d.node.dir.path("last-good.yaml")); err != nil || len(last.Topology.Zones) == 0 {
+			return
+		}
+	}
+	d.node.take(last, d.compile)
+	d.log.Info("begins with the last good topology on disk", "revision", last.Good)
 }
 
 func (d *dnsNode) compile(snap *topology.Snapshot) {

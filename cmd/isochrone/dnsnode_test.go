@@ -120,13 +120,13 @@ type load struct {
 	failures []string
 }
 
-func startLoad(t *testing.T, addr string) *load {
+func startLoad(t *testing.T, ask func() error) *load {
 	ctx, cancel := context.WithCancel(t.Context())
 	l := &load{stop: cancel}
 	for range 4 {
 		l.running.Go(func() {
 			for ctx.Err() == nil {
-				if err := askOnce(addr); err != nil {
+				if err := ask(); err != nil {
 					l.mu.Lock()
 					l.failures = append(l.failures, err.Error())
 					l.mu.Unlock()
@@ -182,7 +182,7 @@ func TestDNSNodeWithoutEtcd(t *testing.T) {
 	d.leads(t, "singapore", "sin1")
 	d.metric(t, "isochrone_etcd_up", "1")
 
-	l := startLoad(t, d.DNS)
+	l := startLoad(t, func() error { return askOnce(d.DNS) })
 	l.more(t)
 	world.kill() // and with it etcd and all other PoPs
 	d.says(t, "etcd cannot be used")
@@ -326,7 +326,7 @@ func TestDNSNodeBrokenGeo(t *testing.T) {
 
 // TestDNSNodeUpgrade replaces the process by another one while it is asked all the time.
 func TestDNSNodeUpgrade(t *testing.T) {
-	world := startUp(t, "")
+	world := startUp(t, "", "--without", "sin1")
 	notified := listenNotify(t)
 	dir, config := t.TempDir(), filepath.Join(t.TempDir(), "dns.yaml")
 	if err := os.WriteFile(config, []byte("workers: 2\n"), 0o600); err != nil {
@@ -334,7 +334,13 @@ func TestDNSNodeUpgrade(t *testing.T) {
 	}
 	d := startDNS(t, world, dir, "--etcd", world.Etcd, "--config", config)
 	d.isReady(t, 200, `"in force"`)
-	l := startLoad(t, d.DNS)
+	d.leads(t, "singapore", "nrt1")
+	l := startLoad(t, func() error { // a successor does not bring the dead back to life
+		if pop, err := d.pop(sendPlaces["singapore"]); err != nil || pop != "nrt1" {
+			return fmt.Errorf("sent to %s, %v", pop, err)
+		}
+		return nil
+	})
 	l.more(t)
 	notified.until(t, "READY=1")
 

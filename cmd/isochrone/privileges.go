@@ -9,9 +9,9 @@ import (
 	"syscall"
 )
 
-// becomeUser gives up root for a user and the groups of that user, for good and in all threads. A folder that this process
-// has made is given to the user first; made is empty for none.
-func becomeUser(name, made string) error {
+// becomeUser gives up root for a user and the groups of that user, for good and in all threads. What this
+// process has made is given to the user first.
+func becomeUser(name string, made []string) error {
 	account, err := user.Lookup(name)
 	if err != nil {
 		return err
@@ -37,8 +37,8 @@ func becomeUser(name, made string) error {
 			groups = append(groups, group)
 		}
 	}
-	if made != "" {
-		if err := os.Chown(made, uid, gid); err != nil {
+	for _, path := range made {
+		if err := os.Lchown(path, uid, gid); err != nil {
 			return err
 		}
 	}

@@ -71,7 +71,7 @@ func (f *sourceFlags) load() (*placing, error) {
 	p := new(placing)
 	var err error
 	if p.atlas, p.info, err = f.geo.Load(); err != nil {
-		return nil, fmt.Errorf("geoip, geoip-asn or geo-table: %w", err)
+		return nil, fmt.Errorf("--geoip, --geoip-asn or --geo-table: %w", err)
 	}
 	p.measured, err = f.measured()
 	return p, err
@@ -83,12 +83,12 @@ func (f *sourceFlags) measured() (*rtt.Map, error) {
 	}
 	file, err := os.Open(f.rttCSV)
 	if err != nil {
-		return nil, fmt.Errorf("rtt-csv: %w", err)
+		return nil, fmt.Errorf("--rtt-csv: %w", err)
 	}
 	defer file.Close()
 	measured, err := rtt.ReadCSV(file)
 	if err != nil {
-		return nil, fmt.Errorf("rtt-csv: %s: %w", f.rttCSV, err)
+		return nil, fmt.Errorf("--rtt-csv: %s: %w", f.rttCSV, err)
 	}
 	return measured, nil
 }

@@ -14,10 +14,10 @@ import (
 
 // stateDir is the folder of one machine's state; these are the places in it. Files with secrets have mode 0600.
 //
-//	lock            held by "isochrone up" or "isochrone dns"
+//	lock            held by "isochrone up"
 //	last-good.yaml  the last good topology, with overrides and keys (as hashes)
 //	up.json         how commands find it, while it runs
-//	geo/            a DNS node's copies of the last good files that clients are placed by
+//	dns/            a DNS node's lock, its last good topology, and in geo/ its copies of the files that clients are placed by
 //	dnssec-keys/    private keys of signed zones
 //	etcd/           the embedded etcd's data and log
 //	ca.pem          the development CA's certificate; ca-key.pem is its key

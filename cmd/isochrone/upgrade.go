@@ -102,7 +102,7 @@ type passedVerdict struct {
 
 // verdictsFile returns a file without a name that has the present verdicts.
 func (d *dnsNode) verdictsFile() (*os.File, error) {
-	file, err := os.CreateTemp(d.start.dir, "verdicts-")
+	file, err := os.CreateTemp(d.node.dir.path(dnsFolder), "verdicts-")
 	if err != nil {
 		return nil, err
 	}
