@@ -14,6 +14,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/isochrone/isochrone/internal/spelling"
 )
 
 // MaxDocumentBytes bounds a document: etcd takes no request much larger than it.
@@ -126,7 +128,7 @@ func (d *decoder) object(node *yaml.Node, path string, target reflect.Value, dep
 			d.value(value, inner, field, depth+1)
 			return
 		}
-		d.fault(key, inner, "unknown key; %s", suggest(key.Value, slices.Sorted(maps.Keys(fields))))
+		d.fault(key, inner, "unknown key; %s", spelling.Suggest(key.Value, slices.Sorted(maps.Keys(fields))))
 	})
 }
 
@@ -249,39 +251,4 @@ func (d *decoder) number(node *yaml.Node, path, want string, err error) {
 		return
 	}
 	d.fault(node, path, "%q is not %s", node.Value, want)
-}
-
-// suggest names the known key that was probably meant, or all of them.
-func suggest(key string, known []string) string {
-	best, distance := "", len(key)/2+1
-	for _, candidate := range known {
-		if n := editDistance(key, candidate); n < distance {
-			best, distance = candidate, n
-		}
-	}
-	if best != "" {
-		return fmt.Sprintf("did you mean %s?", best)
-	}
-	return "known are " + strings.Join(slices.Sorted(slices.Values(known)), ", ")
-}
-
-// editDistance is the number of letters to insert, delete or replace that turn a into b.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			replace := diagonal
-			if a[i] != b[j] {
-				replace++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(replace, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/isochrone/isochrone/internal/statedir"
 	"github.com/isochrone/isochrone/topology"
@@ -40,7 +41,7 @@ func (f *storeFlags) with(ctx context.Context, work func(context.Context, *store
 		}
 		endpoint = up.Etcd
 	}
-	client, err := connectEtcd(endpoint)
+	client, err := connectEtcd(clientv3.Config{Endpoints: []string{endpoint}})
 	if err != nil {
 		return fmt.Errorf("connect to etcd: %w", err)
 	}

@@ -39,7 +39,7 @@ func (w *world) greet(out io.Writer, took time.Duration) {
 	}
 	table.Flush()
 	fmt.Fprintf(out, "\n  API key of the example world: %s\n", w.known.APIKey)
-	if info := w.geo.Load(); info.CountryOnly {
+	if info := w.sources.info(); info.CountryOnly {
 		fmt.Fprintf(out, "  Clients are placed by country, which is coarse in %s; --geoip takes a City database.\n",
 			strings.Join(info.CoarseCountries, ", "))
 	}

@@ -55,7 +55,7 @@ Start with "isochrone up": everything in one process, on loopback.`,
 			root.AddCommand(command)
 		}
 	}
-	add("run", newUpCommand(), newPoPCommand(), newClusterCommand())
+	add("run", newUpCommand(), newDNSCommand(), newPoPCommand(), newClusterCommand())
 	add("client", newSendCommand())
 	add("edit", newStatusCommand(), newExplainCommand(), newTopologyCommand(), newDrainCommand(), newUndrainCommand(),
 		newOverridesCommand(), newKeyCommand())

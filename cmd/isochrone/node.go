@@ -3,12 +3,15 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -34,36 +37,47 @@ type node struct {
 	log      *slog.Logger
 	etcd     *clientv3.Client
 	store    *store.Store
-	ca       *devca.CA
+	ca       *devca.CA       // nil for a DNS node, which issues no certificates
+	before   health.Verdicts // of the process that this one replaces
 
 	snapshot atomic.Pointer[topology.Snapshot]
 	verdicts atomic.Pointer[health.Verdicts]
 	first    chan struct{} // closed when there is a snapshot
 }
 
-func newNode(dir stateDir, lastGood string, log *slog.Logger, etcd *clientv3.Client, ca *devca.CA) *node {
-	return &node{dir: dir, lastGood: lastGood, log: log, etcd: etcd, store: store.New(etcd, storeRoot), ca: ca, first: make(chan struct{})}
+func newNode(dir stateDir, lastGood string, log *slog.Logger, etcd *clientv3.Client) *node {
+	return &node{dir: dir, lastGood: lastGood, log: log, etcd: etcd, store: store.New(etcd, storeRoot), first: make(chan struct{})}
 }
 
 // follow keeps the snapshot current until ctx ends. Each is also given to also, which may be nil.
 func (n *node) follow(ctx context.Context, also func(*topology.Snapshot)) error {
+	return n.store.Follow(ctx, n.load(), func(snap *topology.Snapshot) {
+		if err := store.Save(n.lastGood, snap); err != nil {
+			n.log.Error("the last good topology cannot be kept on disk", "error", err)
+		}
+		n.take(snap, also)
+	})
+}
+
+// load reads the last good topology from disk; nil stands for none.
+func (n *node) load() *topology.Snapshot {
 	last, err := store.Load(n.lastGood)
 	if err != nil {
 		n.log.Error("the last good topology on disk cannot be used", "error", err)
 	}
-	return n.store.Follow(ctx, last, func(snap *topology.Snapshot) {
-		if err := store.Save(n.lastGood, snap); err != nil {
-			n.log.Error("the last good topology cannot be kept on disk", "error", err)
-		}
-		before := n.snapshot.Swap(snap)
-		n.tell(before, snap)
-		if also != nil {
-			also(snap)
-		}
-		if before == nil {
-			close(n.first)
-		}
-	})
+	return last
+}
+
+// take puts a snapshot in force.
+func (n *node) take(snap *topology.Snapshot, also func(*topology.Snapshot)) {
+	before := n.snapshot.Swap(snap)
+	n.tell(before, snap)
+	if also != nil {
+		also(snap)
+	}
+	if before == nil {
+		close(n.first)
+	}
 }
 
 // tell logs what a person at the terminal wants to know of a new snapshot.
@@ -96,6 +110,10 @@ func (n *node) checkHealth(ctx context.Context, list func(*topology.Snapshot) []
 	if err != nil {
 		return fmt.Errorf("read the key of probes: %w", err)
 	}
+	roots, err := n.roots()
+	if err != nil {
+		return err
+	}
 	observations := make(chan health.Observation, 256)
 	done := make(chan struct{})
 	go func() {
@@ -103,9 +121,14 @@ func (n *node) checkHealth(ctx context.Context, list func(*topology.Snapshot) []
 		n.judge(observations, changed)
 	}()
 	err = probe.Run(ctx, probe.Config{
-		Targets:  func() []probe.Target { return list(n.Snapshot()) },
+		Targets: func() []probe.Target {
+			if snap := n.Snapshot(); snap != nil {
+				return list(snap)
+			}
+			return nil
+		},
 		Report:   func(o health.Observation) { observations <- o },
-		Roots:    n.ca.Pool(),
+		Roots:    roots,
 		ProbeKey: probeKey,
 	})
 	close(observations)
@@ -113,16 +136,38 @@ func (n *node) checkHealth(ctx context.Context, list func(*topology.Snapshot) []
 	return err
 }
 
+// roots returns the CA that issues PoPs' certificates: that of ca.pem, or nil for those of the system.
+func (n *node) roots() (*x509.CertPool, error) {
+	if n.ca != nil {
+		return n.ca.Pool(), nil
+	}
+	text, err := os.ReadFile(devca.Path(string(n.dir)))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	pool := x509.NewCertPool()
+	if err == nil && !pool.AppendCertsFromPEM(text) {
+		err = fmt.Errorf("%s has no certificate in PEM", devca.Path(string(n.dir)))
+	}
+	return pool, err
+}
+
 // judge turns observations into verdicts until there are no more.
 func (n *node) judge(observations <-chan health.Observation, changed func(health.Verdicts)) {
 	tracker := health.NewTracker(health.Thresholds{})
 	for o := range observations {
-		_, known := n.Verdicts()[o.Target]
+		previous, known := n.Verdicts()[o.Target]
 		turned := tracker.Observe(o)
 		forgot := tracker.Retain(func(t health.Target) bool { return exists(n.Snapshot(), t) })
 		verdicts := tracker.Verdicts()
+		for target, v := range n.before { // until there is enough to contradict it
+			if exists(n.Snapshot(), target) && verdicts[target].Status != health.Up && verdicts[target].Status != health.Down {
+				v.Seen = verdicts[target].Seen
+				verdicts[target] = v
+			}
+		}
 		n.verdicts.Store(&verdicts)
-		if turned {
+		if turned && verdicts[o.Target].Status != previous.Status {
 			level := slog.LevelInfo
 			if !o.OK {
 				level = slog.LevelWarn

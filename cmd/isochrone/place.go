@@ -50,7 +50,7 @@ func (w *world) place(ctx context.Context, snap *topology.Snapshot) error {
 		return err
 	}
 	change := store.Change{Put: map[topology.Ref]topology.Object{}, Author: "up", Message: "addresses on this machine"}
-	w.sockets = bound
+	w.popSockets = bound
 	for name, l := range bound {
 		if p := t.PoPs[name]; p != nil && pops[name] != l.addr() {
 			moved := *p
@@ -220,9 +220,9 @@ func bindCluster(wanted netip.AddrPort) (net.Listener, error) {
 
 // closeSockets closes those of a PoP or cluster that does not run here.
 func (w *world) closeSockets(name string) {
-	if l, ok := w.sockets[name]; ok {
+	if l, ok := w.popSockets[name]; ok {
 		l.close()
-		delete(w.sockets, name)
+		delete(w.popSockets, name)
 	}
 	if l, ok := w.clusterSockets[name]; ok {
 		l.Close()

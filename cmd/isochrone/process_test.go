@@ -113,7 +113,13 @@ type process struct {
 // start starts a command, waits until it prints a line that begins with ready, and ends it after the test.
 func start(t *testing.T, ready string, args ...string) *process {
 	t.Helper()
-	p := &process{command: exec.Command(program, args...), ended: make(chan struct{}), output: &output{}}
+	return startCommand(t, ready, exec.Command(program, args...))
+}
+
+// startCommand is start for a command that is made already.
+func startCommand(t *testing.T, ready string, command *exec.Cmd) *process {
+	t.Helper()
+	p, args := &process{command: command, ended: make(chan struct{}), output: &output{}}, command.Args[1:]
 	p.command.Stderr = p.output
 	stdout, err := p.command.StdoutPipe()
 	if err != nil {

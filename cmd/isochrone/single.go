@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/isochrone/isochrone/internal/devca"
 	"github.com/isochrone/isochrone/internal/statedir"
@@ -43,7 +44,7 @@ func (f *singleFlags) connect(ctx context.Context, command *cobra.Command, lastG
 		}
 		endpoint = up.Etcd
 	}
-	client, err := connectEtcd(endpoint)
+	client, err := connectEtcd(clientv3.Config{Endpoints: []string{endpoint}})
 	if err != nil {
 		return nil, err
 	}
@@ -51,7 +52,8 @@ func (f *singleFlags) connect(ctx context.Context, command *cobra.Command, lastG
 	if err != nil {
 		return nil, errors.Join(err, client.Close())
 	}
-	n := newNode(stateDir(f.dir), filepath.Join(f.dir, lastGood), newLogger(command, f.verbose), client, ca)
+	n := newNode(stateDir(f.dir), filepath.Join(f.dir, lastGood), newLogger(command, f.verbose), client)
+	n.ca = ca
 	layer := l.add()
 	layer.run("etcd", func(ctx context.Context) error { // ends last
 		<-ctx.Done()

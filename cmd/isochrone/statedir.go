@@ -17,6 +17,8 @@ import (
 //	lock            held by "isochrone up"
 //	last-good.yaml  the last good topology, with overrides and keys (as hashes)
 //	up.json         how commands find it, while it runs
+//	dns/            a DNS node's lock, its last good topology, and in geo/ its copies of the files that clients are placed by
+//	dnssec-keys/    private keys of signed zones
 //	etcd/           the embedded etcd's data and log
 //	ca.pem          the development CA's certificate; ca-key.pem is its key
 //	api.key         the example world's API key
@@ -32,6 +34,15 @@ func (d stateDir) path(elements ...string) string {
 
 // lock takes the folder, creating it where it is missing, until the returned function is called or the process ends.
 func (d stateDir) lock(elements ...string) (unlock func(), err error) {
+	file, err := d.lockFile(elements...)
+	if err != nil {
+		return nil, err
+	}
+	return func() { file.Close() }, nil
+}
+
+// lockFile takes the folder as lock does, until the file is closed here and in each process that it was passed to.
+func (d stateDir) lockFile(elements ...string) (*os.File, error) {
 	path := d.path(append(elements, "lock")...)
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("--dir: %w", err)
@@ -44,7 +55,7 @@ func (d stateDir) lock(elements ...string) (unlock func(), err error) {
 		file.Close()
 		return nil, fmt.Errorf("%s is in use by another isochrone: end that one, or choose another folder with --dir", filepath.Dir(path))
 	}
-	return func() { file.Close() }, nil
+	return file, nil
 }
 
 // secret reads a file with a secret, and makes it of 160 random bits where it is missing.

@@ -13,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/isochrone/isochrone/internal/statedir"
-	"github.com/isochrone/isochrone/router/geo"
 )
 
 // upOptions are the flags of "isochrone up".
@@ -23,8 +22,7 @@ type upOptions struct {
 	popPort        uint16
 	popPortGiven   bool // and so wins over what the topology says
 	oneAddress     bool
-	geo            geo.Sources
-	rttCSV         string
+	sources        sourceFlags
 	without        []string
 }
 
@@ -65,10 +63,7 @@ start it writes an example world into etcd. State is kept in --dir. Ctrl-C ends 
 	flags.StringVar(&etcd, "etcd", "127.0.0.1:2379", "`address` and port of the embedded etcd")
 	flags.Uint16Var(&o.popPort, "pop-port", defaultPoPPort, "`port` of all PoPs, UDP and TCP (default: as the topology says)")
 	flags.BoolVar(&o.oneAddress, "one-address", false, "put all PoPs on 127.0.0.1, with ports of their own from --pop-port on")
-	flags.StringVar(&o.geo.Places, "geoip", "", "geo database `file` (GeoLite2 or GeoIP2, City or Country) instead of the built-in one")
-	flags.StringVar(&o.geo.ASNs, "geoip-asn", "", "ASN database `file` (GeoLite2 or GeoIP2), for rules about ASNs")
-	flags.StringVar(&o.geo.Table, "geo-table", "", "CSV `file` of your own prefixes: prefix,lat,lon,country,city,asn")
-	flags.StringVar(&o.rttCSV, "rtt-csv", "", "CSV `file` of measured round-trip times: prefix,pop,rtt_ms,samples")
+	o.sources.register(flags)
 	flags.StringSliceVar(&o.without, "without", nil, "`name` of a PoP or cluster not to run here (repeatable)")
 	flags.BoolVarP(&verbose, "verbose", "v", false, "log more to the terminal")
 	return command

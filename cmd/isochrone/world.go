@@ -9,13 +9,13 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 
+	"github.com/spf13/pflag"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/zap"
 
 	"github.com/isochrone/isochrone/controlplane"
 	"github.com/isochrone/isochrone/dataplane"
@@ -24,17 +24,13 @@ import (
 	"github.com/isochrone/isochrone/health"
 	"github.com/isochrone/isochrone/health/probe"
 	"github.com/isochrone/isochrone/internal/devca"
+	"github.com/isochrone/isochrone/internal/sockets"
 	"github.com/isochrone/isochrone/internal/statedir"
 	"github.com/isochrone/isochrone/router"
-	"github.com/isochrone/isochrone/router/geo"
-	"github.com/isochrone/isochrone/router/rtt"
 	"github.com/isochrone/isochrone/topology"
 	"github.com/isochrone/isochrone/topology/store"
 	"github.com/isochrone/isochrone/topology/store/embedded"
 )
-
-// storeRoot is where everything stands in etcd.
-const storeRoot = "/isochrone/"
 
 // world is what "isochrone up" runs.
 type world struct {
@@ -46,20 +42,19 @@ type world struct {
 	etcd           *embedded.Etcd
 	client         *clientv3.Client
 	node           *node
-	geo            atomic.Pointer[geo.Info]
-	atlas          *router.Atlas // at the start
-	measured       *rtt.Map      // likewise; nil for none
+	socketPool     *sockets.Pool // of DNS
+	sources        *sources
 	live           *router.Live
 	dns            *dns.Server
 	pops           map[string]*dataplane.PoP   // those that run here
 	clusters       map[string]*cluster.Cluster // likewise
-	sockets        map[string]listeners        // of the PoPs
+	popSockets     map[string]listeners        // of the PoPs
 	clusterSockets map[string]net.Listener     // of the clusters
 }
 
 func newWorld(o upOptions, log *slog.Logger) *world {
 	return &world{
-		options: o, log: log, layers: newLayers(),
+		options: o, log: log, layers: newLayers(), socketPool: new(sockets.Pool),
 		pops: map[string]*dataplane.PoP{}, clusters: map[string]*cluster.Cluster{}, clusterSockets: map[string]net.Listener{},
 	}
 }
@@ -68,7 +63,9 @@ func newWorld(o upOptions, log *slog.Logger) *world {
 func (w *world) start(ctx context.Context) error {
 	database := make(chan error, 1)
 	go func() { // the geo database and etcd take the longest to open
-		database <- w.openSources()
+		var err error
+		w.sources, err = openSources(w.options.sources, nil, w.log)
+		database <- err
 	}()
 	err := w.startStore(ctx)
 	if opened := <-database; err == nil {
@@ -77,6 +74,7 @@ func (w *world) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	w.live = w.sources.live
 	if err := w.startClusters(); err != nil {
 		return err
 	}
@@ -100,12 +98,13 @@ func (w *world) startStore(ctx context.Context) (err error) {
 	if err != nil {
 		return listenError(w.options.etcd, "--etcd", err)
 	}
-	w.client, err = connectEtcd(w.etcd.Endpoint())
+	w.client, err = connectEtcd(clientv3.Config{Endpoints: []string{w.etcd.Endpoint()}})
 	if err != nil {
 		return err
 	}
 	w.known.Etcd, w.known.CA = w.etcd.Endpoint(), devca.Path(string(w.options.dir))
-	w.node = newNode(w.options.dir, w.options.dir.path("last-good.yaml"), w.log, w.client, ca)
+	w.node = newNode(w.options.dir, w.options.dir.path("last-good.yaml"), w.log, w.client)
+	w.node.ca = ca
 	snap, err := w.node.store.Read(ctx)
 	if err != nil {
 		return err
@@ -125,11 +124,6 @@ func (w *world) startStore(ctx context.Context) (err error) {
 	}
 	_, err = w.ensureKey(ctx, snap, "probe.key", topology.Key{Note: "key of the health checker's probes", Probe: true})
 	return err
-}
-
-// connectEtcd returns a client that says nothing on the terminal.
-func connectEtcd(endpoint string) (*clientv3.Client, error) {
-	return clientv3.New(clientv3.Config{Endpoints: []string{endpoint}, DialTimeout: 5 * time.Second, Logger: zap.NewNop()})
 }
 
 // ensureKey makes the key of a file, unless the file is there and the store knows its key.
@@ -152,10 +146,6 @@ func (w *world) ensureKey(ctx context.Context, snap *topology.Snapshot, file str
 
 // startFollowing waits for the first snapshot.
 func (w *world) startFollowing(ctx context.Context) error {
-	w.live = router.NewLive(w.atlas)
-	if err := w.live.Measured(w.measured, time.Now()); err != nil {
-		return err
-	}
 	w.layers.add().run("topology", func(ctx context.Context) error {
 		return w.node.follow(ctx, func(snap *topology.Snapshot) {
 			if err := w.live.Topology(snap, time.Now()); err != nil {
@@ -208,8 +198,8 @@ func openCluster(dir stateDir, name string) (*cluster.Cluster, error) {
 // startPoPs starts the dataplanes on the sockets that place has bound.
 func (w *world) startPoPs() error {
 	layer := w.layers.add()
-	for _, name := range slices.Sorted(maps.Keys(w.sockets)) {
-		pop, err := w.node.runPoP(name, func() ([]listeners, error) { return []listeners{w.sockets[name]}, nil }, layer)
+	for _, name := range slices.Sorted(maps.Keys(w.popSockets)) {
+		pop, err := w.node.runPoP(name, func() ([]listeners, error) { return []listeners{w.popSockets[name]}, nil }, layer)
 		if err != nil {
 			return err
 		}
@@ -224,19 +214,12 @@ func (w *world) startFront() error {
 	layer.run("health", func(ctx context.Context) error {
 		return w.node.checkHealth(ctx, everything, func(v health.Verdicts) { w.live.Verdicts(v, time.Now()) })
 	})
-	layer.run("overrides", w.expireOverrides)
-	layer.run("geo database", w.watchSources)
+	layer.run("overrides", func(ctx context.Context) error { return expireOverrides(ctx, w.live) })
+	layer.run("geo database", w.sources.watch)
 
-	sockets, err := listen(w.options.dns, "--dns")
-	if err != nil {
+	if err := w.startDNS(layer); err != nil {
 		return err
 	}
-	w.known.DNS = sockets.addr().String()
-	w.dns = dns.New(dns.Config{Log: w.log})
-	w.live.Follow(w.dns.Publish)
-	layer.run("DNS", func(ctx context.Context) error {
-		return w.dns.Run(ctx, dns.Sockets{UDP: []*net.UDPConn{sockets.udp}, TCP: []net.Listener{sockets.tcp}})
-	})
 
 	api, err := net.Listen("tcp", w.options.api.String())
 	if err != nil {
@@ -248,12 +231,33 @@ func (w *world) startFront() error {
 	return nil
 }
 
+// startDNS starts the DNS server, with the settings that "isochrone dns" has when nothing is said.
+func (w *world) startDNS(on *layer) error {
+	var defaults dnsFlags
+	defaults.register(pflag.NewFlagSet("dns", pflag.ContinueOnError))
+	defaults.settings.keys, defaults.settings.rateLimit = w.options.dir.path("dnssec-keys"), 0 // all clients are this machine
+	settings, err := defaults.settings.load()
+	if err != nil {
+		return err
+	}
+	bound, err := bindDNS(w.socketPool, []netip.AddrPort{w.options.dns}, defaults.workers)
+	if err != nil {
+		return listenError(w.options.dns, "--dns", err)
+	}
+	w.known.DNS = bound.TCP[0].Addr().String()
+	w.dns = dns.New(dns.Config{Log: w.log})
+	w.dns.Configure(settings)
+	w.live.Follow(w.dns.Publish)
+	on.run("DNS", func(ctx context.Context) error { return serveDNS(ctx, w.dns, bound) })
+	return nil
+}
+
 // service is the control plane's.
 func (w *world) service() *controlplane.Service {
 	return &controlplane.Service{
 		View: w.live.View, Snapshot: w.node.Snapshot, Activity: w.activity, Now: time.Now,
 		Geo: func() controlplane.GeoStatus {
-			info := w.geo.Load()
+			info := w.sources.info()
 			return controlplane.GeoStatus{
 				Type: info.Type, Built: info.Built, CountryOnly: info.CountryOnly, CoarseCountries: info.CoarseCountries,
 			}
@@ -323,10 +327,10 @@ func everything(snap *topology.Snapshot) []probe.Target {
 }
 
 // expireOverrides renews the view whenever an override ends.
-func (w *world) expireOverrides(ctx context.Context) error {
+func expireOverrides(ctx context.Context, live *router.Live) error {
 	for {
 		wait := time.Second // overrides may come at any time
-		if next := w.live.Expire(time.Now()); !next.IsZero() {
+		if next := live.Expire(time.Now()); !next.IsZero() {
 			wait = min(wait, max(time.Until(next), 0))
 		}
 		select {
@@ -358,6 +362,7 @@ func serveHTTP(ctx context.Context, l net.Listener, handler http.Handler) error 
 
 // close ends what layers do not hold.
 func (w *world) close() {
+	w.socketPool.Close()
 	if w.client != nil {
 		w.client.Close()
 	}

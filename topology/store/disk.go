@@ -42,10 +42,11 @@ func Save(path string, snap *topology.Snapshot) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	if err := os.WriteFile(path+".tmp", text, 0o600); err != nil {
+	temporary := fmt.Sprintf("%s.%d.tmp", path, os.Getpid()) // two processes may keep it while one replaces the other
+	if err := os.WriteFile(temporary, text, 0o600); err != nil {
 		return err
 	}
-	return os.Rename(path+".tmp", path)
+	return os.Rename(temporary, path)
 }
 
 // Load reads a snapshot that Save has written, to begin with when the store is away or holds an invalid topology. Its

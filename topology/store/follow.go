@@ -47,6 +47,9 @@ func (s *Store) Follow(ctx context.Context, last *topology.Snapshot, publish fun
 		if errors.Is(err, errCompacted) {
 			continue
 		}
+		if s.failed != nil {
+			s.failed(err)
+		}
 		select {
 		case <-time.After(pause/2 + rand.N(pause/2)):
 		case <-ctx.Done():

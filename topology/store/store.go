@@ -27,12 +27,16 @@ type Store struct {
 	client *clientv3.Client
 	root   string // ends with a slash
 	now    func() time.Time
+	failed func(error) // nil when nobody asks
 }
 
 // New returns the store below a root such as /isochrone/. The client stays the caller's.
 func New(client *clientv3.Client, root string) *Store {
 	return &Store{client: client, root: strings.TrimSuffix(root, "/") + "/", now: time.Now}
 }
+
+// OnFailure has Follow tell why it could not go on, each time before it tries again. It must be called before Follow.
+func (s *Store) OnFailure(tell func(error)) { s.failed = tell }
 
 // sections are what a snapshot is made of.
 var sections = []string{"topology/", "overrides/", "keys/", "dnssec/"}

@@ -1,0 +1,302 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/isochrone/isochrone/dns"
+	"github.com/isochrone/isochrone/health"
+	"github.com/isochrone/isochrone/internal/flagfile"
+	"github.com/isochrone/isochrone/internal/sockets"
+	"github.com/isochrone/isochrone/internal/systemd"
+	"github.com/isochrone/isochrone/topology"
+	"github.com/isochrone/isochrone/topology/store"
+)
+
+// dnsNode is what "isochrone dns" runs.
+type dnsNode struct {
+	start *dnsFlags                // as it was started
+	flags atomic.Pointer[dnsFlags] // as it was told last
+	given flagfile.Given           // on the command line
+	log   *slog.Logger
+	level *slog.LevelVar
+
+	layers  *layers
+	pool    *sockets.Pool
+	lock    *os.File
+	node    *node
+	contact *contact
+	sources *sources
+	server  *dns.Server
+	bound   dns.Sockets
+	http    net.Listener // nil for none
+	cert    atomic.Pointer[servedCert]
+	reloads reloads
+	probing atomic.Bool
+	probed  atomic.Bool // each PoP, once
+}
+
+// servedCert is a certificate, which is renewed until stop.
+type servedCert struct {
+	*certFile
+	stop context.CancelFunc
+}
+
+// runDNSNode runs a DNS node until it is told to end, or a successor has taken over.
+func runDNSNode(command *cobra.Command, f *dnsFlags, given flagfile.Given) error {
+	level := new(slog.LevelVar)
+	d := &dnsNode{
+		start: f, given: given, level: level, layers: newLayers(),
+		log: slog.New(slog.NewTextHandler(command.ErrOrStderr(), &slog.HandlerOptions{Level: level})),
+	}
+	d.use(f)
+	d.reloads.note(nil)
+	var err error
+	if d.pool, err = sockets.Inherit(); err != nil {
+		return err
+	}
+	defer d.pool.Close()
+	signals := watchSignals() // from now on they do not end the process
+	defer signals.stop()
+	if err := d.open(); err != nil {
+		return err
+	}
+	defer d.lock.Close()
+	if err := d.run(command.Context()); err != nil {
+		return errors.Join(err, d.layers.stop())
+	}
+	d.announce(command.OutOrStdout())
+	return errors.Join(d.serve(command.Context(), signals), d.layers.stop())
+}
+
+// use takes flags as the current ones.
+func (d *dnsNode) use(f *dnsFlags) {
+	d.flags.Store(f)
+	if d.level.Set(slog.LevelInfo); f.verbose {
+		d.level.Set(slog.LevelDebug)
+	}
+}
+
+// open takes the folder and the sockets, and gives up what only root may do.
+func (d *dnsNode) open() (err error) {
+	dir := stateDir(d.start.dir)
+	made, err := makeFolders(dir.path(dnsFolder))
+	if err != nil {
+		return fmt.Errorf("dir: %w", err)
+	}
+	if d.lock = d.pool.File(lockName); d.lock == nil {
+		if d.lock, err = dir.lockFile(dnsFolder); err != nil {
+			return err
+		}
+	}
+	if d.bound, err = d.start.bind(d.pool); err != nil {
+		return errors.Join(err, d.lock.Close())
+	}
+	if d.start.http.IsValid() {
+		if d.http, err = d.pool.Stream(d.start.http); err != nil {
+			return errors.Join(fmt.Errorf("http: %w", err), closeDNS(d.bound), d.lock.Close())
+		}
+	}
+	if unused := d.pool.Unused(); len(unused) > 0 {
+		d.log.Warn("sockets were passed to this process that it does not listen on", "addresses", strings.Join(unused, ", "))
+	}
+	if d.start.user != "" {
+		if err = becomeUser(d.start.user, append(made, d.lock.Name())); err != nil {
+			return errors.Join(fmt.Errorf("user: %w", err), closeDNS(d.bound), d.lock.Close())
+		}
+	}
+	return nil
+}
+
+// dnsFolder is where a DNS node keeps what is its own in the state folder, which it may share with "isochrone up".
+const dnsFolder = "dns"
+
+// makeFolders makes a folder and those around it, and returns those that were missing.
+func makeFolders(path string) (made []string, err error) {
+	for at := path; ; at = filepath.Dir(at) {
+		if _, err := os.Stat(at); err == nil || filepath.Dir(at) == at {
+			break
+		}
+		made = append(made, at)
+	}
+	return made, os.MkdirAll(path, 0o700)
+}
+
+// run starts all parts, from the ground up. What the node has kept on disk is in force when it returns.
+func (d *dnsNode) run(ctx context.Context) error {
+	dir := stateDir(d.start.dir)
+	settings, err := d.start.settings.load()
+	var cert *certFile
+	if d.start.cert != "" {
+		opened, certErr := openCertFile(d.start.cert, d.start.certKey)
+		if cert = opened; certErr != nil {
+			err = errors.Join(err, fmt.Errorf("cert: %w", certErr))
+		}
+	}
+	if err == nil {
+		d.sources, err = openSources(d.start.sources, &keptSources{dir: dir.path(dnsFolder, "geo"), log: d.log}, d.log)
+	}
+	if err != nil {
+		return errors.Join(err, closeDNS(d.bound))
+	}
+	d.node = newNode(dir, dir.path(dnsFolder, "last-good.yaml"), d.log, nil)
+	if before := d.inherited(); before != nil {
+		d.node.before = before
+		d.node.verdicts.Store(&before)
+		d.sources.live.Verdicts(before, time.Now())
+	}
+	d.server = dns.New(dns.Config{Log: d.log})
+	d.server.Configure(settings)
+	d.sources.live.Follow(d.server.Publish)
+
+	ground := d.layers.add()
+	if cert != nil {
+		d.serveCert(cert)
+	}
+	ground.run("certificate", func(ctx context.Context) error {
+		<-ctx.Done()
+		if served := d.cert.Load(); served != nil {
+			served.stop()
+		}
+		return nil
+	})
+	d.resume()
+	d.contact = &contact{log: d.log, prefix: d.start.etcd.prefix, since: time.Now()}
+	ground.run("topology", d.follow)
+
+	above := d.layers.add()
+	above.run("overrides", func(ctx context.Context) error { return expireOverrides(ctx, d.sources.live) })
+	above.run("geo database", d.sources.watch)
+	if d.start.probe {
+		above.run("health", d.probe)
+	}
+	if d.http != nil {
+		above.run("http", func(ctx context.Context) error { return serveHTTP(ctx, d.http, d.handler()) })
+	}
+	d.bound.Cert = d.certificate
+	d.layers.add().run("DNS", func(ctx context.Context) error { return serveDNS(ctx, d.server, d.bound) })
+	return nil
+}
+
+// resume begins with the topology that was in force last: of this node, else of the state folder.
+func (d *dnsNode) resume() {
+	last := d.node.load()
+	if last == nil || len(last.Topology.Zones) == 0 {
+		var err error
+		if last, err = store.Load(d.node.dir.path("last-good.yaml")); err != nil || len(last.Topology.Zones) == 0 {
+			return
+		}
+	}
+	d.node.take(last, d.compile)
+	d.log.Info("begins with the last good topology on disk", "revision", last.Good)
+}
+
+func (d *dnsNode) compile(snap *topology.Snapshot) {
+	if err := d.sources.live.Topology(snap, time.Now()); err != nil {
+		d.log.Error("the table stays as it is", "error", err)
+	}
+}
+
+// connectPause is the time between attempts to make a client of etcd.
+const connectPause = 2 * time.Second
+
+// follow keeps the topology as it is in etcd. While there is no etcd, or it refuses us, it tries again and again.
+func (d *dnsNode) follow(ctx context.Context) error {
+	for {
+		client, err := d.start.etcd.connect(ctx, d.start.dir)
+		if err == nil {
+			watched := make(chan struct{})
+			go func() {
+				defer close(watched)
+				d.contact.watch(ctx, client)
+			}()
+			d.node.store = store.New(client, d.start.etcd.prefix)
+			d.node.store.OnFailure(d.contact.noteFollowing)
+			err = d.node.follow(ctx, func(snap *topology.Snapshot) {
+				d.contact.noteFollowing(nil)
+				d.compile(snap)
+			})
+			<-watched
+			return errors.Join(err, client.Close())
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		d.contact.note(err)
+		select {
+		case <-time.After(connectPause):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// probe checks the health of the PoPs once there is a key to do it with.
+func (d *dnsNode) probe(ctx context.Context) error {
+	look := time.NewTicker(sourcesInterval)
+	defer look.Stop()
+	for told := false; ; told = true {
+		_, err := d.node.dir.read("probe.key")
+		if err == nil {
+			d.probing.Store(true)
+			return d.node.checkHealth(ctx, popTargets, func(v health.Verdicts) { d.sources.live.Verdicts(v, time.Now()) })
+		}
+		if !told {
+			d.log.Warn("nobody probes from here, and so all PoPs count as well: there is no key for it", "file", d.node.dir.path("probe.key"))
+		}
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// serveCert makes a certificate the one that is served, and renews it.
+func (d *dnsNode) serveCert(cert *certFile) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		cert.Run(ctx, d.log)
+	}()
+	before := d.cert.Swap(&servedCert{cert, func() { cancel(); <-done }})
+	if before != nil {
+		before.stop()
+	}
+}
+
+func (d *dnsNode) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	if cert := d.cert.Load(); cert != nil {
+		return cert.Certificate(hello)
+	}
+	return nil, errors.New("there is no certificate")
+}
+
+// announce says that questions are answered.
+func (d *dnsNode) announce(out io.Writer) {
+	var addrs []string
+	for _, l := range d.bound.TCP {
+		addrs = append(addrs, l.Addr().String())
+	}
+	on := ""
+	if d.http != nil {
+		on = ", http://" + d.http.Addr().String()
+	}
+	fmt.Fprintf(out, "DNS node serves %s (process %d%s)\n", strings.Join(addrs, ", "), os.Getpid(), on)
+	if !d.pool.Succeeds() {
+		systemd.Notify("READY=1")
+	}
+}

@@ -1,0 +1,210 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/spf13/pflag"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+
+	"github.com/isochrone/isochrone/internal/statedir"
+)
+
+// storeRoot is where everything stands in etcd, unless --etcd-prefix says otherwise.
+const storeRoot = "/isochrone/"
+
+// etcdFlags say where etcd is and who is asking.
+type etcdFlags struct {
+	endpoints          []string
+	prefix             string
+	cert, key, ca      string
+	user, passwordFile string
+}
+
+func (f *etcdFlags) register(flags *pflag.FlagSet) {
+	flags.StringSliceVar(&f.endpoints, "etcd", nil, "`URLs` of etcd (default: as up.json in --dir says)")
+	flags.StringVar(&f.prefix, "etcd-prefix", storeRoot, "`key` below which everything stands in etcd")
+	flags.StringVar(&f.cert, "etcd-cert", "", "client certificate `file` for etcd (PEM)")
+	flags.StringVar(&f.key, "etcd-key", "", "private key `file` of --etcd-cert (PEM)")
+	flags.StringVar(&f.ca, "etcd-ca", "", "`file` of the CAs that issue etcd's certificate (PEM; default: those of the system)")
+	flags.StringVar(&f.user, "etcd-user", "", "`name` of the user in etcd")
+	flags.StringVar(&f.passwordFile, "etcd-password-file", "", "`file` with the password of --etcd-user, of mode 0600")
+}
+
+func (f *etcdFlags) check() error {
+	var faults []error
+	if (f.cert == "") != (f.key == "") {
+		faults = append(faults, errors.New("etcd-cert and etcd-key: want both or none"))
+	}
+	if (f.user == "") != (f.passwordFile == "") {
+		faults = append(faults, errors.New("etcd-user and etcd-password-file: want both or none"))
+	}
+	if !strings.HasPrefix(f.prefix, "/") {
+		faults = append(faults, fmt.Errorf("etcd-prefix: %q does not begin with a slash: want such as %s", f.prefix, storeRoot))
+	}
+	for _, endpoint := range f.endpoints {
+		if !strings.HasPrefix(endpoint, "http://") && !strings.HasPrefix(endpoint, "https://") {
+			faults = append(faults, fmt.Errorf("etcd: %q is not a URL such as https://192.0.2.10:2379", endpoint))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// connect returns a client. It may ask etcd for a token; that and the files may fail now and be good later.
+func (f *etcdFlags) connect(ctx context.Context, dir string) (*clientv3.Client, error) {
+	config := clientv3.Config{Context: ctx, Endpoints: f.endpoints, Username: f.user}
+	if len(f.endpoints) == 0 {
+		up, err := statedir.ReadUp(dir)
+		if err != nil {
+			return nil, fmt.Errorf("no etcd is named: %w, or name its URLs with --etcd", err)
+		}
+		config.Endpoints = []string{up.Etcd}
+	}
+	var err error
+	if config.TLS, err = f.tls(); err != nil {
+		return nil, err
+	}
+	if f.passwordFile != "" {
+		password, err := readPrivate(f.passwordFile)
+		if err != nil {
+			return nil, fmt.Errorf("etcd-password-file: %w", err)
+		}
+		config.Password = strings.TrimSpace(string(password))
+	}
+	return connectEtcd(config)
+}
+
+// tls returns nil when nothing is said of certificates: those of the system are trusted then.
+func (f *etcdFlags) tls() (*tls.Config, error) {
+	if f.ca == "" && f.cert == "" {
+		return nil, nil
+	}
+	config := &tls.Config{}
+	if f.ca != "" {
+		text, err := os.ReadFile(f.ca)
+		if err != nil {
+			return nil, fmt.Errorf("etcd-ca: %w", err)
+		}
+		config.RootCAs = x509.NewCertPool()
+		if !config.RootCAs.AppendCertsFromPEM(text) {
+			return nil, fmt.Errorf("etcd-ca: %s has no certificate in PEM", f.ca)
+		}
+	}
+	if f.cert != "" {
+		if _, err := tls.LoadX509KeyPair(f.cert, f.key); err != nil {
+			return nil, fmt.Errorf("etcd-cert: %w", err)
+		}
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			renewed, err := tls.LoadX509KeyPair(f.cert, f.key) // it may have been renewed
+			return &renewed, err
+		}
+	}
+	return config, nil
+}
+
+// connectEtcd returns a client that says nothing on the terminal, and finds out when a connection is dead.
+func connectEtcd(config clientv3.Config) (*clientv3.Client, error) {
+	config.DialTimeout, config.Logger = 5*time.Second, zap.NewNop()
+	config.DialKeepAliveTime, config.DialKeepAliveTimeout = 10*time.Second, 5*time.Second
+	return clientv3.New(config)
+}
+
+// contact knows when etcd answered last. It is safe for concurrent use.
+type contact struct {
+	log    *slog.Logger
+	prefix string
+	since  time.Time                 // when it began
+	last   atomic.Pointer[time.Time] // nil before the first
+	lost   atomic.Pointer[string]    // why etcd does not answer; nil when it does
+	stuck  atomic.Pointer[string]    // why the topology cannot be followed though etcd answers; nil when it can
+}
+
+// contactInterval is how often etcd is asked whether it is there.
+const contactInterval = 2 * time.Second
+
+// watch asks etcd again and again until ctx ends.
+func (c *contact) watch(ctx context.Context, client *clientv3.Client) {
+	ask := time.NewTicker(contactInterval)
+	defer ask.Stop()
+	for {
+		asking, cancel := context.WithTimeout(ctx, contactInterval)
+		_, err := client.Get(asking, strings.TrimSuffix(c.prefix, "/")+"/topology/", clientv3.WithPrefix(), clientv3.WithCountOnly())
+		cancel()
+		if ctx.Err() != nil {
+			return
+		}
+		c.note(err)
+		select {
+		case <-ask.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// note takes whether etcd answered, and tells when that changes.
+func (c *contact) note(err error) {
+	if err == nil {
+		now := time.Now()
+		if c.last.Swap(&now); c.lost.Swap(nil) != nil {
+			c.log.Info("etcd answers again")
+		}
+		return
+	}
+	reason := err.Error()
+	if errors.Is(err, context.DeadlineExceeded) {
+		reason = "no answer"
+	}
+	if before := c.lost.Swap(&reason); before == nil || *before != reason {
+		c.log.Error("etcd cannot be used: questions are answered from the last good topology, and it is tried again", "error", reason)
+	}
+}
+
+// noteFollowing takes why the topology could not be followed, or nil when a snapshot has come.
+func (c *contact) noteFollowing(err error) {
+	if err == nil {
+		if c.stuck.Swap(nil) != nil {
+			c.log.Info("the topology is followed again")
+		}
+		return
+	}
+	if c.lost.Load() != nil {
+		return // that has been told
+	}
+	reason := err.Error()
+	if before := c.stuck.Swap(&reason); before == nil || *before != reason {
+		c.log.Warn("the topology cannot be followed: the last good one stays in force, and it is tried again", "error", reason)
+	}
+}
+
+// up reports whether etcd answers and the topology can be followed.
+func (c *contact) up() bool {
+	return c.last.Load() != nil && c.lost.Load() == nil && c.stuck.Load() == nil
+}
+
+// String tells how things are with etcd.
+func (c *contact) String() string {
+	text := "has not answered yet"
+	if c.last.Load() != nil {
+		text = "answered " + c.age().Round(time.Second).String() + " ago"
+	}
+	for _, reason := range []*string{c.lost.Load(), c.stuck.Load()} {
+		if reason != nil {
+			text += ": " + *reason
+		}
+	}
+	return text
+}
+
+// age is how long ago etcd answered; the time since the start when it has not yet.
+func (c *contact) age() time.Duration { return time.Since(*cmp.Or(c.last.Load(), &c.since)) }
