@@ -101,18 +101,25 @@ var namesFrom = map[uint16]int{
 	dns.TypeMX: 2, dns.TypeAFSDB: 2, dns.TypeRT: 2, dns.TypeKX: 2, dns.TypePX: 2, dns.TypeSRV: 6,
 }
 
-// recordData packs a record and returns its data so that equal records of a name and type have equal data. The buffer has
-// room for the longest record.
-func recordData(rr dns.RR, buffer []byte) (string, error) {
+// packRecord returns the data of a record as a message has them. They are in the buffer, which has room for the longest record.
+func packRecord(rr dns.RR, buffer []byte) ([]byte, error) {
 	start, err := dns.PackDomainName(rr.Header().Name, buffer, 0, nil, false)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	end, err := dns.PackRR(rr, buffer, 0, nil, false)
 	if err != nil {
+		return nil, err
+	}
+	return buffer[start+10 : end], nil // behind type, class, time to live and length
+}
+
+// recordData returns the data of a record so that equal records of a name and type have equal data.
+func recordData(rr dns.RR, buffer []byte) (string, error) {
+	data, err := packRecord(rr, buffer)
+	if err != nil {
 		return "", err
 	}
-	data := buffer[start+10 : end] // behind type, class, time to live and length
 	if from, ok := namesFrom[rr.Header().Rrtype]; ok && from <= len(data) {
 		for i, c := range data[from:] { // lengths of labels are below the letters
 			if c >= 'A' && c <= 'Z' {
