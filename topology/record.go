@@ -14,14 +14,16 @@ import (
 // as "www 300 A 192.0.2.1". Names without a trailing dot are below the zone, @ is its apex; without a time to live the record
 // has the given one. Types that have no form of their own are written as RFC 3597 says. The record's names are as written.
 func ParseRecord(zone string, ttl Duration, line string) (dns.RR, error) {
-	if strings.ContainsAny(line, "\n\r") || strings.HasPrefix(line, "$") || strings.TrimLeft(line, " \t") != line || line == "" {
+	if strings.ContainsAny(line, "\n\r") || strings.HasPrefix(strings.TrimLeft(line, "() \t"), "$") || strings.TrimLeft(line, " \t") != line || line == "" {
 		return nil, errors.New("is not one line with an owner's name in front")
 	}
 	parser := dns.NewZoneParser(strings.NewReader(line+"\n"), zone+".", "")
 	parser.SetDefaultTTL(uint32(time.Duration(ttl) / time.Second))
 	rr, ok := parser.Next()
 	if ok {
-		parser.Next() // finds what is left open, such as a parenthesis
+		if _, more := parser.Next(); more { // which finds too what is left open, such as a parenthesis
+			return nil, errors.New("is more than one record")
+		}
 	}
 	if err := parser.Err(); err != nil {
 		message, column, _ := strings.Cut(strings.TrimPrefix(err.Error(), "dns: "), " at line: 1:")

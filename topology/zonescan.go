@@ -145,7 +145,7 @@ func (x *source) place() place { return place{x.name, x.lines + 1} }
 const noGenerate = "$GENERATE is not taken: write the records out (named-compilezone does)"
 
 var (
-	generate    = regexp.MustCompile(`(?i)^[\s(]*\$GENERATE\s`)
+	generate    = regexp.MustCompile(`(?i)^[\s()]*\$GENERATE\s`)
 	dynamic     = regexp.MustCompile(`(?i)^[^;"]*\sDYN[AC]\s`)
 	parserPlace = regexp.MustCompile(` at line: ([0-9]+):([0-9]+)$`)
 )

@@ -40,11 +40,18 @@ func (z *zoneSource) register(command *cobra.Command) {
 // name is the zone's name as it stands in the topology.
 func (z *zoneSource) name() string { return strings.ToLower(strings.TrimSuffix(z.zone, ".")) }
 
-// read reads the file; base has what it does not say, and may be nil.
-func (z *zoneSource) read(file string, stdin io.Reader, base *topology.Zone) (*topology.ZoneFile, error) {
-	options := topology.ZoneFileOptions{Name: file, Base: base}
+// zoneText is a zone file that has been read.
+type zoneText struct {
+	zone    string
+	text    []byte
+	options topology.ZoneFileOptions
+}
+
+// open reads the file, or standard input for -.
+func (z *zoneSource) open(file string, stdin io.Reader) (*zoneText, error) {
+	x := &zoneText{zone: z.name(), options: topology.ZoneFileOptions{Name: file}}
 	if file == "-" {
-		options.Name = "standard input"
+		x.options.Name = "standard input"
 	} else {
 		opened, err := os.Open(file)
 		if err != nil {
@@ -53,23 +60,29 @@ func (z *zoneSource) read(file string, stdin io.Reader, base *topology.Zone) (*t
 		defer opened.Close()
 		stdin = opened
 	}
-	text, err := io.ReadAll(io.LimitReader(stdin, topology.MaxZoneFileBytes+1))
-	if err != nil {
-		return nil, err
+	var err error
+	if x.text, err = io.ReadAll(io.LimitReader(stdin, topology.MaxZoneFileBytes+1)); err != nil {
+		return nil, fmt.Errorf("read %s: %w", x.options.Name, err)
 	}
 	if z.include {
 		path, err := filepath.Abs(file)
 		if err != nil {
 			return nil, err
 		}
-		options.Path, options.Include = filepath.ToSlash(path), os.DirFS("/")
+		x.options.Path, x.options.Include = filepath.ToSlash(path), os.DirFS("/")
 	}
-	read, err := topology.ReadZoneFile(z.name(), text, options)
+	return x, nil
+}
+
+// parse makes a zone of the file and checks it; base has what the file does not say, and may be nil.
+func (x *zoneText) parse(base *topology.Zone) (*topology.ZoneFile, error) {
+	x.options.Base = base
+	read, err := topology.ReadZoneFile(x.zone, x.text, x.options)
+	if err == nil {
+		err = read.Check()
+	}
 	if err != nil {
-		return nil, fmt.Errorf("read zone %s: %w", z.name(), err)
-	}
-	if err := read.Check(); err != nil {
-		return nil, fmt.Errorf("read zone %s: %w", z.name(), err)
+		return nil, fmt.Errorf("read zone %s: %w", x.zone, err)
 	}
 	return read, nil
 }
@@ -94,30 +107,30 @@ that do not lie in the zone.`,
   dig @old axfr example.net | isochrone zone import - --zone example.net -m "moved here"`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(command *cobra.Command, args []string) error {
+			file, err := source.open(args[0], command.InOrStdin())
+			if err != nil {
+				return err
+			}
 			if dryRun && !replace {
-				read, err := source.read(args[0], command.InOrStdin(), nil)
-				if err != nil {
-					return err
-				}
-				return printImport(command, source.name(), read)
+				return printImport(command, file, nil)
 			}
 			return flags.with(command.Context(), func(ctx context.Context, s *store.Store) error {
-				base, revision, err := storedZone(ctx, s, source.name(), replace)
-				if err != nil {
-					return err
-				}
-				read, err := source.read(args[0], command.InOrStdin(), base)
+				base, revision, err := storedZone(ctx, s, file.zone, replace)
 				if err != nil {
 					return err
 				}
 				if dryRun {
-					return printImport(command, source.name(), read)
+					return printImport(command, file, base)
+				}
+				read, err := file.parse(base)
+				if err != nil {
+					return err
 				}
 				if message == "" {
 					message = "import of " + args[0]
 				}
-				reportImport(command.OutOrStdout(), source.name(), read)
-				return applyZone(ctx, s, source.name(), read, revision, message, command.OutOrStdout())
+				reportImport(command.OutOrStdout(), file.zone, read)
+				return applyZone(ctx, s, file.zone, read, revision, message, command.OutOrStdout())
 			})
 		},
 	}
@@ -160,10 +173,14 @@ func applyZone(ctx context.Context, s *store.Store, name string, read *topology.
 }
 
 // printImport prints what would be stored, and tells beside it what was done.
-func printImport(command *cobra.Command, name string, read *topology.ZoneFile) error {
-	reportImport(command.ErrOrStderr(), name, read)
-	document := &topology.Topology{Zones: map[string]*topology.Zone{name: read.Zone}}
-	_, err := command.OutOrStdout().Write(document.Marshal())
+func printImport(command *cobra.Command, file *zoneText, base *topology.Zone) error {
+	read, err := file.parse(base)
+	if err != nil {
+		return err
+	}
+	reportImport(command.ErrOrStderr(), file.zone, read)
+	document := &topology.Topology{Zones: map[string]*topology.Zone{file.zone: read.Zone}}
+	_, err = command.OutOrStdout().Write(document.Marshal())
 	return err
 }
 
@@ -218,11 +235,15 @@ func newZoneCheck() *cobra.Command {
 		Short: "Check a zone file as import does, without a store",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(command *cobra.Command, args []string) error {
-			read, err := source.read(args[0], command.InOrStdin(), nil)
+			file, err := source.open(args[0], command.InOrStdin())
 			if err != nil {
 				return err
 			}
-			reportImport(command.OutOrStdout(), source.name(), read)
+			read, err := file.parse(nil)
+			if err != nil {
+				return err
+			}
+			reportImport(command.OutOrStdout(), file.zone, read)
 			fmt.Fprintln(command.OutOrStdout(), "valid")
 			return nil
 		},
