@@ -62,6 +62,7 @@ func TestRecordsThatMayNot(t *testing.T) {
 		{"is not one line with an owner's name in front", []string{" A 192.0.2.1"}},
 		{"is not one line with an owner's name in front", []string{"$TTL 5"}},
 		{"is not one line with an owner's name in front", []string{"a A 192.0.2.1\nb A 192.0.2.1"}},
+		{"is not one line with an owner's name in front", []string{"($GENERATE 1-3 a$ A 192.0.2.1 )"}},
 		{"has no owner's name in front", []string{"( A 192.0.2.1 )"}},
 		{"unbalanced brace", []string{"a A ( 192.0.2.1"}},
 		{"is no record", []string{"; a remark"}},

@@ -135,6 +135,9 @@ func (d *decoder) object(node *yaml.Node, path string, target reflect.Value, dep
 // collectFields finds the fields of a struct, and of those that stand in it inline, by the names of their yaml tags.
 func collectFields(target reflect.Value, fields map[string]reflect.Value) {
 	for i := range target.NumField() {
+		if !target.Type().Field(i).IsExported() {
+			continue
+		}
 		name, options, _ := strings.Cut(target.Type().Field(i).Tag.Get("yaml"), ",")
 		if options == "inline" {
 			collectFields(target.Field(i), fields)

@@ -14,14 +14,16 @@ import (
 // as "www 300 A 192.0.2.1". Names without a trailing dot are below the zone, @ is its apex; without a time to live the record
 // has the given one. Types that have no form of their own are written as RFC 3597 says. The record's names are as written.
 func ParseRecord(zone string, ttl Duration, line string) (dns.RR, error) {
-	if strings.ContainsAny(line, "\n\r") || strings.HasPrefix(line, "$") || strings.TrimLeft(line, " \t") != line || line == "" {
+	if strings.ContainsAny(line, "\n\r") || strings.HasPrefix(strings.TrimLeft(line, "() \t"), "$") || strings.TrimLeft(line, " \t") != line || line == "" {
 		return nil, errors.New("is not one line with an owner's name in front")
 	}
 	parser := dns.NewZoneParser(strings.NewReader(line+"\n"), zone+".", "")
 	parser.SetDefaultTTL(uint32(time.Duration(ttl) / time.Second))
 	rr, ok := parser.Next()
 	if ok {
-		parser.Next() // finds what is left open, such as a parenthesis
+		if _, more := parser.Next(); more { // which finds too what is left open, such as a parenthesis
+			return nil, errors.New("is more than one record")
+		}
 	}
 	if err := parser.Err(); err != nil {
 		message, column, _ := strings.Cut(strings.TrimPrefix(err.Error(), "dns: "), " at line: 1:")
@@ -101,18 +103,25 @@ var namesFrom = map[uint16]int{
 	dns.TypeMX: 2, dns.TypeAFSDB: 2, dns.TypeRT: 2, dns.TypeKX: 2, dns.TypePX: 2, dns.TypeSRV: 6,
 }
 
-// recordData packs a record and returns its data so that equal records of a name and type have equal data. The buffer has
-// room for the longest record.
-func recordData(rr dns.RR, buffer []byte) (string, error) {
+// packRecord returns the data of a record as a message has them. They are in the buffer, which has room for the longest record.
+func packRecord(rr dns.RR, buffer []byte) ([]byte, error) {
 	start, err := dns.PackDomainName(rr.Header().Name, buffer, 0, nil, false)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	end, err := dns.PackRR(rr, buffer, 0, nil, false)
 	if err != nil {
+		return nil, err
+	}
+	return buffer[start+10 : end], nil // behind type, class, time to live and length
+}
+
+// recordData returns the data of a record so that equal records of a name and type have equal data.
+func recordData(rr dns.RR, buffer []byte) (string, error) {
+	data, err := packRecord(rr, buffer)
+	if err != nil {
 		return "", err
 	}
-	data := buffer[start+10 : end] // behind type, class, time to live and length
 	if from, ok := namesFrom[rr.Header().Rrtype]; ok && from <= len(data) {
 		for i, c := range data[from:] { // lengths of labels are below the letters
 			if c >= 'A' && c <= 'Z' {

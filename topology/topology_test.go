@@ -62,6 +62,7 @@ func TestParseTellsWhatAndWhere(t *testing.T) {
 		{"two documents", "schema: 1\n---\nschema: 1\n", "a second document follows"},
 		{"unknown key", "schema: 1\npops:\n  sin1:\n    adresses: []\n", "line 4: pops.sin1.adresses: unknown key; did you mean addresses?"},
 		{"unknown section", "schema: 1\nfoo: {}\n", "line 2: foo: unknown key; known are clusters, pops, schema, services, zones"},
+		{"empty key", "schema: 1\nzones:\n  example.net: {'': {zone: x}}\n", "line 3: zones.example.net: unknown key; known are hostmaster, nameservers, negative_ttl, records, schema, ttl"},
 		{"key twice", "schema: 1\nschema: 1\n", "line 2: schema: stands here twice"},
 		{"latitude", "schema: 1\npops:\n  sin1:\n    location:\n      lat: 135\n      country: SG\n", "line 5: pops.sin1.location.lat: 135 is not in -90..90"},
 		{"not a number", "schema: 1\npops:\n  a:\n    location: {lat: .nan, lon: x, country: SG}\n", `line 4: pops.a.location.lon: "x" is not a number`},
