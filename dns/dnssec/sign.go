@@ -18,11 +18,14 @@ import (
 
 // Sign returns the signatures of a record set: one of each active key of the role that signs its type. DNSKEY, CDS and CDNSKEY
 // are signed by KSKs (RFC 7344 section 4.1), all else by ZSKs. The same record set has the same signatures until they are due,
-// or an hour before now is in the future of them. The signatures belong to the Signer: who changes one copies it first.
+// and while the clock is not put back by more than an hour. Their owner is in lower case. The signatures belong to the Signer:
+// who changes one copies it first.
 //
 // What is signed is kept, so this is for record sets that the zone has, whose number askers cannot raise; SignOnce is for others.
 // The cost is that of a hash when there are signatures, else 50 µs or so for each key.
-func (s *Signer) Sign(rrset []dns.RR, now time.Time) ([]dns.RR, error) { return s.sign(s.kept, rrset, now) }
+func (s *Signer) Sign(rrset []dns.RR, now time.Time) ([]dns.RR, error) {
+	return s.sign(s.kept, rrset, now)
+}
 
 // SignOnce is Sign for record sets of names that askers make up: it keeps the signatures of some last tens of thousands.
 func (s *Signer) SignOnce(rrset []dns.RR, now time.Time) ([]dns.RR, error) {
@@ -45,6 +48,7 @@ func (s *Signer) sign(c *cache, rrset []dns.RR, now time.Time) ([]dns.RR, error)
 	var made []*dns.RRSIG
 	for _, k := range keys {
 		if there := signatureOf(stored, k.tag, k.Record.Algorithm); there != nil && !s.isDue(there, now) {
+			made = append(made, there)
 			continue
 		}
 		signature, err := s.makeSignature(set, k, now)
