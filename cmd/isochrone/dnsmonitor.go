@@ -59,7 +59,7 @@ func (d *dnsNode) readiness(now time.Time) readiness {
 	add(view)
 	add(d.verdictCheck(f, now))
 	add(d.geoCheck(f, now))
-	problems := dnsProblems(d.server)
+	problems := d.server.Problems()
 	add(check{Name: "signing", OK: len(problems) == 0, Value: orElse(strings.Join(problems, "; "), "every signed zone has its keys")})
 
 	add(check{Name: "etcd", OK: d.contact.up(), Value: d.contact.String(), Only: shown})
@@ -139,7 +139,7 @@ func (d *dnsNode) geoCheck(f *dnsFlags, now time.Time) check {
 func (d *dnsNode) metrics() *prometheus.Registry {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), dnsCollector(d.server),
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), d.server.Collector(),
 	)
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "isochrone_build_info", Help: "1, with the version as a label.", ConstLabels: prometheus.Labels{"version": version(), "go": goVersion()},

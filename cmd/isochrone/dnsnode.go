@@ -18,6 +18,7 @@ import (
 
 	"github.com/isochrone/isochrone/dns"
 	"github.com/isochrone/isochrone/health"
+	"github.com/isochrone/isochrone/internal/certfile"
 	"github.com/isochrone/isochrone/internal/flagfile"
 	"github.com/isochrone/isochrone/internal/sockets"
 	"github.com/isochrone/isochrone/internal/systemd"
@@ -50,7 +51,7 @@ type dnsNode struct {
 
 // servedCert is a certificate, which is renewed until stop.
 type servedCert struct {
-	*certFile
+	*certfile.File
 	stop context.CancelFunc
 }
 
@@ -138,9 +139,9 @@ func makeFolders(path string) (made []string, err error) {
 func (d *dnsNode) run(ctx context.Context) error {
 	dir := stateDir(d.start.dir)
 	settings, err := d.start.settings.load()
-	var cert *certFile
+	var cert *certfile.File
 	if d.start.cert != "" {
-		opened, certErr := openCertFile(d.start.cert, d.start.certKey)
+		opened, certErr := certfile.Open(d.start.cert, d.start.certKey)
 		if cert = opened; certErr != nil {
 			err = errors.Join(err, fmt.Errorf("cert: %w", certErr))
 		}
@@ -186,7 +187,7 @@ func (d *dnsNode) run(ctx context.Context) error {
 		above.run("http", func(ctx context.Context) error { return serveHTTP(ctx, d.http, d.handler()) })
 	}
 	d.bound.Cert = d.certificate
-	d.layers.add().run("DNS", func(ctx context.Context) error { return serveDNS(ctx, d.server, d.bound) })
+	d.layers.add().run("DNS", func(ctx context.Context) error { return d.server.Run(ctx, d.bound) })
 	return nil
 }
 
@@ -265,7 +266,7 @@ func (d *dnsNode) probe(ctx context.Context) error {
 }
 
 // serveCert makes a certificate the one that is served, and renews it.
-func (d *dnsNode) serveCert(cert *certFile) {
+func (d *dnsNode) serveCert(cert *certfile.File) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {

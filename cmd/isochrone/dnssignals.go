@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/isochrone/isochrone/internal/certfile"
 	"github.com/isochrone/isochrone/internal/systemd"
 )
 
@@ -111,9 +112,9 @@ func (d *dnsNode) reloadAll(ctx context.Context) error {
 		return err
 	}
 	settings, err := next.settings.load()
-	var cert *certFile
+	var cert *certfile.File
 	if next.cert != "" {
-		opened, certErr := openCertFile(next.cert, next.certKey)
+		opened, certErr := certfile.Open(next.cert, next.certKey)
 		if cert = opened; certErr != nil {
 			err = errors.Join(err, fmt.Errorf("cert: %w", certErr))
 		}

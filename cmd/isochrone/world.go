@@ -248,7 +248,7 @@ func (w *world) startDNS(on *layer) error {
 	w.dns = dns.New(dns.Config{Log: w.log})
 	w.dns.Configure(settings)
 	w.live.Follow(w.dns.Publish)
-	on.run("DNS", func(ctx context.Context) error { return serveDNS(ctx, w.dns, bound) })
+	on.run("DNS", func(ctx context.Context) error { return w.dns.Run(ctx, bound) })
 	return nil
 }
 
