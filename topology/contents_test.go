@@ -3,10 +3,13 @@ package topology
 import (
 	"fmt"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/miekg/dns"
 )
 
 // zoneWith is a zone of the example world with records.
@@ -209,4 +212,46 @@ func BenchmarkRecords(b *testing.B) {
 	for b.Loop() {
 		z.contents(ExampleZone)
 	}
+}
+
+// TestZonesAsDocumented reads the zone of docs/zones.md.
+func TestZonesAsDocumented(t *testing.T) {
+	page, err := os.ReadFile("../docs/zones.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, _ := strings.Cut(string(page), "```yaml\n")
+	text, _, _ = strings.Cut(text, "```")
+	x, err := Parse([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if faults := x.Validate(); len(faults) > 0 || len(x.Zones["example.net"].Parsed("example.net")) != 12 {
+		t.Errorf("got %v, %v", x.Zones["example.net"].Parsed("example.net"), faults)
+	}
+}
+
+func FuzzRecords(f *testing.F) {
+	for _, lines := range []string{
+		"a A 192.0.2.1\nb CNAME a\n", "( A 192.0.2.1 )", "sub NS ns.sub\nns.sub A 192.0.2.1\n*.x NS y", `\$a TYPE999 \# 0`, "a\\.b.c TXT x",
+		"@ MX 10 \\097\nA CNAME b", ". A 192.0.2.1\n* TXT x", "a 4294967295 A 192.0.2.1",
+	} {
+		f.Add(lines)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		x := example()
+		lines := strings.Split(text, "\n")
+		x.Zones[ExampleZone] = zoneWith(lines...)
+		x.Zones["sub.isochrone.test"] = child(lines...)
+		faults := append(checkObject(Ref{Zones, ExampleZone}, x.Zones[ExampleZone]), x.Validate()...)
+		parsed := x.Zones[ExampleZone].Parsed(ExampleZone)
+		if len(faults) == 0 && len(parsed) != len(lines) {
+			t.Errorf("%d lines are valid, %d records are there", len(lines), len(parsed))
+		}
+		for i, rr := range parsed {
+			if _, err := dns.PackRR(rr, make([]byte, 66_000), 0, nil, false); err != nil && len(faults) == 0 {
+				t.Errorf("%s is valid, and does not fit a message: %v", lines[i], err)
+			}
+		}
+	})
 }

@@ -89,6 +89,7 @@ func TestZoneFileFaults(t *testing.T) {
 		{"no owner", " 5 TXT x\n", []string{"db:1: has no owner's name"}},
 		{"gdnsd", apex + "www 300/30 DYNA geo!x\nftp DYNC geo!y\n", []string{"db:4: DYNA and DYNC", "db:5: DYNA", "describe a service"}},
 		{"generate", apex + "$GENERATE 1-5 a$ A 192.0.2.$\n", []string{"db:4: $GENERATE is not taken"}},
+		{"generate, hidden", apex + "$GEN(ERATE 1-60000 a$ A 192.0.2.1 )\n", []string{"db:4: $GENERATE is not taken"}},
 		{"include", apex + "$INCLUDE other\n", []string{"db:4: $INCLUDE is followed only if"}},
 		{"several", apex + "a DNAME b\n\nb CNAME c (\n )\nb TXT x\nwww.example.org. A 192.0.2.1\n",
 			[]string{`db:4: "a DNAME b.example.net.": DNAME is not supported`, `db:7: "b CNAME c": a CNAME stands alone at its name, and db:8`, `db:9: "www.example.org. A`}},
@@ -189,10 +190,10 @@ func exported(t *testing.T, zone string, z *Zone) *Zone {
 }
 
 func TestZoneFileComesBack(t *testing.T) {
-	z := zoneWith("@ MX 10 MAIL.isochrone.test. ; with a remark", "mail IN 300 A ( 192.0.2.1 )", `\097 TXT "a;b" c`, `u TYPE999 \# 1 ab`)
+	z := zoneWith("@ MX 10 MAIL.isochrone.test. ; with a remark", "mail IN 300 A ( 192.0.2.1 )", `\097 TXT "a;b" c`, `\$x TXT d`, `u TYPE999 \# 1 ab`)
 	z.NegativeTTL = Duration(2 * time.Hour)
 	once := exported(t, ExampleZone, z)
-	want := []string{"@ MX 10 mail", "mail 300 A 192.0.2.1", `a TXT "a;b" "c"`, `u TYPE999 \# 1 ab`}
+	want := []string{"@ MX 10 mail", "mail 300 A 192.0.2.1", `a TXT "a;b" "c"`, `\$x TXT "d"`, `u TYPE999 \# 1 ab`}
 	if !slices.Equal(once.Records, want) || once.NegativeTTL != z.NegativeTTL || once.TTL != z.TTL || once.Hostmaster != z.Hostmaster {
 		t.Errorf("got %+v", once)
 	}
