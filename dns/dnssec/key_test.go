@@ -143,7 +143,7 @@ func TestEmptyKeyrings(t *testing.T) {
 		t.Errorf("without a folder: %d keys, %v", ring.Len(), err)
 	}
 	var none *Keyring
-	if none.Key("example.net", 1, 13) != nil || none.Len() != 0 || none.Zones() != nil || !none.Equal(ring) {
+	if none.Key("example.net", 1, 13) != nil || none.Len() != 0 || none.Of("example.net") != nil || !none.Equal(ring) {
 		t.Error("a nil keyring has keys")
 	}
 }

@@ -1,6 +1,7 @@
 package dnssec
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -129,6 +130,20 @@ func (r *Keyring) Key(zone string, tag uint16, algorithm uint8) *Key {
 	return r.keys[keyID{zone, tag, algorithm}]
 }
 
+// Of returns the keys of a zone, sorted by their tags.
+func (r *Keyring) Of(zone string) []*Key {
+	var keys []*Key
+	if r != nil {
+		for id, k := range r.keys {
+			if id.zone == zone {
+				keys = append(keys, k)
+			}
+		}
+	}
+	slices.SortFunc(keys, func(a, b *Key) int { return cmp.Compare(a.tag, b.tag) })
+	return keys
+}
+
 // Len is the number of keys.
 func (r *Keyring) Len() int {
 	if r == nil {
@@ -151,16 +166,4 @@ func (r *Keyring) Equal(o *Keyring) bool {
 		}
 	}
 	return true
-}
-
-// Zones returns the names of the zones that there are keys of, sorted.
-func (r *Keyring) Zones() []string {
-	var zones []string
-	if r != nil {
-		for id := range r.keys {
-			zones = append(zones, id.zone)
-		}
-	}
-	slices.Sort(zones)
-	return slices.Compact(zones)
 }
