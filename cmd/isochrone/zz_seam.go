@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"log/slog"
 	"net"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
@@ -39,25 +40,33 @@ func dnsProblems(*dns.Server) []string { return nil }
 // dnsCollector: server.Collector().
 func dnsCollector(*dns.Server) prometheus.Collector { return prometheus.NewRegistry() }
 
-// serveDNS: server.Run, which serves every socket.
+// serveDNS: server.Run, which serves every socket. The present one serves one of each kind, and forgets a question that it has
+// read when its context ends.
 func serveDNS(ctx context.Context, s *dns.Server, sockets dns.Sockets) error {
 	group, ctx := errgroup.WithContext(ctx)
-	for i := range max(len(sockets.UDP), len(sockets.TCP)) {
-		file, err := sockets.TCP[i%len(sockets.TCP)].(*net.TCPListener).File()
-		if err != nil {
-			return err
-		}
-		tcp, err := net.FileListener(file)
-		if err != nil {
-			return err
-		}
-		file.Close()
+	for _, c := range sockets.UDP {
+		stop := context.AfterFunc(ctx, func() { c.SetReadDeadline(time.Unix(1, 0)) })
 		group.Go(func() error {
-			return s.Run(ctx, dns.Sockets{UDP: sockets.UDP[i : i+1], TCP: []net.Listener{tcp}})
+			defer stop()
+			defer c.Close()
+			for buffer := make([]byte, 4096); ; {
+				n, from, err := c.ReadFromUDPAddrPort(buffer)
+				if err == nil {
+					if answer := s.Answer(buffer[:n], from.Addr(), true); answer != nil {
+						c.WriteToUDPAddrPort(answer, from)
+					}
+				} else if ctx.Err() != nil {
+					return ctx.Err()
+				}
+			}
 		})
 	}
 	for _, l := range sockets.TCP {
-		l.Close()
+		unused, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+		if err != nil {
+			return err
+		}
+		group.Go(func() error { return s.Run(ctx, dns.Sockets{UDP: []*net.UDPConn{unused}, TCP: []net.Listener{l}}) })
 	}
 	return group.Wait()
 }
