@@ -32,7 +32,7 @@ func newKeyDesk(t *testing.T) *keyDesk {
 		t.Fatal(err)
 	}
 	t.Cleanup(etcd.Close)
-	client, err := connectEtcd(etcd.Endpoint())
+	client, err := connectEtcd(clientv3.Config{Endpoints: []string{etcd.Endpoint()}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -151,8 +151,13 @@ func (d *dnsNode) metrics() *prometheus.Registry {
 	}
 	gauge("etcd_up", "1 while etcd answers and the topology can be followed.", func() float64 { return truth(d.contact.up()) })
 	gauge("etcd_last_contact_seconds", "Seconds since etcd answered, or since the start.", func() float64 { return d.contact.age().Seconds() })
-	gauge("topology_revision", "Revision of the store that was read last; 0 for none since the start.", func() float64 { return d.revision(false) })
-	gauge("topology_good_revision", "Revision of the topology in force; 0 for none.", func() float64 { return d.revision(true) })
+	gauge("topology_revision", "Revision of the store that was read last; 0 for none since the start.", func() float64 { return float64(d.storeRevision()) })
+	gauge("topology_good_revision", "Revision of the topology in force; 0 for none.", func() float64 {
+		if snap := d.node.Snapshot(); snap != nil {
+			return float64(snap.Good)
+		}
+		return 0
+	})
 	gauge("topology_faults", "Faults of the newest topology, which is not in force when there are any.", func() float64 {
 		if snap := d.node.Snapshot(); snap != nil {
 			return float64(len(snap.Faults))
@@ -183,17 +188,6 @@ func (d *dnsNode) metrics() *prometheus.Registry {
 		gauge("certificate_expiry_timestamp_seconds", "When the certificate for TLS and HTTPS expires.", d.certificateExpiry)
 	}
 	return registry
-}
-
-func (d *dnsNode) revision(good bool) float64 {
-	snap := d.node.Snapshot()
-	switch {
-	case snap == nil:
-		return 0
-	case good:
-		return float64(snap.Good)
-	}
-	return float64(snap.Revision)
 }
 
 func (d *dnsNode) certificateExpiry() float64 {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/isochrone/isochrone/dns"
 	"github.com/isochrone/isochrone/health"
@@ -218,19 +219,7 @@ func (d *dnsNode) follow(ctx context.Context) error {
 	for {
 		client, err := d.start.etcd.connect(ctx, d.start.dir)
 		if err == nil {
-			watched := make(chan struct{})
-			go func() {
-				defer close(watched)
-				d.contact.watch(ctx, client)
-			}()
-			d.node.store = store.New(client, d.start.etcd.prefix)
-			d.node.store.OnFailure(d.contact.noteFollowing)
-			err = d.node.follow(ctx, func(snap *topology.Snapshot) {
-				d.contact.noteFollowing(nil)
-				d.compile(snap)
-			})
-			<-watched
-			return errors.Join(err, client.Close())
+			return errors.Join(d.followClient(ctx, client), client.Close())
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -242,6 +231,49 @@ func (d *dnsNode) follow(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// followClient keeps the topology as it is in etcd, and reads all of it anew when etcd has fallen behind.
+func (d *dnsNode) followClient(ctx context.Context, client *clientv3.Client) error {
+	behind, watched := make(chan struct{}, 1), make(chan struct{})
+	defer func() { <-watched }()
+	go func() {
+		defer close(watched)
+		d.contact.watch(ctx, client, d.storeRevision, func() {
+			select {
+			case behind <- struct{}{}:
+			default:
+			}
+		})
+	}()
+	d.node.store = store.New(client, d.start.etcd.prefix)
+	d.node.store.OnFailure(d.contact.noteFollowing)
+	for ctx.Err() == nil {
+		following, again := context.WithCancel(ctx)
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			d.node.follow(following, func(snap *topology.Snapshot) {
+				d.contact.noteFollowing(nil)
+				d.compile(snap)
+			})
+		}()
+		select {
+		case <-behind:
+		case <-ctx.Done():
+		}
+		again()
+		<-ended
+	}
+	return ctx.Err()
+}
+
+// storeRevision returns the store's revision that was read last, or 0.
+func (d *dnsNode) storeRevision() int64 {
+	if snap := d.node.Snapshot(); snap != nil {
+		return snap.Revision
+	}
+	return 0
 }
 
 // probe checks the health of the PoPs once there is a key to do it with.

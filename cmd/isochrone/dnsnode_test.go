@@ -37,6 +37,12 @@ func startDNS(t *testing.T, world *running, dir string, flags ...string) *dnsPro
 	for _, name := range []string{"probe.key", "ca.pem"} {
 		copyFile(t, filepath.Join(world.dir, name), filepath.Join(dir, name))
 	}
+	return startDNSIn(t, world, dir, flags...)
+}
+
+// startDNSIn starts a DNS node on free ports with what there is in its folder.
+func startDNSIn(t *testing.T, world *running, dir string, flags ...string) *dnsProcess {
+	t.Helper()
 	args := append([]string{"dns", "--dir", dir, "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"}, flags...)
 	d := &dnsProcess{process: start(t, "DNS node serves", args...)}
 	found := servesLine.FindStringSubmatch(d.output.String())
@@ -247,6 +253,61 @@ func TestDNSNodeWithNothing(t *testing.T) {
 		t.Error("the password stands in the log")
 	}
 	d.isReady(t, 200, `"in force"`)
+	d.interrupt(t)
+}
+
+// TestDNSNodeBesideUp shares the folder of the world, and finds all that it needs there.
+func TestDNSNodeBesideUp(t *testing.T) {
+	t.Parallel()
+	world := startUp(t, "", "--without", "sin1")
+	d := startDNSIn(t, world, world.dir)
+	d.leads(t, "singapore", "nrt1")
+	d.isReady(t, 200, "answered ")
+	d.interrupt(t)
+
+	// Without a key nobody probes, and so the dead count as well; a key that comes is used.
+	dir := t.TempDir()
+	d = startDNSIn(t, world, dir, "--etcd", world.Etcd)
+	d.says(t, "nobody probes from here")
+	d.leads(t, "singapore", "sin1")
+	d.isReady(t, 200, "nobody probes from here")
+	d.metric(t, "isochrone_probing", "0")
+	copyFile(t, filepath.Join(world.dir, "ca.pem"), filepath.Join(dir, "ca.pem"))
+	copyFile(t, filepath.Join(world.dir, "probe.key"), filepath.Join(dir, "probe.key"))
+	d.leads(t, "singapore", "nrt1")
+	d.metric(t, "isochrone_probing", "1")
+	d.isReady(t, 200, `"bound": "1m0s"`)
+	d.interrupt(t)
+
+	d = startDNSIn(t, world, dir, "--etcd", world.Etcd, "--probe=false")
+	d.leads(t, "singapore", "sin1")
+	d.interrupt(t)
+}
+
+// TestDNSNodeRestoredEtcd meets an etcd that has forgotten what was in force.
+func TestDNSNodeRestoredEtcd(t *testing.T) {
+	t.Parallel()
+	world := startUp(t, "")
+	d := startDNS(t, world, t.TempDir(), "--etcd", world.Etcd)
+	d.leads(t, "singapore", "sin1")
+	for range 5 {
+		world.run(t, "drain", "sin1", "--reason", "to have more revisions")
+		world.run(t, "undrain", "sin1")
+	}
+	world.run(t, "drain", "fra1", "--reason", "to be remembered")
+	d.leads(t, "frankfurt", "iad1")
+	world.kill()
+	other := startUp(t, "", "--etcd", strings.TrimPrefix(world.Etcd, "http://"), "--pop-port", "0")
+	d.says(t, "the topology cannot be followed")
+	d.isReady(t, 200, "restored from a backup")
+	d.metric(t, "isochrone_etcd_up", "0")
+	d.leads(t, "frankfurt", "iad1")
+	for range 10 {
+		other.run(t, "drain", "sin1", "--reason", "to have more revisions")
+		other.run(t, "undrain", "sin1")
+	}
+	d.says(t, "the topology is followed again")
+	d.metric(t, "isochrone_etcd_up", "1")
 	d.interrupt(t)
 }
 

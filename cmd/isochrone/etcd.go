@@ -132,18 +132,27 @@ type contact struct {
 // contactInterval is how often etcd is asked whether it is there.
 const contactInterval = 2 * time.Second
 
-// watch asks etcd again and again until ctx ends.
-func (c *contact) watch(ctx context.Context, client *clientv3.Client) {
+// watch asks etcd again and again until ctx ends. It calls behind when etcd's revision has fallen below the known one: a watch
+// would wait for that revision without a word.
+func (c *contact) watch(ctx context.Context, client *clientv3.Client, known func() int64, behind func()) {
 	ask := time.NewTicker(contactInterval)
 	defer ask.Stop()
-	for {
+	for wasBehind := false; ; {
+		atLeast := known() // asked before, so that etcd cannot be behind by an edit that comes meanwhile
 		asking, cancel := context.WithTimeout(ctx, contactInterval)
-		_, err := client.Get(asking, strings.TrimSuffix(c.prefix, "/")+"/topology/", clientv3.WithPrefix(), clientv3.WithCountOnly())
+		response, err := client.Get(asking, strings.TrimSuffix(c.prefix, "/")+"/topology/", clientv3.WithPrefix(), clientv3.WithCountOnly())
 		cancel()
 		if ctx.Err() != nil {
 			return
 		}
 		c.note(err)
+		if err == nil {
+			isBehind := response.Header.Revision < atLeast
+			if isBehind && !wasBehind {
+				behind()
+			}
+			wasBehind = isBehind
+		}
 		select {
 		case <-ask.C:
 		case <-ctx.Done():

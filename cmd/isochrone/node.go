@@ -51,7 +51,11 @@ func newNode(dir stateDir, lastGood string, log *slog.Logger, etcd *clientv3.Cli
 
 // follow keeps the snapshot current until ctx ends. Each is also given to also, which may be nil.
 func (n *node) follow(ctx context.Context, also func(*topology.Snapshot)) error {
-	return n.store.Follow(ctx, n.load(), func(snap *topology.Snapshot) {
+	last := n.Snapshot()
+	if last == nil {
+		last = n.load()
+	}
+	return n.store.Follow(ctx, last, func(snap *topology.Snapshot) {
 		if err := store.Save(n.lastGood, snap); err != nil {
 			n.log.Error("the last good topology cannot be kept on disk", "error", err)
 		}
