@@ -8,7 +8,6 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/isochrone/isochrone/dns/dnssec"
-	"github.com/isochrone/isochrone/health"
 	"github.com/isochrone/isochrone/router"
 )
 
@@ -62,7 +61,7 @@ func (sv *serving) transferred(q *question, now time.Time) ([]dns.RR, error) {
 // with a chain of NSEC records instead of proofs on demand. It begins and ends with the SOA record.
 func (sv *serving) content(z *zone, now time.Time) ([]dns.RR, error) {
 	a := &reply{serving: sv, now: now, do: true}
-	calm := &router.View{Table: sv.view.Table, State: router.NewState(sv.view.Table, router.Inputs{Verdicts: health.Verdicts{}, Now: now})}
+	calm := &router.View{Table: sv.view.Table, State: router.NewState(sv.view.Table, router.Inputs{Now: now})}
 	var (
 		records []dns.RR
 		names   []*node // those with authoritative data
