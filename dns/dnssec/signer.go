@@ -162,17 +162,32 @@ func (s *Signer) inherit(to, from *cache, other *Signer) {
 // Zone returns the zone's name, without a trailing dot.
 func (s *Signer) Zone() string { return strings.TrimSuffix(s.zone, ".") }
 
-// DNSKEY returns the zone's DNSKEY records: all keys, in whatever state. The records are not to be changed.
-func (s *Signer) DNSKEY() []dns.RR { return s.dnskeys }
+// DNSKEY returns the zone's DNSKEY records: all keys, in whatever state.
+func (s *Signer) DNSKEY() []dns.RR { return copyRecords(s.dnskeys) }
 
-// CDS returns the CDS records by which the parent can learn its DS records (RFC 7344). They are not to be changed.
-func (s *Signer) CDS() []dns.RR { return s.cds }
+// CDS returns the CDS records by which the parent can learn its DS records (RFC 7344).
+func (s *Signer) CDS() []dns.RR { return copyRecords(s.cds) }
 
-// CDNSKEY returns the CDNSKEY records (RFC 7344). They are not to be changed.
-func (s *Signer) CDNSKEY() []dns.RR { return s.cdnskeys }
+// CDNSKEY returns the CDNSKEY records (RFC 7344).
+func (s *Signer) CDNSKEY() []dns.RR { return copyRecords(s.cdnskeys) }
 
-// DS returns the DS records that the parent should have. They are not to be changed.
-func (s *Signer) DS() []*dns.DS { return s.ds }
+// DS returns the DS records that the parent should have.
+func (s *Signer) DS() []*dns.DS {
+	all := make([]*dns.DS, len(s.ds))
+	for i, ds := range s.ds {
+		all[i] = dns.Copy(ds).(*dns.DS)
+	}
+	return all
+}
+
+// copyRecords makes records the caller's: packing them writes into them.
+func copyRecords(records []dns.RR) []dns.RR {
+	all := make([]dns.RR, len(records))
+	for i, rr := range records {
+		all[i] = dns.Copy(rr)
+	}
+	return all
+}
 
 // Expiry returns when a signature of about now ends.
 func Expiry(signature *dns.RRSIG, now time.Time) time.Time { return moment(signature.Expiration, now) }
