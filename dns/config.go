@@ -18,8 +18,9 @@ type Config struct {
 
 // Settings are what a server can be told anew while it runs. The zero value answers without DNSSEC, limits and names.
 type Settings struct {
-	Keys      *dnssec.Keyring // private keys; nil for none
-	Cookies   [][16]byte      // secrets of DNS cookies (RFC 9018), the first makes new ones; none stands for one of this process
+	Keys      *dnssec.Keyring                 // private keys; nil for none
+	ReadKeys  func() (*dnssec.Keyring, error) // reads them again, when the public ones have changed or some are missing; may be nil
+	Cookies   [][16]byte                      // secrets of DNS cookies (RFC 9018), the first makes new ones; none stands for one of this process
 	RateLimit RateLimit
 	NSID      string         // RFC 5001, and hostname.bind; empty for none
 	Version   string         // version.bind; empty for none
