@@ -197,6 +197,11 @@ func TestOneRecordSetHasOneSignature(t *testing.T) {
 	if !s.HasSignature(other, start) {
 		t.Error("the signature is not found")
 	}
+	changed := sign(t, s, set, start)[0]
+	changed.Hdr.Name, changed.Signature = "other.example.net.", "AAAA"
+	if got := sign(t, s, set, start)[0]; got.String() != first.String() {
+		t.Errorf("what a caller did to a signature is given to the next: %v", got)
+	}
 	for _, different := range [][]dns.RR{
 		rrset(t, "intake.example.net. 21 IN A 192.0.2.1", "intake.example.net. 21 IN A 192.0.2.9"),
 		rrset(t, "intake.example.net. 20 IN A 192.0.2.1"),
@@ -204,6 +209,27 @@ func TestOneRecordSetHasOneSignature(t *testing.T) {
 	} {
 		if sign(t, s, different, start)[0].Signature == first.Signature {
 			t.Errorf("%v has the same signature", different)
+		}
+	}
+}
+
+func TestFirstStoredWins(t *testing.T) {
+	signature := func(tag uint16, text string) *dns.RRSIG { return &dns.RRSIG{KeyTag: tag, Signature: text} }
+	list := func(signatures []*dns.RRSIG) (text string) {
+		for _, s := range signatures {
+			text += s.Signature
+		}
+		return text
+	}
+	all := func(*dns.RRSIG) bool { return true }
+	for _, limit := range []int{0, 64} {
+		c := newCache(limit)
+		c.merge(hash{}, []*dns.RRSIG{signature(1, "a")}, all)
+		if got := list(c.merge(hash{}, []*dns.RRSIG{signature(1, "b"), signature(2, "c")}, all)); got != "ac" || list(c.find(hash{})) != "ac" {
+			t.Errorf("got %s, want what was first of each key", got)
+		}
+		if got := list(c.merge(hash{}, []*dns.RRSIG{signature(1, "d")}, func(s *dns.RRSIG) bool { return s.KeyTag != 1 })); got != "cd" {
+			t.Errorf("got %s, want what is not usable replaced", got)
 		}
 	}
 }
@@ -307,7 +333,7 @@ func TestYear2106(t *testing.T) {
 }
 
 func TestSignOnceIsBounded(t *testing.T) {
-	s := exampleSigner(t, ED25519)
+	s := exampleSigner(t, ECDSAP256SHA256) // two of whose signatures differ
 	s.once = newCache(64)
 	name := func(i int) []dns.RR { return []dns.RR{Nonexistent(fmt.Sprintf("x%d.example.net.", i), 60)} }
 	kept := sign(t, s, rrset(t, "a.example.net. 60 IN A 192.0.2.1"), start)[0]
@@ -337,8 +363,8 @@ func TestSignOnceIsBounded(t *testing.T) {
 }
 
 func TestInherit(t *testing.T) {
-	ksk, zsk := generate(t, topology.KSK, ED25519), generate(t, topology.ZSK, ED25519)
-	fresh := generate(t, topology.ZSK, ED25519, ksk.Tag(), zsk.Tag())
+	ksk, zsk := generate(t, topology.KSK, ECDSAP256SHA256), generate(t, topology.ZSK, ECDSAP256SHA256)
+	fresh := generate(t, topology.ZSK, ECDSAP256SHA256, ksk.Tag(), zsk.Tag())
 	s, ring := signed(t, ksk, zsk)
 	before := newSigner(t, s, ring, Options{})
 	set := rrset(t, "a.example.net. 60 IN A 192.0.2.1")
