@@ -14,6 +14,10 @@ import (
 type Config struct {
 	Log *slog.Logger
 	Now func() time.Time // nil stands for time.Now
+
+	// NoSegmentation has each answer over UDP sent by itself. Else runs of answers to one client port are handed to Linux in one piece
+	// (UDP_SEGMENT), which is cheaper for clients such as load balancers, and makes no difference to those that use many ports.
+	NoSegmentation bool
 }
 
 // Settings are what a server can be told anew while it runs. The zero value answers without DNSSEC, limits and names.

@@ -159,7 +159,7 @@ func (d *dnsNode) run(ctx context.Context) error {
 		d.node.verdicts.Store(&before)
 		d.sources.live.Verdicts(before, time.Now())
 	}
-	d.server = dns.New(dns.Config{Log: d.log})
+	d.server = dns.New(dns.Config{Log: d.log, NoSegmentation: !d.start.segmentation})
 	d.server.Configure(settings)
 	d.sources.live.Follow(d.server.Publish)
 
