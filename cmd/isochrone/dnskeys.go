@@ -116,10 +116,11 @@ func keygen(ctx context.Context, s *store.Store, command *cobra.Command, zone, r
 	if _, err := zoneOf(ctx, s, zone); err != nil {
 		return err
 	}
-	if _, _, err := s.Signing(ctx, zone); !errors.Is(err, store.ErrNotFound) {
-		if err == nil {
-			err = fmt.Errorf("zone %s is signed already: to replace a key, %s", zone, sibling(command, "roll "+zone+" zsk"))
-		}
+	before, base, err := s.Signing(ctx, zone)
+	switch {
+	case err == nil && len(before.Keys) > 0:
+		return fmt.Errorf("zone %s is signed already: to replace a key, %s", zone, sibling(command, "roll "+zone+" zsk"))
+	case err != nil && !errors.Is(err, store.ErrNotFound):
 		return err
 	}
 	ring, err := dnssec.LoadKeyring(folder)
@@ -141,7 +142,7 @@ func keygen(ctx context.Context, s *store.Store, command *cobra.Command, zone, r
 		}
 		signing.Keys = append(signing.Keys, k.Public(topology.KeyActive, time.Now()))
 	}
-	if err := storeKeys(ctx, s, zone, signing, 0, folder, made); err != nil {
+	if err := storeKeys(ctx, s, zone, signing, base, folder, made); err != nil {
 		return err
 	}
 	out := command.OutOrStdout()
