@@ -197,9 +197,9 @@ func TestOneRecordSetHasOneSignature(t *testing.T) {
 	if !s.HasSignature(other, start) {
 		t.Error("the signature is not found")
 	}
-	changed := sign(t, s, set, start)[0]
+	changed, before := sign(t, s, set, start)[0], first.String()
 	changed.Hdr.Name, changed.Signature = "other.example.net.", "AAAA"
-	if got := sign(t, s, set, start)[0]; got.String() != first.String() {
+	if got := sign(t, s, set, start)[0]; got.String() != before {
 		t.Errorf("what a caller did to a signature is given to the next: %v", got)
 	}
 	for _, different := range [][]dns.RR{
