@@ -108,7 +108,7 @@ func (s *Server) renew(view *router.View, configured bool) {
 		next.index = newIndex(view.Table, s.settings.Keys, next.epoch, old.index)
 		next.popCounter = s.countersOf(view.Table)
 		for _, problem := range next.index.problems {
-			s.config.Log.Error("a zone is served without signatures", "problem", problem)
+			s.config.Log.Error("a zone is not signed as it should be", "problem", problem)
 		}
 	}
 	s.serving.Store(&next)
