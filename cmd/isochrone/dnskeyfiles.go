@@ -63,7 +63,7 @@ func onlyKey(ring *dnssec.Keyring, zone string, role topology.KeyRole, algorithm
 
 // tellFiles says what DNS nodes need.
 func tellFiles(out io.Writer, zone string, keys []topology.SigningKey, folder string) {
-	fmt.Fprintln(out, "\nCopy to the folder of private keys of every DNS node, with mode 0600, and send the node SIGHUP:")
+	fmt.Fprintln(out, "\nCopy to the folder of private keys of every DNS node, with mode 0600, which reads them by itself:")
 	for _, k := range keys {
 		fmt.Fprintln(out, filepath.Join(folder, dnssec.FileName(zone, uint8(k.Algorithm), k.Tag)+".private"))
 	}
