@@ -14,12 +14,17 @@ import (
 type Config struct {
 	Log *slog.Logger
 	Now func() time.Time // nil stands for time.Now
+
+	// NoSegmentation has each answer over UDP sent by itself. Else runs of answers to one client port are handed to Linux in one piece
+	// (UDP_SEGMENT), which is cheaper for clients such as load balancers, and makes no difference to those that use many ports.
+	NoSegmentation bool
 }
 
 // Settings are what a server can be told anew while it runs. The zero value answers without DNSSEC, limits and names.
 type Settings struct {
-	Keys      *dnssec.Keyring // private keys; nil for none
-	Cookies   [][16]byte      // secrets of DNS cookies (RFC 9018), the first makes new ones; none stands for one of this process
+	Keys      *dnssec.Keyring                 // private keys; nil for none
+	ReadKeys  func() (*dnssec.Keyring, error) // reads them again, when the public ones have changed or some are missing; may be nil
+	Cookies   [][16]byte                      // secrets of DNS cookies (RFC 9018), the first makes new ones; none stands for one of this process
 	RateLimit RateLimit
 	NSID      string         // RFC 5001, and hostname.bind; empty for none
 	Version   string         // version.bind; empty for none

@@ -38,7 +38,7 @@ var (
 	swapTimeDesc    = describe("view_swap_seconds_total", "Time that putting views in place has taken.")
 	serialDesc      = describe("zone_serial", "Serial of a zone's SOA record.", "zone")
 	signedDesc      = describe("zone_signed", "1 for a zone that is served with signatures, 0 for one without.", "zone")
-	problemsDesc    = describe("problems", "Zones that are served without the signatures that they should have.")
+	problemsDesc    = describe("problems", "Signed zones whose active private keys are not all here.")
 )
 
 // Collector returns the server's metrics. They may be collected at any time.

@@ -47,7 +47,7 @@ func (a *reply) fail(rcode int, code uint16, text string) {
 
 // put appends a record set to a section, with its signatures where they are wanted. Once is for names that askers make up.
 func (a *reply) put(section *[]dns.RR, z *zone, rrs []dns.RR, once bool) {
-	*section = append(*section, rrs...)
+	*section = appendCopies(*section, rrs)
 	if !a.do || z.signer == nil || len(rrs) == 0 {
 		return
 	}
@@ -61,6 +61,14 @@ func (a *reply) put(section *[]dns.RR, z *zone, rrs []dns.RR, once bool) {
 		return
 	}
 	*section = append(*section, signatures...)
+}
+
+// appendCopies appends copies of records that others may pack at the same time: packing writes into a record.
+func appendCopies(section, rrs []dns.RR) []dns.RR {
+	for _, rr := range rrs {
+		section = append(section, dns.Copy(rr))
+	}
+	return section
 }
 
 // resolve fills in the answer for a name; the first is the one that was asked for, later ones are where CNAME records point.
@@ -201,7 +209,7 @@ func (a *reply) nonexistent(z *zone, wire string) {
 
 // refer answers with a delegation (RFC 1034 section 4.3.2).
 func (a *reply) refer(z *zone, cut *node) {
-	a.ns = append(a.ns, cut.sets[dns.TypeNS]...) // not ours to sign
+	a.ns = appendCopies(a.ns, cut.sets[dns.TypeNS]) // not ours to sign
 	if a.do && z.signer != nil {
 		if ds := cut.sets[dns.TypeDS]; ds != nil {
 			a.put(&a.ns, z, ds, false)
@@ -221,7 +229,7 @@ func (a *reply) glue(z *zone, servers []dns.RR) {
 		}
 		for _, t := range []uint16{dns.TypeA, dns.TypeAAAA} {
 			if z.cutAbove(host.wire) != nil {
-				a.extra = append(a.extra, host.sets[t]...)
+				a.extra = appendCopies(a.extra, host.sets[t])
 			} else {
 				a.put(&a.extra, z, host.sets[t], false)
 			}

@@ -82,9 +82,12 @@ func (s *Server) Run(ctx context.Context, sockets Sockets) error {
 	}
 }
 
+// checkInterval is how often the server looks whether signatures are to be renewed, and whether keys that it lacks have come.
+const checkInterval = 5 * time.Second
+
 // maintain makes answers ahead of the questions whenever what they are made of has changed, and renews signatures.
 func (s *Server) maintain(ctx context.Context) error {
-	check := time.NewTicker(time.Minute)
+	check := time.NewTicker(checkInterval)
 	defer check.Stop()
 	for {
 		select {
@@ -94,6 +97,7 @@ func (s *Server) maintain(ctx context.Context) error {
 			if sv := s.serving.Load(); s.now().Unix()/epochLength != sv.epoch {
 				s.Publish(sv.view)
 			}
+			s.seekKeys()
 		case <-ctx.Done():
 			return ctx.Err()
 		}

@@ -101,11 +101,14 @@ func (s *Server) renew(view *router.View, configured bool) {
 		}
 	}
 	next.epoch = s.now().Unix() / epochLength
+	if view != nil && !configured && (old.view == nil || old.view.Table.Snapshot().Signed != view.Table.Snapshot().Signed) {
+		configured = s.readKeys()
+	}
 	if view != nil && (old.index == nil || configured || next.epoch != old.epoch || !sameNames(view.Table, old.view.Table)) {
 		next.index = newIndex(view.Table, s.settings.Keys, next.epoch, old.index)
 		next.popCounter = s.countersOf(view.Table)
 		for _, problem := range next.index.problems {
-			s.config.Log.Error("a zone is served without signatures", "problem", problem)
+			s.config.Log.Error("a zone is not signed as it should be", "problem", problem)
 		}
 	}
 	s.serving.Store(&next)
@@ -123,6 +126,32 @@ func (s *Server) renew(view *router.View, configured bool) {
 	s.swaps.view = now
 	if old.view == nil || view != nil && view.Table != old.view.Table {
 		s.swaps.table = now
+	}
+}
+
+// readKeys reads the private keys again, and reports whether they are others than before.
+func (s *Server) readKeys() bool {
+	if s.settings.ReadKeys == nil {
+		return false
+	}
+	keys, err := s.settings.ReadKeys()
+	if err != nil {
+		s.config.Log.Error("the private keys of zones cannot be read, those that were read before stay in use", "error", err)
+		return false
+	}
+	if s.settings.Keys.Equal(keys) {
+		return false
+	}
+	s.settings.Keys = keys
+	return true
+}
+
+// seekKeys reads the private keys again while some are missing.
+func (s *Server) seekKeys() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if sv := s.serving.Load(); sv.index != nil && len(sv.index.problems) > 0 && s.readKeys() {
+		s.renew(sv.view, true)
 	}
 }
 

@@ -135,7 +135,7 @@ func (w *worker) sendTransfer(records []dns.RR, t *transaction, send func([]byte
 			size += dns.Len(records[n])
 			n++
 		}
-		m.Answer = records[:n]
+		m.Answer = appendCopies(nil, records[:n])
 		records = records[n:]
 		packet, err := w.authenticated(m, t)
 		if err != nil {

@@ -44,10 +44,22 @@ type udpThread struct {
 	inVectors [batchSize]unix.Iovec
 	in        [batchSize]mmsghdr
 
-	outVectors [batchSize]unix.Iovec
-	out        [batchSize]mmsghdr
+	outVectors [batchSize]unix.Iovec // of the answers
+	outFrom    [batchSize]uint8      // which datagram each answers
 	queued     int
+	out        [batchSize]mmsghdr // a message for each run of answers
+	controls   [batchSize]segmentControl
+	segmented  bool // runs are handed to the system in one piece
 }
+
+// segmentControl is the control message that says how long the pieces are into which the system cuts a message (UDP_SEGMENT, see udp(7)).
+type segmentControl struct {
+	unix.Cmsghdr
+	size uint16
+	_    [6]byte
+}
+
+const segmentControlSize = int(unsafe.Sizeof(segmentControl{}))
 
 // serveUDP answers the questions of a socket until ctx ends.
 func (s *Server) serveUDP(ctx context.Context, conn *net.UDPConn) error {
@@ -68,14 +80,14 @@ func (s *Server) newUDPThread(conn *net.UDPConn) (*udpThread, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &udpThread{worker: s.newWorker(s.newShard()), fd: fd}
+	t := &udpThread{worker: s.newWorker(s.newShard()), fd: fd, segmented: !s.config.NoSegmentation}
 	for i := range t.in {
 		t.inVectors[i].Base = &t.buffers[i][0]
 		t.inVectors[i].SetLen(bufferSize)
 		t.in[i].hdr = unix.Msghdr{Name: &t.addresses[i][0], Namelen: sockaddrMax, Iov: &t.inVectors[i]}
 		t.in[i].hdr.SetIovlen(1)
-		t.out[i].hdr.Iov = &t.outVectors[i]
-		t.out[i].hdr.SetIovlen(1)
+		t.controls[i].Level, t.controls[i].Type = unix.SOL_UDP, unix.UDP_SEGMENT
+		t.controls[i].SetLen(unix.CmsgLen(2))
 	}
 	return t, nil
 }
@@ -179,10 +191,9 @@ func (t *udpThread) answer(i int) {
 	if n == silent {
 		return
 	}
-	out := &t.out[t.queued]
 	t.outVectors[t.queued].Base = &buffer[0]
 	t.outVectors[t.queued].SetLen(n)
-	out.hdr.Name, out.hdr.Namelen = &t.addresses[i][0], t.in[i].hdr.Namelen
+	t.outFrom[t.queued] = uint8(i)
 	t.queued++
 }
 
@@ -208,18 +219,56 @@ func (t *udpThread) from(i int) (netip.Addr, bool) {
 
 // send sends the answers of the batch. What cannot be sent is lost, as any datagram may be.
 func (t *udpThread) send() {
-	for sent := 0; sent < t.queued; {
-		n, _, errno := syscall.RawSyscall6(unix.SYS_SENDMMSG, uintptr(t.fd), uintptr(unsafe.Pointer(&t.out[sent])), uintptr(t.queued-sent), unix.MSG_DONTWAIT, 0, 0)
+	messages := t.gather()
+	for sent := 0; sent < messages; {
+		n, _, errno := syscall.RawSyscall6(unix.SYS_SENDMMSG, uintptr(t.fd), uintptr(unsafe.Pointer(&t.out[sent])), uintptr(messages-sent), unix.MSG_DONTWAIT, 0, 0)
 		switch {
 		case errno == unix.EINTR:
-		case errno != 0:
+		case errno == 0:
+			sent += int(n)
+		case t.out[sent].hdr.Control != nil && (errno == unix.EIO || errno == unix.EINVAL || errno == unix.EMSGSIZE || errno == unix.EOPNOTSUPP):
+			// The way out cannot cut messages. What has been sent of the batch is not sent again.
+			t.segmented = false
+			first := int((uintptr(unsafe.Pointer(t.out[sent].hdr.Iov)) - uintptr(unsafe.Pointer(&t.outVectors[0]))) / unsafe.Sizeof(t.outVectors[0]))
+			t.queued = copy(t.outVectors[:], t.outVectors[first:t.queued])
+			copy(t.outFrom[:], t.outFrom[first:])
+			messages, sent = t.gather(), 0
+		default:
 			t.counts.unsent.Add(1)
 			sent++
-		default:
-			sent += int(n)
 		}
 	}
 	t.queued = 0
+}
+
+// gather makes messages of the answers: of each run of answers to one address and port that are equally long, but for a shorter one at
+// its end, one message, which the system cuts again far below, and of all others one each. It returns how many.
+func (t *udpThread) gather() (messages int) {
+	for i := 0; i < t.queued; messages++ {
+		from, size := t.outFrom[i], t.outVectors[i].Len
+		end := i + 1
+		for t.segmented && end < t.queued && t.outVectors[end-1].Len == size && t.outVectors[end].Len <= size && t.sameAddress(from, t.outFrom[end]) {
+			end++
+		}
+		m := &t.out[messages]
+		m.hdr = unix.Msghdr{Name: &t.addresses[from][0], Namelen: t.in[from].hdr.Namelen, Iov: &t.outVectors[i]}
+		m.hdr.SetIovlen(end - i)
+		if end > i+1 {
+			t.controls[messages].size = uint16(size)
+			m.hdr.Control = (*byte)(unsafe.Pointer(&t.controls[messages]))
+			m.hdr.SetControllen(segmentControlSize)
+		}
+		i = end
+	}
+	return messages
+}
+
+// sameAddress reports whether two datagrams came from the same address and port.
+func (t *udpThread) sameAddress(a, b uint8) bool {
+	if t.in[a].hdr.Namelen == unix.SizeofSockaddrInet4 && t.in[b].hdr.Namelen == unix.SizeofSockaddrInet4 {
+		return *(*uint64)(unsafe.Pointer(&t.addresses[a])) == *(*uint64)(unsafe.Pointer(&t.addresses[b]))
+	}
+	return t.addresses[a] == t.addresses[b]
 }
 
 // sendOne sends an answer of the full path, from another thread.

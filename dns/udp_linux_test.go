@@ -9,10 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestSocketLoopAllocatesNothing drives the loop of a real socket by hand, a batch at a time.
-func TestSocketLoopAllocatesNothing(t *testing.T) {
-	s := serve(t, manifold(), nil)
-	s.Configure(Settings{RateLimit: RateLimit{PerSecond: 1e7, Slip: 2}})
+// threadAndClient returns a thread that is driven by hand, and a socket that is connected to its own.
+func threadAndClient(t *testing.T, s *Server) (*udpThread, int) {
+	t.Helper()
 	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.MustParseAddrPort("127.0.0.1:0")))
 	if err != nil {
 		t.Fatal(err)
@@ -22,15 +21,72 @@ func TestSocketLoopAllocatesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer unix.Close(thread.fd)
 	client, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer unix.Close(client)
+	t.Cleanup(func() {
+		unix.Close(thread.fd)
+		unix.Close(client)
+	})
 	if err := unix.Connect(client, &unix.SockaddrInet4{Port: at.Port, Addr: [4]byte{127, 0, 0, 1}}); err != nil {
 		t.Fatal(err)
 	}
+	return thread, client
+}
+
+// TestSegmentation sends runs of answers in one piece; where that cannot be, each by itself, and none of them is lost or doubled.
+func TestSegmentation(t *testing.T) {
+	for _, possible := range []bool{true, false} {
+		s := serve(t, manifold(), nil)
+		thread, client := threadAndClient(t, s)
+		if !possible { // without checksums the system refuses to cut messages
+			if err := unix.SetsockoptInt(thread.fd, unix.SOL_SOCKET, unix.SO_NO_CHECK, 1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		const questions = 30
+		want := map[string]bool{}
+		for i := range questions {
+			m := query(serviceName, dns.TypeA, "192.0.2.0/24")
+			if i%7 == 6 {
+				m = query(serviceName, dns.TypeHTTPS, "192.0.2.0/24")
+			}
+			m.Id = uint16(i)
+			packet, err := m.Pack()
+			if err != nil {
+				t.Fatal(err)
+			}
+			want[string(s.Answer(packet, netip.MustParseAddr("127.0.0.1"), UDP))] = true
+			if _, err := unix.Write(client, packet); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := thread.step(); err != nil {
+			t.Fatal(err)
+		}
+		answer := make([]byte, bufferSize)
+		for i := range questions {
+			n, err := unix.Read(client, answer)
+			if err != nil || !want[string(answer[:n])] {
+				t.Fatalf("segmentation %v, answer %d: %x, %v", possible, i, answer[:max(n, 0)], err)
+			}
+			delete(want, string(answer[:n]))
+		}
+		if n, _, err := unix.Recvfrom(client, answer, unix.MSG_DONTWAIT); err != unix.EAGAIN {
+			t.Errorf("segmentation %v: another answer %x, %v", possible, answer[:max(n, 0)], err)
+		}
+		if thread.segmented != possible {
+			t.Errorf("segmented %v, want %v", thread.segmented, possible)
+		}
+	}
+}
+
+// TestSocketLoopAllocatesNothing drives the loop of a real socket by hand, a batch at a time.
+func TestSocketLoopAllocatesNothing(t *testing.T) {
+	s := serve(t, manifold(), nil)
+	s.Configure(Settings{RateLimit: RateLimit{PerSecond: 1e7, Slip: 2}})
+	thread, client := threadAndClient(t, s)
 	var packets [][]byte
 	for _, m := range []*dns.Msg{
 		query(serviceName, dns.TypeA, "192.0.2.0/24"), query(serviceName, dns.TypeAAAA, ""), query("two."+zoneName, dns.TypeHTTPS, "198.51.100.0/24"),
@@ -44,7 +100,7 @@ func TestSocketLoopAllocatesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		packets = append(packets, packet)
-		s.Answer(packet, at.AddrPort().Addr(), UDP) // so that the fast path knows it
+		s.Answer(packet, netip.MustParseAddr("127.0.0.1"), UDP) // so that the fast path knows it
 	}
 	answer := make([]byte, bufferSize)
 	batch := func() {

@@ -137,8 +137,9 @@ func (z *zone) header(name string, rrtype uint16, ttl uint32) dns.RR_Header {
 	return dns.RR_Header{Name: name, Rrtype: rrtype, Class: dns.ClassINET, Ttl: ttl}
 }
 
-// sign gives a zone its signer. One whose keys are not all here is served without signatures, and told of as a problem: those who
-// validate will not accept it, and all others get answers.
+// sign gives a zone its signer. When active keys are missing on this node, that is a problem to tell of, and the zone is signed with
+// what there is: other keys of the zone, else the keys that were in use before. Without any it is served unsigned: those who validate
+// will not accept it, and all others get answers.
 func (x *index) sign(z *zone, snap *topology.Snapshot, keys *dnssec.Keyring, epoch int64, before *index) {
 	name := strings.TrimSuffix(z.name, ".")
 	signing := snap.Signing[name]
@@ -152,10 +153,13 @@ func (x *index) sign(z *zone, snap *topology.Snapshot, keys *dnssec.Keyring, epo
 	signer, err := dnssec.NewSigner(name, signing, keys, options)
 	if err != nil {
 		x.problems = append(x.problems, err.Error())
-		return
 	}
-	signer.Drop(timeOf(epoch + 1))
-	z.signer = signer
+	if signer == nil {
+		signer = options.Inherit
+	}
+	if z.signer = signer; signer != nil {
+		signer.Drop(timeOf(epoch + 1))
+	}
 }
 
 // addStatic adds the apex, the static records, the addresses of name servers, and the delegation from our own parent zone.

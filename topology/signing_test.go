@@ -1,6 +1,7 @@
 package topology
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"encoding/base64"
 	"fmt"
@@ -135,4 +136,23 @@ func TestLastValidSigningStays(t *testing.T) {
 	if gone := a.Snapshot(9); len(gone.Signing) != 0 || gone.Signed != 9 || len(good.Signing) != 1 {
 		t.Errorf("after a deletion: got %v since %d", gone.Signing, gone.Signed)
 	}
+}
+
+func FuzzParseSigning(f *testing.F) {
+	f.Add(MarshalValue(exampleSigning()))
+	f.Add([]byte("schema: 1\nkeys: [{tag: 1, role: ksk, algorithm: 13, public: AAAA, state: active}]\nroll: {role: ksk, old: 1, new: 1}\n"))
+	f.Add([]byte("schema: 1\nkeys: []\n"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		s, faults := ParseSigning("example.net", text)
+		if (s == nil) != (len(faults) > 0) {
+			t.Fatalf("got %+v with the faults %v", s, faults)
+		}
+		if s == nil {
+			return
+		}
+		again, faults := ParseSigning("example.net", MarshalValue(s))
+		if len(faults) > 0 || !bytes.Equal(MarshalValue(again), MarshalValue(s)) {
+			t.Errorf("what was valid is another after writing: %v\n%s", faults, MarshalValue(s))
+		}
+	})
 }

@@ -24,6 +24,7 @@ type dnsFlags struct {
 	listen, tlsListen, httpsListen []netip.AddrPort
 	cert, certKey                  string
 	workers                        int
+	segmentation                   bool
 	sources                        sourceFlags
 	settings                       settingsFlags
 
@@ -49,6 +50,7 @@ func (f *dnsFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&f.cert, "cert", "", "certificate `file` (PEM, with its chain) for TLS and HTTPS")
 	flags.StringVar(&f.certKey, "cert-key", "", "private key `file` of --cert (PEM)")
 	flags.IntVar(&f.workers, "workers", runtime.NumCPU(), "`number` of UDP threads for each address")
+	flags.BoolVar(&f.segmentation, "segmentation", true, "hand runs of answers to one client port to the system in one piece (Linux)")
 	f.sources.register(flags)
 	f.settings.register(flags)
 	flags.Var(addrPortValue{&f.http}, "http", "`address` and port of /metrics, /ready and /live; empty for none")
@@ -105,7 +107,7 @@ func (f *dnsFlags) fixed() map[string]string {
 	for name, value := range map[string]any{
 		"dir": f.dir, "etcd": f.etcd.endpoints, "etcd-prefix": f.etcd.prefix, "etcd-cert": f.etcd.cert, "etcd-key": f.etcd.key, "etcd-ca": f.etcd.ca,
 		"etcd-user": f.etcd.user, "etcd-password-file": f.etcd.passwordFile, "listen": f.listen, "tls-listen": f.tlsListen,
-		"https-listen": f.httpsListen, "workers": f.workers, "http": f.http, "user": f.user, "probe": f.probe,
+		"https-listen": f.httpsListen, "workers": f.workers, "segmentation": f.segmentation, "http": f.http, "user": f.user, "probe": f.probe,
 	} {
 		texts[name] = fmt.Sprint(value)
 	}

@@ -126,6 +126,9 @@ func TestKeygen(t *testing.T) {
 		t.Errorf("got %s, want the one that keygen has shown", ds)
 	}
 	d.refuse("keygen example.net", "signed already", "roll example.net zsk")
+	if _, err := d.client.Put(t.Context(), storeRoot+"dnssec/example.org", "schema: 1\nkeys: []\n"); err != nil {
+		t.Fatal(err)
+	}
 	d.run("keygen example.org --algorithm ed25519", "example.org. IN DS \\d+ 15 2")
 	d.run("keys", "ZONE +ROLE +TAG +ALGORITHM +STATE +SINCE +PRIVATE KEY HERE", "example.net +ksk +\\d+ +ecdsa +active +\\S+ +yes",
 		"example.net +zsk", "example.org +ksk +\\d+ +ed25519", "example.org +zsk")

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/isochrone/isochrone/dns"
 	"github.com/isochrone/isochrone/health"
@@ -23,8 +22,6 @@ import (
 	"github.com/isochrone/isochrone/internal/flagfile"
 	"github.com/isochrone/isochrone/internal/sockets"
 	"github.com/isochrone/isochrone/internal/systemd"
-	"github.com/isochrone/isochrone/topology"
-	"github.com/isochrone/isochrone/topology/store"
 )
 
 // dnsNode is what "isochrone dns" runs.
@@ -159,7 +156,7 @@ func (d *dnsNode) run(ctx context.Context) error {
 		d.node.verdicts.Store(&before)
 		d.sources.live.Verdicts(before, time.Now())
 	}
-	d.server = dns.New(dns.Config{Log: d.log})
+	d.server = dns.New(dns.Config{Log: d.log, NoSegmentation: !d.start.segmentation})
 	d.server.Configure(settings)
 	d.sources.live.Follow(d.server.Publish)
 
@@ -190,90 +187,6 @@ func (d *dnsNode) run(ctx context.Context) error {
 	d.bound.Cert = d.certificate
 	d.layers.add().run("DNS", func(ctx context.Context) error { return d.server.Run(ctx, d.bound) })
 	return nil
-}
-
-// resume begins with the topology that was in force last: of this node, else of the state folder.
-func (d *dnsNode) resume() {
-	last := d.node.load()
-	if last == nil || len(last.Topology.Zones) == 0 {
-		var err error
-		if last, err = store.Load(d.node.dir.path("last-good.yaml")); err != nil || len(last.Topology.Zones) == 0 {
-			return
-		}
-	}
-	d.node.take(last, d.compile)
-	d.log.Info("begins with the last good topology on disk", "revision", last.Good)
-}
-
-func (d *dnsNode) compile(snap *topology.Snapshot) {
-	if err := d.sources.live.Topology(snap, time.Now()); err != nil {
-		d.log.Error("the table stays as it is", "error", err)
-	}
-}
-
-// connectPause is the time between attempts to make a client of etcd.
-const connectPause = 2 * time.Second
-
-// follow keeps the topology as it is in etcd. While there is no etcd, or it refuses us, it tries again and again.
-func (d *dnsNode) follow(ctx context.Context) error {
-	for {
-		client, err := d.start.etcd.connect(ctx, d.start.dir)
-		if err == nil {
-			return errors.Join(d.followClient(ctx, client), client.Close())
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		d.contact.note(err)
-		select {
-		case <-time.After(connectPause):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
-
-// followClient keeps the topology as it is in etcd, and reads all of it anew when etcd has fallen behind.
-func (d *dnsNode) followClient(ctx context.Context, client *clientv3.Client) error {
-	behind, watched := make(chan struct{}, 1), make(chan struct{})
-	defer func() { <-watched }()
-	go func() {
-		defer close(watched)
-		d.contact.watch(ctx, client, d.storeRevision, func() {
-			select {
-			case behind <- struct{}{}:
-			default:
-			}
-		})
-	}()
-	d.node.store = store.New(client, d.start.etcd.prefix)
-	d.node.store.OnFailure(d.contact.noteFollowing)
-	for ctx.Err() == nil {
-		following, again := context.WithCancel(ctx)
-		ended := make(chan struct{})
-		go func() {
-			defer close(ended)
-			d.node.follow(following, func(snap *topology.Snapshot) {
-				d.contact.noteFollowing(nil)
-				d.compile(snap)
-			})
-		}()
-		select {
-		case <-behind:
-		case <-ctx.Done():
-		}
-		again()
-		<-ended
-	}
-	return ctx.Err()
-}
-
-// storeRevision returns the store's revision that was read last, or 0.
-func (d *dnsNode) storeRevision() int64 {
-	if snap := d.node.Snapshot(); snap != nil {
-		return snap.Revision
-	}
-	return 0
 }
 
 // probe checks the health of the PoPs once there is a key to do it with.

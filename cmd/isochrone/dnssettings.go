@@ -78,6 +78,7 @@ func (f *settingsFlags) load() (dns.Settings, error) {
 	}
 	var err error
 	s.Keys, err = dnssec.LoadKeyring(f.keys)
+	s.ReadKeys = func() (*dnssec.Keyring, error) { return dnssec.LoadKeyring(f.keys) }
 	fault("keys", err)
 	if f.cookieSecretFile != "" {
 		s.Cookies, err = readCookieSecrets(f.cookieSecretFile)

@@ -16,39 +16,36 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/isochrone/isochrone/internal/statedir"
 	"github.com/isochrone/isochrone/topology"
 	"github.com/isochrone/isochrone/topology/store"
 )
 
-// storeFlags say where etcd is: --etcd, or what "isochrone up" has written into --dir.
-type storeFlags struct{ dir, etcd string }
+// storeFlags say where etcd is: --etcd and those beside it, or what "isochrone up" has written into --dir.
+type storeFlags struct {
+	dir  string
+	etcd etcdFlags
+}
 
 func (f *storeFlags) register(command *cobra.Command) {
 	command.PersistentFlags().StringVar(&f.dir, "dir", statedir.Default(), "state `folder` of a running \"isochrone up\"")
-	command.PersistentFlags().StringVar(&f.etcd, "etcd", "", "`URL` of etcd (default: as up.json in --dir says)")
+	f.etcd.register(command.PersistentFlags())
 }
 
 // with calls work with the store.
 func (f *storeFlags) with(ctx context.Context, work func(context.Context, *store.Store) error) error {
-	endpoint := f.etcd
-	if endpoint == "" {
-		up, err := statedir.ReadUp(f.dir)
-		if err != nil {
-			return err
-		}
-		endpoint = up.Etcd
+	if err := f.etcd.check(); err != nil {
+		return err
 	}
-	client, err := connectEtcd(clientv3.Config{Endpoints: []string{endpoint}})
+	client, err := f.etcd.connect(ctx, f.dir)
 	if err != nil {
 		return fmt.Errorf("connect to etcd: %w", err)
 	}
 	defer client.Close()
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	return work(ctx, store.New(client, storeRoot))
+	return work(ctx, store.New(client, f.etcd.prefix))
 }
 
 // author is who edits, for history and audit.

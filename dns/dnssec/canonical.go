@@ -104,9 +104,10 @@ func countLabels(name []byte) uint8 {
 	return count
 }
 
-// packData returns the canonical wire form of a record's data.
+// packData returns the canonical wire form of a record's data. It packs a copy: packing writes into a record's header.
 func packData(rr dns.RR) ([]byte, error) {
-	rr = lowerNames(rr)
+	rr = dns.Copy(rr)
+	lowerNames(rr)
 	wire := make([]byte, dns.Len(rr)+1)
 	end, err := dns.PackRR(rr, wire, 0, nil, false)
 	if err != nil {
@@ -119,16 +120,9 @@ func packData(rr dns.RR) ([]byte, error) {
 	return wire[at+10 : end], nil
 }
 
-// lowerNames returns the record with the names in its data in lower case, if it is of a type whose canonical form has them so
-// (RFC 4034 section 6.2 as amended by RFC 6840 section 5.1: not those of NSEC, nor of types newer than RFC 3597).
-func lowerNames(rr dns.RR) dns.RR {
-	switch rr.(type) {
-	case *dns.NS, *dns.CNAME, *dns.SOA, *dns.PTR, *dns.MX, *dns.SRV, *dns.DNAME, *dns.NAPTR, *dns.RP, *dns.AFSDB, *dns.KX,
-		*dns.RT, *dns.PX, *dns.MINFO, *dns.MB, *dns.MG, *dns.MR, *dns.MD, *dns.MF:
-	default:
-		return rr
-	}
-	rr = dns.Copy(rr)
+// lowerNames puts the names in a record's data into lower case, if it is of a type whose canonical form has them so (RFC 4034
+// section 6.2 as amended by RFC 6840 section 5.1: not those of NSEC, nor of types newer than RFC 3597).
+func lowerNames(rr dns.RR) {
 	switch rr := rr.(type) {
 	case *dns.NS:
 		lowerText(&rr.Ns)
@@ -169,7 +163,6 @@ func lowerNames(rr dns.RR) dns.RR {
 	case *dns.MF:
 		lowerText(&rr.Mf)
 	}
-	return rr
 }
 
 // lowerText lower-cases names in text form. By way of the wire, where a letter cannot hide in an escape such as \065.

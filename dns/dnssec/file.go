@@ -113,16 +113,16 @@ func parsePrivate(text string) (algorithm uint8, private crypto.Signer, err erro
 		fields[name] = strings.TrimSpace(value)
 	}
 	if format := fields["Private-key-format"]; format != "v1.2" && format != "v1.3" {
-		return 0, nil, fmt.Errorf("Private-key-format is %q: want v1.3", shorten(format)) //nolint:staticcheck // the file's own word
+		return 0, nil, fmt.Errorf("its Private-key-format is %q: want v1.3", shorten(format))
 	}
 	number, _, _ := strings.Cut(fields["Algorithm"], " ")
 	n, err := strconv.ParseUint(number, 10, 8)
 	if err != nil {
-		return 0, nil, fmt.Errorf("Algorithm is %q: want %d or %d", shorten(fields["Algorithm"]), ECDSAP256SHA256, ED25519) //nolint:staticcheck
+		return 0, nil, fmt.Errorf("its Algorithm is %q: want %d or %d", shorten(fields["Algorithm"]), ECDSAP256SHA256, ED25519)
 	}
 	secret, err := base64.StdEncoding.DecodeString(fields["PrivateKey"])
 	if err != nil || len(secret) == 0 {
-		return 0, nil, errors.New("PrivateKey is not base64") //nolint:staticcheck
+		return 0, nil, errors.New("its PrivateKey is not base64")
 	}
 	private, err = privateKey(uint8(n), secret)
 	return uint8(n), private, err
@@ -133,12 +133,12 @@ func privateKey(algorithm uint8, secret []byte) (crypto.Signer, error) {
 	case ECDSAP256SHA256:
 		k, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), secret)
 		if err != nil {
-			return nil, errors.New("PrivateKey is none of ECDSA P-256: want 32 octets") //nolint:staticcheck
+			return nil, errors.New("its PrivateKey is none of ECDSA P-256: want 32 octets")
 		}
 		return k, nil
 	case ED25519:
 		if len(secret) != ed25519.SeedSize {
-			return nil, fmt.Errorf("PrivateKey has %d octets, one of Ed25519 has %d", len(secret), ed25519.SeedSize) //nolint:staticcheck
+			return nil, fmt.Errorf("its PrivateKey has %d octets, one of Ed25519 has %d", len(secret), ed25519.SeedSize)
 		}
 		return ed25519.NewKeyFromSeed(secret), nil
 	}

@@ -18,8 +18,8 @@ import (
 
 // Sign returns the signatures of a record set: one of each active key of the role that signs its type. DNSKEY, CDS and CDNSKEY
 // are signed by KSKs (RFC 7344 section 4.1), all else by ZSKs. The same record set has the same signatures until they are due,
-// and while the clock is not put back by more than an hour. Their owner is in lower case. The signatures belong to the Signer:
-// who changes one copies it first.
+// and while the clock is not put back by more than an hour. Their owner is in lower case. What is returned is the caller's to
+// change: an RRSIG of a wildcard, say, is given the owner that was asked for.
 //
 // What is signed is kept, so this is for record sets that the zone has, whose number askers cannot raise; SignOnce is for others.
 // The cost is that of a hash when there are signatures, else 50 µs or so for each key.
@@ -74,7 +74,7 @@ func (s *Signer) signers(kind uint16) []*Key {
 	return s.zsks
 }
 
-// complete returns the signatures in the order of the keys, or nil if one is missing or due.
+// complete returns copies of the signatures in the order of the keys, or nil if one is missing or due.
 func (s *Signer) complete(signatures []*dns.RRSIG, keys []*Key, now time.Time) []dns.RR {
 	if len(signatures) < len(keys) {
 		return nil
@@ -85,7 +85,8 @@ func (s *Signer) complete(signatures []*dns.RRSIG, keys []*Key, now time.Time) [
 		if signature == nil || s.isDue(signature, now) {
 			return nil
 		}
-		all[i] = signature
+		mine := *signature // also because packing a record writes into it
+		all[i] = &mine
 	}
 	return all
 }

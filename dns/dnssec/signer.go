@@ -58,7 +58,8 @@ func (e *MissingKeysError) Error() string {
 }
 
 // NewSigner returns a Signer for a zone, whose name has no trailing dot. The errors are ErrUnsigned for a zone without keys, and
-// *MissingKeysError when the keyring lacks active keys.
+// *MissingKeysError when the keyring lacks active keys. With the latter there is a Signer all the same if it can do with other keys
+// of the zone, published or retired: whoever has the zone's DNSKEY records accepts what any of them has signed.
 func NewSigner(zone string, signing *topology.Signing, ring *Keyring, o Options) (*Signer, error) {
 	if signing == nil || len(signing.Keys) == 0 {
 		return nil, fmt.Errorf("zone %s: %w", zone, ErrUnsigned)
@@ -70,26 +71,12 @@ func NewSigner(zone string, signing *topology.Signing, ring *Keyring, o Options)
 		o.Validity = DefaultValidity
 	}
 	s := &Signer{zone: zone + ".", validity: o.Validity, kept: newCache(0), once: newCache(onceEntries)}
-	var missing []string
-	for i := range signing.Keys {
-		public := &signing.Keys[i]
-		s.dnskeys = append(s.dnskeys, public.DNSKEY(zone, o.TTL))
-		if public.State != topology.KeyActive {
-			continue
-		}
-		k := ring.Key(zone, public.Tag, uint8(public.Algorithm))
-		if k == nil || k.Record.PublicKey != public.Public || k.Role() != public.Role {
-			missing = append(missing, FileName(zone, uint8(public.Algorithm), public.Tag)+privateEnding)
-			continue
-		}
-		if public.Role == topology.KSK {
-			s.ksks = append(s.ksks, k)
-		} else {
-			s.zsks = append(s.zsks, k)
-		}
+	var missing error
+	if files := s.choose(signing, ring, o.TTL); files != nil {
+		missing = &MissingKeysError{Zone: zone, Files: files}
 	}
-	if missing != nil {
-		return nil, &MissingKeysError{Zone: zone, Files: missing}
+	if len(s.ksks) == 0 || len(s.zsks) == 0 {
+		return nil, missing
 	}
 	s.ds = DS(zone, signing, o.TTL)
 	for _, k := range wantedKSKs(signing) {
@@ -102,7 +89,32 @@ func NewSigner(zone string, signing *topology.Signing, ring *Keyring, o Options)
 		s.inherit(s.kept, o.Inherit.kept, o.Inherit)
 		s.inherit(s.once, o.Inherit.once, o.Inherit)
 	}
-	return s, nil
+	return s, missing
+}
+
+// choose takes the active keys, or where one is missing whatever else there is of its role, and returns the files of those that are.
+func (s *Signer) choose(signing *topology.Signing, ring *Keyring, ttl uint32) (missing []string) {
+	active, others := map[topology.KeyRole][]*Key{}, map[topology.KeyRole][]*Key{}
+	for i := range signing.Keys {
+		public := &signing.Keys[i]
+		s.dnskeys = append(s.dnskeys, public.DNSKEY(s.Zone(), ttl))
+		k := ring.Key(s.Zone(), public.Tag, uint8(public.Algorithm))
+		there := k != nil && k.Record.PublicKey == public.Public && k.Role() == public.Role
+		switch {
+		case there && public.State == topology.KeyActive:
+			active[public.Role] = append(active[public.Role], k)
+		case there:
+			others[public.Role] = append(others[public.Role], k)
+		case public.State == topology.KeyActive:
+			missing = append(missing, FileName(s.Zone(), uint8(public.Algorithm), public.Tag)+privateEnding)
+		}
+	}
+	for role, keys := range map[topology.KeyRole]*[]*Key{topology.KSK: &s.ksks, topology.ZSK: &s.zsks} {
+		if *keys = active[role]; len(*keys) == 0 {
+			*keys = others[role]
+		}
+	}
+	return missing
 }
 
 // DS returns the DS records that a zone's parent should have, with SHA-256 digests (RFC 4509). The zone has no trailing dot.
@@ -162,17 +174,32 @@ func (s *Signer) inherit(to, from *cache, other *Signer) {
 // Zone returns the zone's name, without a trailing dot.
 func (s *Signer) Zone() string { return strings.TrimSuffix(s.zone, ".") }
 
-// DNSKEY returns the zone's DNSKEY records: all keys, in whatever state. The records are not to be changed.
-func (s *Signer) DNSKEY() []dns.RR { return s.dnskeys }
+// DNSKEY returns the zone's DNSKEY records: all keys, in whatever state.
+func (s *Signer) DNSKEY() []dns.RR { return copyRecords(s.dnskeys) }
 
-// CDS returns the CDS records by which the parent can learn its DS records (RFC 7344). They are not to be changed.
-func (s *Signer) CDS() []dns.RR { return s.cds }
+// CDS returns the CDS records by which the parent can learn its DS records (RFC 7344).
+func (s *Signer) CDS() []dns.RR { return copyRecords(s.cds) }
 
-// CDNSKEY returns the CDNSKEY records (RFC 7344). They are not to be changed.
-func (s *Signer) CDNSKEY() []dns.RR { return s.cdnskeys }
+// CDNSKEY returns the CDNSKEY records (RFC 7344).
+func (s *Signer) CDNSKEY() []dns.RR { return copyRecords(s.cdnskeys) }
 
-// DS returns the DS records that the parent should have. They are not to be changed.
-func (s *Signer) DS() []*dns.DS { return s.ds }
+// DS returns the DS records that the parent should have.
+func (s *Signer) DS() []*dns.DS {
+	all := make([]*dns.DS, len(s.ds))
+	for i, ds := range s.ds {
+		all[i] = dns.Copy(ds).(*dns.DS)
+	}
+	return all
+}
+
+// copyRecords makes records the caller's: packing them writes into them.
+func copyRecords(records []dns.RR) []dns.RR {
+	all := make([]dns.RR, len(records))
+	for i, rr := range records {
+		all[i] = dns.Copy(rr)
+	}
+	return all
+}
 
 // Expiry returns when a signature of about now ends.
 func Expiry(signature *dns.RRSIG, now time.Time) time.Time { return moment(signature.Expiration, now) }

@@ -191,11 +191,16 @@ func TestOneRecordSetHasOneSignature(t *testing.T) {
 	}
 	first := sign(t, s, set, start)[0]
 	other := rrset(t, "INTAKE.example.net. 20 IN A 192.0.2.1", "intake.example.net. 20 IN A 192.0.2.9")
-	if got := sign(t, s, other, start.Add(time.Hour))[0]; got != first {
+	if got := sign(t, s, other, start.Add(time.Hour))[0]; got.Signature != first.Signature {
 		t.Error("the same set in another order has another signature")
 	}
 	if !s.HasSignature(other, start) {
 		t.Error("the signature is not found")
+	}
+	changed, before := sign(t, s, set, start)[0], first.String()
+	changed.Hdr.Name, changed.Signature = "other.example.net.", "AAAA"
+	if got := sign(t, s, set, start)[0]; got.String() != before {
+		t.Errorf("what a caller did to a signature is given to the next: %v", got)
 	}
 	for _, different := range [][]dns.RR{
 		rrset(t, "intake.example.net. 21 IN A 192.0.2.1", "intake.example.net. 21 IN A 192.0.2.9"),
@@ -204,6 +209,27 @@ func TestOneRecordSetHasOneSignature(t *testing.T) {
 	} {
 		if sign(t, s, different, start)[0].Signature == first.Signature {
 			t.Errorf("%v has the same signature", different)
+		}
+	}
+}
+
+func TestFirstStoredWins(t *testing.T) {
+	signature := func(tag uint16, text string) *dns.RRSIG { return &dns.RRSIG{KeyTag: tag, Signature: text} }
+	list := func(signatures []*dns.RRSIG) (text string) {
+		for _, s := range signatures {
+			text += s.Signature
+		}
+		return text
+	}
+	all := func(*dns.RRSIG) bool { return true }
+	for _, limit := range []int{0, 64} {
+		c := newCache(limit)
+		c.merge(hash{}, []*dns.RRSIG{signature(1, "a")}, all)
+		if got := list(c.merge(hash{}, []*dns.RRSIG{signature(1, "b"), signature(2, "c")}, all)); got != "ac" || list(c.find(hash{})) != "ac" {
+			t.Errorf("got %s, want what was first of each key", got)
+		}
+		if got := list(c.merge(hash{}, []*dns.RRSIG{signature(1, "d")}, func(s *dns.RRSIG) bool { return s.KeyTag != 1 })); got != "cd" {
+			t.Errorf("got %s, want what is not usable replaced", got)
 		}
 	}
 }
@@ -222,12 +248,16 @@ func TestConcurrentSignersAgree(t *testing.T) {
 					t.Error(err)
 					return
 				}
+				m := dns.Msg{Answer: append(s.DNSKEY(), made...)} // packing writes into records
+				if _, err := m.Pack(); err != nil {
+					t.Error(err)
+				}
 				got[j] = made[0]
 			})
 		}
 		group.Wait()
 		for _, signature := range got {
-			if signature != got[0] {
+			if signature.String() != got[0].String() {
 				t.Fatalf("two signatures of one set: %v and %v", signature, got[0])
 			}
 		}
@@ -294,7 +324,7 @@ func TestYear2106(t *testing.T) {
 	if end := Expiry(first, now); end.Before(now.Add(DefaultValidity*7/8-time.Second)) || end.After(now.Add(DefaultValidity)) {
 		t.Errorf("a signature of %v ends %v", now, end)
 	}
-	if sign(t, s, set, now.Add(48*time.Hour))[0] != first || s.Due(now.Add(48*time.Hour)) {
+	if sign(t, s, set, now.Add(48*time.Hour))[0].Signature != first.Signature || s.Due(now.Add(48*time.Hour)) {
 		t.Error("a signature is due because its end is a small number")
 	}
 	if !s.Due(now.Add(8 * 24 * time.Hour)) {
@@ -303,7 +333,7 @@ func TestYear2106(t *testing.T) {
 }
 
 func TestSignOnceIsBounded(t *testing.T) {
-	s := exampleSigner(t, ED25519)
+	s := exampleSigner(t, ECDSAP256SHA256) // two of whose signatures differ
 	s.once = newCache(64)
 	name := func(i int) []dns.RR { return []dns.RR{Nonexistent(fmt.Sprintf("x%d.example.net.", i), 60)} }
 	kept := sign(t, s, rrset(t, "a.example.net. 60 IN A 192.0.2.1"), start)[0]
@@ -315,7 +345,7 @@ func TestSignOnceIsBounded(t *testing.T) {
 		if _, err := s.SignOnce(name(i+1), start); err != nil {
 			t.Fatal(err)
 		}
-		if again, err := s.SignOnce(name(0), start); err != nil || again[0] != wanted[0] {
+		if again, err := s.SignOnce(name(0), start); err != nil || again[0].String() != wanted[0].String() {
 			t.Fatalf("after %d others, a name that is asked for all the time is signed again (%v)", i, err)
 		}
 	}
@@ -327,14 +357,14 @@ func TestSignOnceIsBounded(t *testing.T) {
 	if s.HasSignature(name(1), start) || !s.HasSignature(name(2000), start) {
 		t.Error("what is old is kept, or what is new is not")
 	}
-	if sign(t, s, rrset(t, "a.example.net. 60 IN A 192.0.2.1"), start)[0] != kept {
+	if sign(t, s, rrset(t, "a.example.net. 60 IN A 192.0.2.1"), start)[0].Signature != kept.Signature {
 		t.Error("names of askers have pushed out a record of the zone")
 	}
 }
 
 func TestInherit(t *testing.T) {
-	ksk, zsk := generate(t, topology.KSK, ED25519), generate(t, topology.ZSK, ED25519)
-	fresh := generate(t, topology.ZSK, ED25519, ksk.Tag(), zsk.Tag())
+	ksk, zsk := generate(t, topology.KSK, ECDSAP256SHA256), generate(t, topology.ZSK, ECDSAP256SHA256)
+	fresh := generate(t, topology.ZSK, ECDSAP256SHA256, ksk.Tag(), zsk.Tag())
 	s, ring := signed(t, ksk, zsk)
 	before := newSigner(t, s, ring, Options{})
 	set := rrset(t, "a.example.net. 60 IN A 192.0.2.1")
@@ -350,19 +380,19 @@ func TestInherit(t *testing.T) {
 	if both.HasSignature(set, start) || !both.HasSignature(cds, start) {
 		t.Error("a signature of a new key is there, or one of an old key is not")
 	}
-	if got := sign(t, both, set, start); len(got) != 2 || got[0] != bySet || got[1].KeyTag != fresh.Tag() {
+	if got := sign(t, both, set, start); len(got) != 2 || got[0].Signature != bySet.Signature || got[1].KeyTag != fresh.Tag() {
 		t.Errorf("got %v, want the old signature and one of %d", got, fresh.Tag())
 	}
-	if again, err := both.SignOnce([]dns.RR{Nonexistent("x.example.net.", 60)}, start); err != nil || again[0] != once[0] {
+	if again, err := both.SignOnce([]dns.RR{Nonexistent("x.example.net.", 60)}, start); err != nil || again[0].String() != once[0].String() {
 		t.Errorf("got %v, %v", again, err)
 	}
 
 	s, ring = signed(t, ksk, fresh)
 	after := newSigner(t, s, ring, Options{Inherit: both})
-	if got := sign(t, after, set, start); len(got) != 1 || got[0].KeyTag != fresh.Tag() || got[0] != sign(t, both, set, start)[1] {
+	if got := sign(t, after, set, start); len(got) != 1 || got[0].KeyTag != fresh.Tag() || got[0].Signature != sign(t, both, set, start)[1].Signature {
 		t.Errorf("got %v, want the signature of %d alone", got, fresh.Tag())
 	}
-	if sign(t, after, cds, start)[0] != byCDS {
+	if sign(t, after, cds, start)[0].Signature != byCDS.Signature {
 		t.Error("the signature of the KSK is made anew")
 	}
 }
@@ -390,10 +420,7 @@ func TestMissingKeys(t *testing.T) {
 
 // TestZoneForLDNS has another program check a whole signed zone.
 func TestZoneForLDNS(t *testing.T) {
-	tool, err := exec.LookPath("ldns-verify-zone")
-	if err != nil {
-		t.Skip("ldns is not installed")
-	}
+	tool := need(t, "ldns-verify-zone")
 	for _, algorithm := range algorithms {
 		s := exampleSigner(t, algorithm)
 		sets := [][]dns.RR{
