@@ -16,7 +16,7 @@ import (
 func TestRollWithWarmCaches(t *testing.T) {
 	t.Parallel()
 	const zone, ttl = "geo.isochrone.test", time.Second
-	world := startUp(t, "")
+	world := startStore(t)
 	s := startSigned(t, world)
 	resolver := startUnbound(t, s.DNS, s.keys(world, "ds isochrone.test"), "val-bogus-ttl: 60", "aggressive-nsec: yes")
 	for _, q := range []validated{{"www." + zone, "A", ""}, {zone, "DNSKEY", ""}, {zone, "DS", ""}, {"edge." + zone, "HTTPS", ""}} {

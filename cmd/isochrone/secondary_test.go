@@ -187,7 +187,7 @@ func TestSecondaries(t *testing.T) {
 	for _, tool := range []string{"nsd", "knotd", "delv", "unbound", "ldns-verify-zone"} {
 		need(t, tool)
 	}
-	world := startUp(t, "")
+	world := startStore(t)
 	secondaries := map[string]netip.AddrPort{"nsd": ownAddr(t), "knotd": ownAddr(t)}
 	s := startPrimary(t, world, secondaries["nsd"], secondaries["knotd"])
 	primary := netip.MustParseAddrPort(s.DNS)
@@ -211,15 +211,11 @@ func TestSecondaries(t *testing.T) {
 	check("first")
 
 	// Of an edit both are told, and have it at once; so of keys.
-	document := filepath.Join(t.TempDir(), "zones.yaml")
-	if err := os.WriteFile(document, []byte(strings.Replace(signedZones, "192.0.2.1\n", "192.0.2.99\n", 1)), 0o600); err != nil {
-		t.Fatal(err)
-	}
 	before, err := serialOf(s.DNS, zone)
 	if err != nil {
 		t.Fatal(err)
 	}
-	world.run(t, "topology", "apply", "-f", document)
+	applyObjects(t, world, strings.Replace(signedZones, "192.0.2.1\n", "192.0.2.99\n", 1))
 	for tool, at := range secondaries {
 		eventually(t, tool+" to have the edit", func() error {
 			answer, err := askFor(at.String(), "www."+zone, mdns.TypeA)
@@ -276,7 +272,7 @@ func TestTransferWithoutTheKey(t *testing.T) {
 	t.Parallel()
 	need(t, "kdig")
 	const zone, record = "geo.isochrone.test", "192.0.2.5"
-	s := startPrimary(t, startUp(t, ""))
+	s := startPrimary(t, startStore(t))
 	another := base64.StdEncoding.EncodeToString([]byte("another one of thirty-two chars."))
 	for _, c := range []struct{ name, key, says string }{
 		{"no key", "", "REFUSED"},
@@ -297,7 +293,7 @@ func TestTransferWithoutPrivateKeys(t *testing.T) {
 	need(t, "nsd")
 	need(t, "kdig")
 	const zone = "isochrone.test"
-	world, at := startUp(t, ""), ownAddr(t)
+	world, at := startStore(t), ownAddr(t)
 	s := startPrimary(t, world)
 	keys, away := filepath.Join(s.dir, "dnssec-keys"), filepath.Join(s.dir, "away")
 	if err := os.Rename(keys, away); err != nil {
@@ -305,7 +301,7 @@ func TestTransferWithoutPrivateKeys(t *testing.T) {
 	}
 	tsig := filepath.Join(t.TempDir(), "tsig.yaml")
 	writeTSIG(t, tsig)
-	primary := startDNS(t, world, t.TempDir(), "--etcd", world.Etcd, "--tsig-file", tsig, "--notify", at.String()+"/transfer.test", "--keys", keys)
+	primary := startDNSIn(t, world, t.TempDir(), "--probe=false", "--etcd", world.Etcd, "--tsig-file", tsig, "--notify", at.String()+"/transfer.test", "--keys", keys)
 	primary.isReady(t, 503, "no private file of its active keys")
 	if out := axfr(t, primary.DNS, zone, transferKey); !strings.Contains(out, "REFUSED") {
 		t.Errorf("got\n%s", out)

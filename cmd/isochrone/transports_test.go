@@ -49,7 +49,7 @@ func TestTransports(t *testing.T) {
 	}
 	cert, key := certificateFiles(t, ca, host)
 	tls, https := ownAddr(t), ownAddr(t)
-	world := startUp(t, "")
+	world := startStore(t)
 	sin := netip.MustParseAddrPort(world.PoPs["sin1"]).Addr().String()
 	s := startSigned(t, world, "--tls-listen", tls.String(), "--https-listen", https.String(), "--cert", cert, "--cert-key", key)
 	s.leads(t, "singapore", "sin1")

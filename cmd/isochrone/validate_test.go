@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -12,6 +13,12 @@ import (
 	"testing"
 
 	mdns "github.com/miekg/dns"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/isochrone/isochrone/internal/statedir"
+	"github.com/isochrone/isochrone/topology"
+	"github.com/isochrone/isochrone/topology/store"
+	"github.com/isochrone/isochrone/topology/store/embedded"
 )
 
 // signedZones are zones with one of each case that a validator knows: the example zone, which is signed; a child of it that is not; and a
@@ -54,6 +61,38 @@ services:
     steering: {ttl: 1s}
 `
 
+// startStore starts an etcd with the example world in it, of which nothing runs.
+func startStore(t *testing.T) *running {
+	t.Helper()
+	etcd, err := embedded.Start(t.Context(), embedded.Config{Dir: t.TempDir(), Listen: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(etcd.Close)
+	client, err := connectEtcd(clientv3.Config{Endpoints: []string{etcd.Endpoint()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	pops, clusters, texts := map[string]netip.AddrPort{}, map[string]string{}, map[string]string{}
+	for i, name := range topology.ExamplePoPs {
+		pops[name] = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 1, byte(i + 1)}), 443)
+		texts[name] = pops[name].String()
+	}
+	for _, name := range topology.ExampleClusters {
+		clusters[name] = "http://127.0.0.1:1"
+	}
+	example := topology.Example(netip.MustParseAddr("127.0.0.1"), pops, clusters)
+	put := map[topology.Ref]topology.Object{}
+	for _, r := range example.Refs() {
+		put[r] = example.Object(r)
+	}
+	if _, err := store.New(client, storeRoot).Apply(t.Context(), store.Change{Put: put}); err != nil {
+		t.Fatal(err)
+	}
+	return &running{Up: statedir.Up{Etcd: etcd.Endpoint(), PoPs: texts}}
+}
+
 // signedDNS is a DNS node that serves those zones, with keys.
 type signedDNS struct {
 	*dnsProcess
@@ -61,21 +100,27 @@ type signedDNS struct {
 	dir string
 }
 
-// startSigned starts a DNS node with signed zones.
+// startSigned starts a DNS node with signed zones, that takes all PoPs for well.
 func startSigned(t *testing.T, world *running, flags ...string) *signedDNS {
 	t.Helper()
 	s := &signedDNS{t: t, dir: t.TempDir()}
-	document := filepath.Join(t.TempDir(), "zones.yaml")
-	if err := os.WriteFile(document, []byte(signedZones), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	world.run(t, "topology", "apply", "-f", document)
+	applyObjects(t, world, signedZones)
 	s.keys(world, "keygen isochrone.test")
 	s.keys(world, "keygen geo.isochrone.test --algorithm ed25519")
-	s.dnsProcess = startDNS(t, world, s.dir, append([]string{"--etcd", world.Etcd, "--rate-limit", "0"}, flags...)...)
+	s.dnsProcess = startDNSIn(t, world, s.dir, append([]string{"--etcd", world.Etcd, "--rate-limit", "0", "--probe=false"}, flags...)...)
 	s.metric(t, `isochrone_dns_zone_signed{zone="isochrone.test."}`, "1")
 	s.metric(t, `isochrone_dns_zone_signed{zone="geo.isochrone.test."}`, "1")
 	return s
+}
+
+// applyObjects puts objects into a store.
+func applyObjects(t *testing.T, world *running, objects string) {
+	t.Helper()
+	document := filepath.Join(t.TempDir(), "objects.yaml")
+	if err := os.WriteFile(document, []byte(objects), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	mustRun(t, "topology", "apply", "-f", document, "--etcd", world.Etcd)
 }
 
 // keys runs a command about keys.
@@ -229,7 +274,7 @@ func TestValidators(t *testing.T) {
 	t.Parallel()
 	need(t, "delv")
 	need(t, "unbound")
-	world := startUp(t, "")
+	world := startStore(t)
 	s := startSigned(t, world)
 	anchors := s.keys(world, "ds isochrone.test")
 	validates(t, "before", s.DNS, anchors, validatedQuestions)
