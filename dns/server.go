@@ -264,7 +264,7 @@ func (w *worker) message(kind form, from netip.Addr, over Transport, t *transact
 	}
 	m.rcode, m.Authoritative = a.rcode, a.aa
 	m.Answer, m.Ns, m.Extra = a.answer, a.ns, a.extra
-	if q.edns && kind != malformed {
+	if q.edns { // a FORMERR without it would say that we know no EDNS (RFC 6891 section 7)
 		m.opt = w.options(a, over)
 		m.padding = q.padding && (over == TLS || over == HTTPS)
 	}
@@ -276,13 +276,16 @@ func (w *worker) message(kind form, from netip.Addr, over Transport, t *transact
 func (w *worker) decide(a *reply, kind form, over Transport) {
 	q, sv := &w.q, w.serving
 	switch {
-	case kind == malformed:
-		a.rcode = dns.RcodeFormatError
 	case q.opcode != dns.OpcodeQuery:
 		a.rcode = dns.RcodeNotImplemented
+	case kind == malformed:
+		a.rcode = dns.RcodeFormatError
 	case q.edns && q.version != 0:
 		a.rcode = dns.RcodeBadVers
-	case !q.asked: // who wants a cookie has got it
+	case !q.asked: // who wants a cookie has got it, and learns whether the old one was good (RFC 7873 section 5.4)
+		if len(q.cookie) > clientCookieSize && w.cookieState != validCookie {
+			a.rcode = dns.RcodeBadCookie
+		}
 	case q.class == dns.ClassCHAOS:
 		sv.chaos(a)
 	case q.class != dns.ClassINET:
@@ -443,7 +446,7 @@ func (sv *serving) chaos(a *reply) {
 		return
 	}
 	a.aa = true
-	a.answer = []dns.RR{&dns.TXT{Hdr: dns.RR_Header{Name: presentation(a.wire), Rrtype: dns.TypeTXT, Class: dns.ClassCHAOS}, Txt: []string{text}}}
+	a.answer = []dns.RR{&dns.TXT{Hdr: dns.RR_Header{Name: presentation(a.wire), Rrtype: dns.TypeTXT, Class: dns.ClassCHAOS}, Txt: textStrings(text)}}
 }
 
 // exchange answers a packet that came from an address. Send is called once for each message of the answer, in order: not at all
