@@ -389,6 +389,10 @@ func (w *worker) pack(m *message, over Transport) []byte {
 		limit = udpLimit(&w.q)
 	}
 	packet := w.packMessage(m)
+	if len(packet) > limit && m.Authoritative && len(m.Extra) > 0 { // the asker can do without (RFC 2181 section 9)
+		m.Extra = nil
+		packet = w.packMessage(m)
+	}
 	if len(packet) > limit || packet == nil {
 		if packet == nil {
 			m.rcode = dns.RcodeServerFailure
@@ -410,7 +414,12 @@ func (w *worker) packMessage(m *message) []byte {
 	if m.opt != nil {
 		message.Extra = append(slices.Clip(message.Extra), m.opt)
 	}
-	packet, err := w.authenticated(&message, m.transaction)
+	t := m.transaction
+	if t != nil { // a message that is packed again is signed as if it were the first
+		again := *t
+		t = &again
+	}
+	packet, err := w.authenticated(&message, t)
 	if err != nil {
 		w.counts.failures.Add(1)
 		w.server.config.Log.Error("an answer cannot be packed", "question", hex.EncodeToString(w.q.packet), "error", err)
