@@ -196,7 +196,7 @@ func (w *worker) full(from netip.Addr, over Transport, send func([]byte) error) 
 		}
 	}
 	if records := w.transfer(kind, from, over, t); records != nil {
-		return w.sendTransfer(records, t, send)
+		return w.sendTransfer(records, over, t, send)
 	}
 	if packet := w.pack(w.message(kind, from, over, t), over); packet != nil {
 		return send(packet)
@@ -254,7 +254,7 @@ func (w *worker) message(kind form, from netip.Addr, over Transport, t *transact
 	if t != nil && t.rcode != 0 {
 		a.rcode = dns.RcodeNotAuth // RFC 8945 section 5.2
 	} else {
-		w.decide(a, kind, over)
+		w.decide(a, kind, over, t)
 	}
 	if a.failed != nil {
 		w.counts.failures.Add(1)
@@ -273,7 +273,7 @@ func (w *worker) message(kind form, from netip.Addr, over Transport, t *transact
 }
 
 // decide chooses what is answered at all.
-func (w *worker) decide(a *reply, kind form, over Transport) {
+func (w *worker) decide(a *reply, kind form, over Transport, t *transaction) {
 	q, sv := &w.q, w.serving
 	switch {
 	case q.opcode != dns.OpcodeQuery:
@@ -299,7 +299,7 @@ func (w *worker) decide(a *reply, kind form, over Transport) {
 	case sv.view == nil:
 		a.fail(dns.RcodeServerFailure, dns.ExtendedErrorCodeNotReady, "no topology has been read yet")
 	case q.qtype == dns.TypeAXFR || q.qtype == dns.TypeIXFR:
-		a.fail(dns.RcodeRefused, dns.ExtendedErrorCodeProhibited, "no transfer of this zone by this way to this address")
+		w.noTransfer(a, over, t)
 	default:
 		a.resolve(a.wire, 0)
 		if kind == usual {
