@@ -77,9 +77,18 @@ func (q *question) parse(packet []byte) form {
 		return ignored
 	}
 	q.opcode, q.rd, q.cd = packet[2]>>3&0xf, packet[2]&1 != 0, packet[3]&0x10 != 0
+	found := q.sections(packet)
 	if q.opcode != 0 {
+		if found == malformed { // what its sections would be is not known (RFC 8906 section 3.1.4)
+			q.asked, q.edns, q.hasSubnet, q.cookie, q.tsig = false, false, false, nil, false
+		}
 		return unusual
 	}
+	return found
+}
+
+// sections reads what follows the header.
+func (q *question) sections(packet []byte) form {
 	// The four counts: nearly always 1, 0, 0 and 0 or 1.
 	leading := int(binary.BigEndian.Uint16(packet[6:])) + int(binary.BigEndian.Uint16(packet[8:]))
 	additional := int(binary.BigEndian.Uint16(packet[10:]))
@@ -105,7 +114,7 @@ func (q *question) parse(packet []byte) form {
 	for i := range leading + additional {
 		if i >= leading && len(packet)-at >= 11 && packet[at] == 0 && binary.BigEndian.Uint16(packet[at+1:]) == typeOPT {
 			end := at + 11 + int(binary.BigEndian.Uint16(packet[at+9:]))
-			if q.edns || end > len(packet) { // RFC 6891 section 6.1.1
+			if q.edns || q.tsig || end > len(packet) { // RFC 6891 section 6.1.1; TSIG is last (RFC 8945 section 5.1)
 				return malformed
 			}
 			plain, ok := q.parseOPT(packet[at:end])
@@ -143,6 +152,9 @@ func (q *question) parseOPT(record []byte) (plain, ok bool) {
 	q.do, q.co = flags&flagDO != 0, flags&flagCO != 0
 	if q.version != 0 || q.co {
 		plain = false
+	}
+	if q.version != 0 { // whose options may have another form
+		return false, true
 	}
 	for options := record[11:]; len(options) > 0; {
 		if len(options) < 4 {

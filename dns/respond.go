@@ -2,6 +2,7 @@ package dns
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -122,9 +123,12 @@ func (a *reply) records(n *node, name string, once bool, hops int) {
 		}
 		return
 	}
-	if set := n.sets[dns.TypeCNAME]; set != nil && a.qtype != dns.TypeANY && a.qtype != dns.TypeNSEC && a.qtype != dns.TypeRRSIG {
+	if set := n.sets[dns.TypeCNAME]; set != nil && !(n.zone.signer != nil && besideCNAME(a.qtype)) {
+		if a.has(name, dns.TypeCNAME) { // the chain is a loop, and all of it is in the answer
+			return
+		}
 		a.put(&a.answer, n.zone, owned(set, name, once), once)
-		if hops < maxHops {
+		if hops < maxHops && a.qtype != dns.TypeANY { // ANY is content with the CNAME record (RFC 8482 section 4.2)
 			a.resolve(wireName(set[0].(*dns.CNAME).Target), hops+1)
 		}
 		return
@@ -146,6 +150,14 @@ func (a *reply) records(n *node, name string, once bool, hops int) {
 	default:
 		a.nodata(n, name, 0, once)
 	}
+}
+
+// besideCNAME reports whether a type may stand beside a CNAME record (RFC 4034 sections 3 and 4).
+func besideCNAME(rrtype uint16) bool { return rrtype == dns.TypeNSEC || rrtype == dns.TypeRRSIG }
+
+// has reports whether the answer has a record of a name already.
+func (a *reply) has(name string, rrtype uint16) bool {
+	return slices.ContainsFunc(a.answer, func(rr dns.RR) bool { return rr.Header().Rrtype == rrtype && rr.Header().Name == name })
 }
 
 // owned returns a record set with another owner, for a wildcard.

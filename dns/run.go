@@ -17,14 +17,17 @@ type job struct {
 	from    netip.Addr
 	address []byte // of the asker, as the system has it
 	reply   func(packet, address []byte)
+	done    func() // called behind the last reply
 }
 
-// enqueue gives a question to the full path, or drops it when too many wait.
-func (s *Server) enqueue(j *job, c *counts) {
+// enqueue gives a question to the full path, or drops it when too many wait. It reports whether the full path has it.
+func (s *Server) enqueue(j *job, c *counts) bool {
 	select {
 	case s.queue <- j:
+		return true
 	default:
 		c.dropped.Add(1)
+		return false
 	}
 }
 
@@ -38,6 +41,7 @@ func (s *Server) work() {
 			j.reply(answer, j.address)
 			return nil
 		})
+		j.done()
 	}
 }
 

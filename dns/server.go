@@ -225,7 +225,7 @@ func (w *worker) full(from netip.Addr, over Transport, send func([]byte) error) 
 		}
 	}
 	if records := w.transfer(kind, from, over, t); records != nil {
-		return w.sendTransfer(records, t, send)
+		return w.sendTransfer(records, over, t, send)
 	}
 	if packet := w.pack(w.message(kind, from, over, t), over); packet != nil {
 		return send(packet)
@@ -283,7 +283,7 @@ func (w *worker) message(kind form, from netip.Addr, over Transport, t *transact
 	if t != nil && t.rcode != 0 {
 		a.rcode = dns.RcodeNotAuth // RFC 8945 section 5.2
 	} else {
-		w.decide(a, kind, over)
+		w.decide(a, kind, over, t)
 	}
 	if a.failed != nil {
 		w.counts.failures.Add(1)
@@ -293,7 +293,7 @@ func (w *worker) message(kind form, from netip.Addr, over Transport, t *transact
 	}
 	m.rcode, m.Authoritative = a.rcode, a.aa
 	m.Answer, m.Ns, m.Extra = a.answer, a.ns, a.extra
-	if q.edns && kind != malformed {
+	if q.edns { // a FORMERR without it would say that we know no EDNS (RFC 6891 section 7)
 		m.opt = w.options(a, over)
 		m.padding = q.padding && (over == TLS || over == HTTPS)
 	}
@@ -302,16 +302,19 @@ func (w *worker) message(kind form, from netip.Addr, over Transport, t *transact
 }
 
 // decide chooses what is answered at all.
-func (w *worker) decide(a *reply, kind form, over Transport) {
+func (w *worker) decide(a *reply, kind form, over Transport, t *transaction) {
 	q, sv := &w.q, w.serving
 	switch {
-	case kind == malformed:
-		a.rcode = dns.RcodeFormatError
 	case q.opcode != dns.OpcodeQuery:
 		a.rcode = dns.RcodeNotImplemented
+	case kind == malformed:
+		a.rcode = dns.RcodeFormatError
 	case q.edns && q.version != 0:
 		a.rcode = dns.RcodeBadVers
-	case !q.asked: // who wants a cookie has got it
+	case !q.asked: // who wants a cookie has got it, and learns whether the old one was good (RFC 7873 section 5.4)
+		if len(q.cookie) > clientCookieSize && w.cookieState != validCookie {
+			a.rcode = dns.RcodeBadCookie
+		}
 	case q.class == dns.ClassCHAOS:
 		sv.chaos(a)
 	case q.class != dns.ClassINET:
@@ -325,7 +328,7 @@ func (w *worker) decide(a *reply, kind form, over Transport) {
 	case sv.view == nil:
 		a.fail(dns.RcodeServerFailure, dns.ExtendedErrorCodeNotReady, "no topology has been read yet")
 	case q.qtype == dns.TypeAXFR || q.qtype == dns.TypeIXFR:
-		a.fail(dns.RcodeRefused, dns.ExtendedErrorCodeProhibited, "no transfer of this zone by this way to this address")
+		w.noTransfer(a, over, t)
 	default:
 		a.resolve(a.wire, 0)
 		if kind == usual {
@@ -415,6 +418,10 @@ func (w *worker) pack(m *message, over Transport) []byte {
 		limit = udpLimit(&w.q)
 	}
 	packet := w.packMessage(m)
+	if len(packet) > limit && m.Authoritative && len(m.Extra) > 0 { // the asker can do without (RFC 2181 section 9)
+		m.Extra = nil
+		packet = w.packMessage(m)
+	}
 	if len(packet) > limit || packet == nil {
 		if packet == nil {
 			m.rcode = dns.RcodeServerFailure
@@ -436,7 +443,12 @@ func (w *worker) packMessage(m *message) []byte {
 	if m.opt != nil {
 		message.Extra = append(slices.Clip(message.Extra), m.opt)
 	}
-	packet, err := w.authenticated(&message, m.transaction)
+	t := m.transaction
+	if t != nil { // a message that is packed again is signed as if it were the first
+		again := *t
+		t = &again
+	}
+	packet, err := w.authenticated(&message, t)
 	if err != nil {
 		w.counts.failures.Add(1)
 		w.server.config.Log.Error("an answer cannot be packed", "question", hex.EncodeToString(w.q.packet), "error", err)
@@ -472,7 +484,7 @@ func (sv *serving) chaos(a *reply) {
 		return
 	}
 	a.aa = true
-	a.answer = []dns.RR{&dns.TXT{Hdr: dns.RR_Header{Name: presentation(a.wire), Rrtype: dns.TypeTXT, Class: dns.ClassCHAOS}, Txt: []string{text}}}
+	a.answer = []dns.RR{&dns.TXT{Hdr: dns.RR_Header{Name: presentation(a.wire), Rrtype: dns.TypeTXT, Class: dns.ClassCHAOS}, Txt: textStrings(text)}}
 }
 
 // exchange answers a packet that came from an address. Send is called once for each message of the answer, in order: not at all

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"runtime"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -38,6 +39,7 @@ type udpThread struct {
 	*worker
 	fd      int
 	stopped atomic.Bool
+	pending sync.WaitGroup // questions that the full path has
 
 	buffers   [batchSize][bufferSize]byte
 	addresses [batchSize][sockaddrMax]byte
@@ -68,6 +70,7 @@ func (s *Server) serveUDP(ctx context.Context, conn *net.UDPConn) error {
 		return fmt.Errorf("take over a UDP socket: %w", err)
 	}
 	defer unix.Close(t.fd)
+	defer t.pending.Wait() // the full path answers by the same descriptor, whose number may soon be another file's
 	defer context.AfterFunc(ctx, func() { t.stopped.Store(true) })()
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -182,10 +185,13 @@ func (t *udpThread) answer(i int) {
 		if t.in[i].hdr.Flags&unix.MSG_TRUNC != 0 {
 			return // longer than any question; what is left of it is not one
 		}
-		t.server.enqueue(&job{
+		t.pending.Add(1)
+		if !t.server.enqueue(&job{
 			packet: append([]byte(nil), buffer[:t.in[i].length]...), from: from,
-			address: append([]byte(nil), t.addresses[i][:t.in[i].hdr.Namelen]...), reply: t.sendOne,
-		}, t.counts)
+			address: append([]byte(nil), t.addresses[i][:t.in[i].hdr.Namelen]...), reply: t.sendOne, done: t.pending.Done,
+		}, t.counts) {
+			t.pending.Done()
+		}
 		return
 	}
 	if n == silent {
