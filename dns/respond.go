@@ -301,7 +301,7 @@ func (sv *serving) make(n *node, t typed, choices []router.Choice, do bool, now 
 	if err != nil {
 		return nil, err
 	}
-	p := &packed{records: octets[headerSize+len(n.wire)+4:], counts: [6]byte(octets[6:])}
+	p := &packed{records: octets[headerSize+len(n.wire)+4:], counts: [6]byte(octets[6:]), pop: noPoP}
 	if len(choices) > 0 {
 		p.pop = sv.popCounter[choices[0]]
 	}

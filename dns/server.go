@@ -60,7 +60,7 @@ func New(c Config) *Server {
 
 func (s *Server) now() time.Time { return s.config.Now() }
 
-func (s *Server) newWorker(c *counts) *worker { return &worker{server: s, counts: c} }
+func (s *Server) newWorker(c *counts) *worker { return &worker{server: s, counts: c, q: new(inquiry)} }
 
 // newShard returns counts of their own for a thread.
 func (s *Server) newShard() *counts {
@@ -235,13 +235,13 @@ func (w *worker) full(from netip.Addr, over Transport, send func([]byte) error) 
 
 // transfer returns the records of the zone transfer that is asked for, if it is one that is given.
 func (w *worker) transfer(kind form, from netip.Addr, over Transport, t *transaction) []dns.RR {
-	q, sv := &w.q, w.serving
+	q, sv := w.q, w.serving
 	transfer := kind == unusual || kind == usual
 	transfer = transfer && q.opcode == dns.OpcodeQuery && q.asked && q.class == dns.ClassINET && sv.index != nil && over != HTTPS
 	if !transfer || q.qtype != dns.TypeAXFR && q.qtype != dns.TypeIXFR || !sv.mayTransfer(from, t) {
 		return nil
 	}
-	records, err := sv.transferred(q, w.server.now())
+	records, err := sv.transferred(&q.question, w.server.now())
 	if err != nil {
 		w.counts.failures.Add(1)
 		w.server.config.Log.Error("a zone cannot be transferred", "zone", presentation(string(q.name())), "error", err)
@@ -267,7 +267,7 @@ type message struct {
 
 // message makes the answer of the full path.
 func (w *worker) message(kind form, from netip.Addr, over Transport, t *transaction) *message {
-	q, sv := &w.q, w.serving
+	q, sv := w.q, w.serving
 	m := &message{Msg: *w.head(), transaction: t}
 	m.Compress = true
 	a := &reply{serving: sv, now: time.Unix(int64(w.unix), 0), from: from, qtype: q.qtype, do: q.edns && q.do, co: q.co}
@@ -303,7 +303,7 @@ func (w *worker) message(kind form, from netip.Addr, over Transport, t *transact
 
 // decide chooses what is answered at all.
 func (w *worker) decide(a *reply, kind form, over Transport, t *transaction) {
-	q, sv := &w.q, w.serving
+	q, sv := w.q, w.serving
 	switch {
 	case q.opcode != dns.OpcodeQuery:
 		a.rcode = dns.RcodeNotImplemented
@@ -339,7 +339,7 @@ func (w *worker) decide(a *reply, kind form, over Transport, t *transaction) {
 
 // learn keeps the answer for the fast path, which has lacked it.
 func (w *worker) learn(a *reply) {
-	sv, q := w.serving, &w.q
+	sv, q := w.serving, w.q
 	n := sv.index.quick[a.wire]
 	if n == nil || a.failed != nil {
 		return
@@ -364,7 +364,7 @@ func (w *worker) learn(a *reply) {
 
 // options makes the OPT record of an answer. The order of the options is that of the fast path.
 func (w *worker) options(a *reply, over Transport) *dns.OPT {
-	q := &w.q
+	q := w.q
 	opt := &dns.OPT{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeOPT}}
 	opt.SetUDPSize(maxUDP)
 	opt.SetDo(q.do)
@@ -402,7 +402,7 @@ func (w *worker) count(a *reply) {
 			client, _ := a.client(n.service)
 			if d := router.Decide(a.serving.view, n.service.id, t.family, client, nil); d.N > 0 {
 				c.pops[a.serving.popCounter[d.Choices[0]]].Add(1)
-				c.scope(&w.q, a.scope)
+				c.scope(&w.q.question, a.scope)
 			}
 		}
 	}
@@ -415,7 +415,7 @@ const paddingBlock = 468
 func (w *worker) pack(m *message, over Transport) []byte {
 	limit := dns.MaxMsgSize
 	if over == UDP {
-		limit = udpLimit(&w.q)
+		limit = udpLimit(&w.q.question)
 	}
 	packet := w.packMessage(m)
 	if len(packet) > limit && m.Authoritative && len(m.Extra) > 0 { // the asker can do without (RFC 2181 section 9)

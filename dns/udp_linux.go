@@ -15,6 +15,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/isochrone/isochrone/router"
 )
 
 const (
@@ -45,6 +47,12 @@ type udpThread struct {
 	addresses [batchSize][sockaddrMax]byte
 	inVectors [batchSize]unix.Iovec
 	in        [batchSize]mmsghdr
+	inquiries [batchSize]inquiry
+	from      [batchSize]netip.Addr // invalid for what cannot be answered
+
+	undecided [batchSize]uint8 // the datagrams whose answers are for the router to decide
+	asks      [batchSize]router.Ask
+	decisions [batchSize]router.Answer
 
 	outVectors [batchSize]unix.Iovec // of the answers
 	outFrom    [batchSize]uint8      // which datagram each answers
@@ -146,8 +154,9 @@ func (t *udpThread) step() error {
 		return fmt.Errorf("receive: %w", errno)
 	}
 	t.tick()
+	heard := t.hear(n)
 	for i := range n {
-		t.answer(i)
+		t.answer(i, heard)
 	}
 	t.send()
 	t.flush()
@@ -172,15 +181,44 @@ func (t *udpThread) receive() (int, syscall.Errno) {
 	return int(n), errno
 }
 
-// answer answers the i-th datagram of the batch, in place, or gives it to the full path.
-func (t *udpThread) answer(i int) {
+// hear reads the datagrams of a batch, and has those decided that are for the router, all at once. It reports false after a panic.
+func (t *udpThread) hear(n int) (done bool) {
 	defer t.contain()
-	from, ok := t.from(i)
-	if !ok {
+	undecided := 0
+	for i := range n {
+		q := &t.inquiries[i]
+		if t.from[i] = t.source(i); !t.from[i].IsValid() || !q.hear(t.serving, t.buffers[i][:t.in[i].length], t.from[i]) {
+			continue
+		}
+		t.undecided[undecided] = uint8(i)
+		t.asks[undecided] = router.Ask{Service: q.node.service.id, Family: q.typed.family, Client: q.client}
+		undecided++
+	}
+	if undecided > 0 {
+		router.DecideAll(t.serving.view, t.asks[:undecided], t.decisions[:undecided])
+	}
+	for k, i := range t.undecided[:undecided] {
+		t.inquiries[i].decision = t.decisions[k]
+	}
+	return true
+}
+
+// answer answers the i-th datagram of the batch, in place, or gives it to the full path. If the batch has not been heard, it is heard
+// by itself.
+func (t *udpThread) answer(i int, heard bool) {
+	defer t.contain()
+	from := t.from[i]
+	if !from.IsValid() {
 		return
 	}
 	buffer := t.buffers[i][:]
-	n := t.quick(buffer, int(t.in[i].length), from, UDP)
+	t.q = &t.inquiries[i]
+	var n int
+	if heard {
+		n = t.reply(buffer, from, UDP)
+	} else {
+		n = t.quick(buffer, int(t.in[i].length), from, UDP)
+	}
 	if n == fuller {
 		if t.in[i].hdr.Flags&unix.MSG_TRUNC != 0 {
 			return // longer than any question; what is left of it is not one
@@ -211,16 +249,19 @@ func (t *udpThread) contain() {
 	}
 }
 
-// from returns the address that the i-th datagram came from.
-func (t *udpThread) from(i int) (netip.Addr, bool) {
+// source returns the address that the i-th datagram came from; an invalid one is of none that could be answered.
+func (t *udpThread) source(i int) netip.Addr {
 	a := &t.addresses[i]
+	if binary.BigEndian.Uint16(a[2:]) == 0 { // port
+		return netip.Addr{}
+	}
 	switch *(*uint16)(unsafe.Pointer(a)) {
 	case unix.AF_INET:
-		return netip.AddrFrom4([4]byte(a[4:8])), binary.BigEndian.Uint16(a[2:]) != 0
+		return netip.AddrFrom4([4]byte(a[4:8]))
 	case unix.AF_INET6:
-		return netip.AddrFrom16([16]byte(a[8:24])).Unmap(), binary.BigEndian.Uint16(a[2:]) != 0
+		return netip.AddrFrom16([16]byte(a[8:24])).Unmap()
 	}
-	return netip.Addr{}, false
+	return netip.Addr{}
 }
 
 // send sends the answers of the batch. What cannot be sent is lost, as any datagram may be.
