@@ -279,7 +279,8 @@ func (a *reply) chosen(n *node, choices []router.Choice) {
 		a.nodata(n, n.name, a.qtype, false)
 		return
 	}
-	a.put(&a.answer, n.zone, n.steered(a.serving.view.Table, a.qtype, choices), false)
+	once := len(choices) > 1 && a.serving.index.answers.tuples.len() >= maxTuples // no longer kept for good
+	a.put(&a.answer, n.zone, n.steered(a.serving.view.Table, a.qtype, choices), once)
 }
 
 // make packs the answer of a name for a type, and for choices if it is steered; none stands for one that cannot be had now.

@@ -89,6 +89,9 @@ func (s *Server) Run(ctx context.Context, sockets Sockets) error {
 // checkInterval is how often the server looks whether signatures are to be renewed, and whether keys that it lacks have come.
 const checkInterval = 5 * time.Second
 
+// maxAnticipated bounds how many answers of several choices are made ahead for one index; others are made when they are asked for.
+const maxAnticipated = 1 << 16
+
 // maintain makes answers ahead of the questions whenever what they are made of has changed, and renews signatures.
 func (s *Server) maintain(ctx context.Context) error {
 	check := time.NewTicker(checkInterval)
@@ -109,29 +112,32 @@ func (s *Server) maintain(ctx context.Context) error {
 }
 
 // anticipate makes the answers that are likely to be asked for, until the index is replaced: all that do not depend on the client, and
-// of those that do, what zero or one lost PoP can give.
+// of those that do, what zero or one lost PoP can give, first the answers of one PoP.
 func (s *Server) anticipate(ctx context.Context) {
 	sv := s.serving.Load()
 	if sv.index == nil {
 		return
 	}
-	now, began := s.now(), sv.index
-	for _, n := range sv.index.quick {
-		if ctx.Err() != nil || s.serving.Load().index != began {
-			return
+	now := s.now()
+	for _, several := range []bool{false, true} {
+		for _, n := range sv.index.quick {
+			if ctx.Err() != nil || s.serving.Load().index != sv.index {
+				return
+			}
+			if err := sv.anticipate(n, several, now); err != nil {
+				s.common.failures.Add(1)
+				s.config.Log.Error("an answer cannot be made ahead", "name", n.name, "error", err)
+			}
+			runtime.Gosched()
 		}
-		if err := sv.anticipate(n, now); err != nil {
-			s.common.failures.Add(1)
-			s.config.Log.Error("an answer cannot be made ahead", "name", n.name, "error", err)
-		}
-		runtime.Gosched()
 	}
 }
 
-func (sv *serving) anticipate(n *node, now time.Time) error {
-	for _, do := range []bool{false, true} {
-		for _, t := range n.all() {
-			if t.kind == static {
+// anticipate makes the answers of a name: those of several PoPs, or all others.
+func (sv *serving) anticipate(n *node, several bool, now time.Time) error {
+	for _, t := range n.all() {
+		for _, do := range []bool{false, true} {
+			if t.kind == static && !several {
 				if err := sv.learn(n, t, nil, do, now); err != nil {
 					return err
 				}
@@ -140,6 +146,12 @@ func (sv *serving) anticipate(n *node, now time.Time) error {
 				continue
 			}
 			for choices := range sv.view.Table.Foreseen(n.service.id, t.family) {
+				if several != (len(choices) > 1) {
+					continue
+				}
+				if several && sv.index.answers.tuples.len() >= maxAnticipated {
+					return nil
+				}
 				if err := sv.learn(n, t, choices, do, now); err != nil {
 					return err
 				}
