@@ -264,6 +264,17 @@ func TestTransfer(t *testing.T) {
 	}
 }
 
+// TestTransferOfMalformed asks for IXFR with an SOA record that cannot be read.
+func TestTransferOfMalformed(t *testing.T) {
+	s := serve(t, example(), nil)
+	s.Configure(Settings{Transfer: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}})
+	record := append([]byte(wireOf("")), 0, 6, 0, 1, 0, 0, 0, 0, 0, 3, 0, 0, 1)
+	question := handmade(0, [4]byte{1, 0, 1, 0}, asked("", dns.TypeIXFR, 1), record)
+	if got, want := told(s.Answer(question, netip.MustParseAddr("127.0.0.1"), TCP), question), "FORMERR 1/0/0/0"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
 // checkTransferred holds a transferred zone to what a secondary makes of it: record sets once, each with its signature, and a chain of
 // NSEC records in canonical order that is closed and tells just what is there.
 func checkTransferred(t *testing.T, z *zone, records []dns.RR) {
