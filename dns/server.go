@@ -224,7 +224,14 @@ func (w *worker) full(from netip.Addr, over Transport, send func([]byte) error) 
 			kind = malformed
 		}
 	}
-	if records := w.transfer(kind, from, over, t); records != nil {
+	var since *dns.SOA
+	if w.q.asked && w.q.qtype == dns.TypeIXFR && kind != malformed {
+		var err error
+		if since, err = w.q.since(); err != nil {
+			kind = malformed
+		}
+	}
+	if records := w.transfer(kind, since, from, over, t); records != nil {
 		return w.sendTransfer(records, over, t, send)
 	}
 	if packet := w.pack(w.message(kind, from, over, t), over); packet != nil {
@@ -234,14 +241,14 @@ func (w *worker) full(from netip.Addr, over Transport, send func([]byte) error) 
 }
 
 // transfer returns the records of the zone transfer that is asked for, if it is one that is given.
-func (w *worker) transfer(kind form, from netip.Addr, over Transport, t *transaction) []dns.RR {
+func (w *worker) transfer(kind form, since *dns.SOA, from netip.Addr, over Transport, t *transaction) []dns.RR {
 	q, sv := w.q, w.serving
 	transfer := kind == unusual || kind == usual
 	transfer = transfer && q.opcode == dns.OpcodeQuery && q.asked && q.class == dns.ClassINET && sv.index != nil && over != HTTPS
 	if !transfer || q.qtype != dns.TypeAXFR && q.qtype != dns.TypeIXFR || !sv.mayTransfer(from, t) {
 		return nil
 	}
-	records, err := sv.transferred(&q.question, w.server.now())
+	records, err := sv.transferred(&q.question, since, w.server.now())
 	if err != nil {
 		w.counts.failures.Add(1)
 		w.server.config.Log.Error("a zone cannot be transferred", "zone", presentation(string(q.name())), "error", err)

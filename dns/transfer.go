@@ -27,24 +27,26 @@ func (sv *serving) mayTransfer(from netip.Addr, t *transaction) bool {
 	return false
 }
 
+// since returns the SOA record that an asker for IXFR has, or nil when it tells none. The error is that the packet cannot be read.
+func (q *question) since() (*dns.SOA, error) {
+	var m dns.Msg
+	if err := m.Unpack(q.packet); err != nil || len(m.Ns) != 1 {
+		return nil, err
+	}
+	soa, _ := m.Ns[0].(*dns.SOA)
+	return soa, nil
+}
+
 // transferred returns the records of a transfer of the zone that is asked for, or nil when there is none to be had: one SOA record
 // where the asker has the zone already, or a newer one (RFC 1995 section 2), all of the zone otherwise.
-func (sv *serving) transferred(q *question, now time.Time) ([]dns.RR, error) {
+func (sv *serving) transferred(q *question, since *dns.SOA, now time.Time) ([]dns.RR, error) {
 	z := sv.index.zones[string(q.name())]
 	if z == nil {
 		return nil, nil
 	}
-	if q.qtype == dns.TypeIXFR {
-		var m dns.Msg
-		if err := m.Unpack(q.packet); err != nil {
-			return nil, err
-		}
-		if len(m.Ns) == 1 {
-			// Numbers are compared by RFC 1982. An asker may be ahead of us: another primary has told it of a change.
-			if soa, ok := m.Ns[0].(*dns.SOA); ok && int32(z.soa.Serial-soa.Serial) <= 0 {
-				return []dns.RR{z.soa}, nil
-			}
-		}
+	// Numbers are compared by RFC 1982. An asker may be ahead of us: another primary has told it of a change.
+	if since != nil && int32(z.soa.Serial-since.Serial) <= 0 {
+		return []dns.RR{z.soa}, nil
 	}
 	z.transfer.Lock()
 	defer z.transfer.Unlock()
