@@ -42,6 +42,9 @@ func (s *Server) notify(ctx context.Context) error {
 		current := map[notification]bool{}
 		for _, target := range sv.settings.Notify {
 			for _, z := range sv.index.zones {
+				if z.keyless { // nor could they transfer it
+					continue
+				}
 				n := notification{target, z.name, z.soa.Serial}
 				if current[n] = true; !told[n] {
 					running.Go(func() { s.tell(ctx, n, sv.settings.TSIG) })

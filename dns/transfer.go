@@ -1,6 +1,7 @@
 package dns
 
 import (
+	"errors"
 	"net/netip"
 	"strings"
 	"time"
@@ -13,6 +14,8 @@ import (
 
 // transferSize is about how many octets a message of a zone transfer has.
 const transferSize = 16 << 10
+
+var errKeyless = errors.New("this node has no private keys of it")
 
 // mayTransfer reports whether an asker may have whole zones.
 func (sv *serving) mayTransfer(from netip.Addr, t *transaction) bool {
@@ -38,11 +41,16 @@ func (q *question) since() (*dns.SOA, error) {
 }
 
 // transferred returns the records of a transfer of the zone that is asked for, or nil when there is none to be had: one SOA record
-// where the asker has the zone already, or a newer one (RFC 1995 section 2), all of the zone otherwise.
+// where the asker has the zone already, or a newer one (RFC 1995 section 2), all of the zone otherwise. A zone that is without its
+// signatures here is not given away: a secondary would keep it as it is, since the serial does not tell, and validators accept it from
+// nobody.
 func (sv *serving) transferred(q *question, since *dns.SOA, now time.Time) ([]dns.RR, error) {
 	z := sv.index.zones[string(q.name())]
 	if z == nil {
 		return nil, nil
+	}
+	if z.keyless {
+		return nil, errKeyless
 	}
 	// Numbers are compared by RFC 1982. An asker may be ahead of us: another primary has told it of a change.
 	if since != nil && int32(z.soa.Serial-since.Serial) <= 0 {

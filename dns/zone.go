@@ -33,6 +33,7 @@ type zone struct {
 	nodes       map[string]*node // by name on the wire
 	soa         *dns.SOA
 	signer      *dnssec.Signer // nil for a zone that is not signed
+	keyless     bool           // it should be signed, and cannot be
 	parent      *zone          // that we answer for too; nil for none
 	nameservers []dns.RR
 
@@ -157,7 +158,7 @@ func (x *index) sign(z *zone, snap *topology.Snapshot, keys *dnssec.Keyring, epo
 	if signer == nil {
 		signer = options.Inherit
 	}
-	if z.signer = signer; signer != nil {
+	if z.signer, z.keyless = signer, signer == nil; signer != nil {
 		signer.Drop(timeOf(epoch + 1))
 	}
 }
