@@ -21,7 +21,7 @@ func primary(t *testing.T) (*Server, string) {
 	drained.State = topology.Draining
 	world.PoPs["nrt1"] = &drained
 	zone := world.Zones[zoneName]
-	zone.Records = append(zone.Records, "hidden.sub TXT occluded", "deep.child TXT occluded", "big TXT "+strings.Repeat("x", 250)+" "+strings.Repeat("y", 250))
+	zone.Records = append(zone.Records, "hidden.sub TXT occluded", "deep.child TXT occluded", "empty TXT \"beside nothing\"", "big TXT "+strings.Repeat("x", 250)+" "+strings.Repeat("y", 250))
 	for range 200 { // so that a transfer takes several messages
 		zone.Records = append(zone.Records, "n"+string(rune('a'+len(zone.Records)%26))+strings.Repeat("x", len(zone.Records)%60)+" TXT "+strings.Repeat("y", 40+len(zone.Records)%150))
 	}

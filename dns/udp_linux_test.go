@@ -90,6 +90,10 @@ func TestUDPAnswersWhatWaits(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx, Sockets{UDP: []*net.UDPConn{conn}}) }()
+	release := make(chan struct{})
+	for range runtime.GOMAXPROCS(0) { // keeps the full path busy
+		s.queue <- &job{packet: marker, reply: func(_, _ []byte) { <-release }, done: func() {}}
+	}
 	const questions = 64
 	for i := range questions {
 		name := append([]byte{6}, strconv.Itoa(100_000+i)...)
@@ -101,6 +105,7 @@ func TestUDPAnswersWhatWaits(t *testing.T) {
 		}
 	}
 	cancel()
+	time.AfterFunc(3*idleCheck, func() { close(release) }) // when the socket's thread has ended, but for what waits
 	if err := <-done; err != context.Canceled {
 		t.Fatal(err)
 	}
