@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,7 +25,7 @@ func newSecondary(t *testing.T, keys []TSIGKey, answer func(n int, m *dns.Msg) *
 		t.Fatal(err)
 	}
 	s := secondary{conn.LocalAddr().(*net.UDPAddr).AddrPort(), make(chan *dns.Msg, 100)}
-	n := 0
+	var n atomic.Int32
 	server := &dns.Server{PacketConn: conn, TsigSecret: map[string]string{}, MsgAcceptFunc: func(dns.Header) dns.MsgAcceptAction { return dns.MsgAccept }}
 	for _, key := range keys {
 		server.TsigSecret[key.Name] = encoded(key.Secret)
@@ -35,9 +36,8 @@ func newSecondary(t *testing.T, keys []TSIGKey, answer func(n int, m *dns.Msg) *
 		if m.IsTsig() != nil && w.TsigStatus() != nil {
 			t.Errorf("the signature of %v does not verify: %v", m, w.TsigStatus())
 		}
-		n++
 		s.received <- m
-		if a := answer(n, m); a != nil {
+		if a := answer(int(n.Add(1)), m); a != nil {
 			w.WriteMsg(a)
 		}
 	})

@@ -106,17 +106,17 @@ func countLabels(name []byte) uint8 {
 
 // packData returns the canonical wire form of a record's data.
 func packData(rr dns.RR) ([]byte, error) {
-	rr = lowerNames(rr)
-	wire := make([]byte, dns.Len(rr)+1)
-	end, err := dns.PackRR(rr, wire, 0, nil, false)
+	// Not by dns.PackRR, which writes the length into the record: many may sign it at the same time.
+	const header = 12
+	wire, err := (&dns.Msg{Answer: []dns.RR{lowerNames(rr)}}).Pack()
 	if err != nil {
 		return nil, err
 	}
-	_, at, err := dns.UnpackDomainName(wire, 0)
+	_, at, err := dns.UnpackDomainName(wire, header)
 	if err != nil {
 		return nil, err
 	}
-	return wire[at+10 : end], nil
+	return wire[at+10:], nil
 }
 
 // lowerNames returns the record with the names in its data in lower case, if it is of a type whose canonical form has them so
