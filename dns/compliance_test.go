@@ -86,6 +86,7 @@ func TestCompliance(t *testing.T) {
 		{"OPT with a name", plain, handmade(0, additional, mail, []byte("\x01x"), opt(1232, 0, 0)), "FORMERR 1/0/0/0"},
 		{"OPT with a pointer to the root", plain, handmade(0, additional, mail, []byte{0xc0, byte(headerSize + len(mail) - 5)}, opt(1232, 0, 0)[1:]), "FORMERR 1/0/0/0"},
 		{"TSIG before OPT", plain, handmade(0, [4]byte{1, 0, 0, 2}, mail, []byte{0, 0, typeTSIG, 0, 255, 0, 0, 0, 0, 0, 0}, opt(1232, 0, 0)), "FORMERR 1/0/0/0"},
+		{"TSIG without data", plain, handmade(0, additional, mail, []byte{0, 0, typeTSIG, 0, 255, 0, 0, 0, 0, 0, 0}), "FORMERR 1/0/0/0"},
 		{"OPT behind another record", plain, handmade(0, [4]byte{1, 0, 0, 2}, mail, record, opt(1232, 0, 0)), "NOERROR aa 1/1/0/0 opt=0,1232"},
 		{"records nobody asked for", plain, handmade(0, [4]byte{1, 1, 1, 0}, mail, record, record), "NOERROR aa 1/1/0/0"},
 

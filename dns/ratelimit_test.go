@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math/rand/v2"
 	"net/netip"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -139,5 +140,44 @@ func TestRateLimitConcurrently(t *testing.T) {
 	running.Wait()
 	if total != 1000 {
 		t.Errorf("%d answers pass at one moment, want 1000", total)
+	}
+}
+
+// TestRateLimitOverSockets has an asker over the limit who gets truncated answers, and none; one with a cookie and one over TCP get
+// all of theirs.
+func TestRateLimitOverSockets(t *testing.T) {
+	s := signed(t, manifold(), nil, zoneName)
+	settings := s.settings
+	settings.RateLimit = RateLimit{PerSecond: 1, Slip: 1}
+	s.Configure(settings) // the server's time stands still
+	sockets := newSocket(t, listen(t, s))
+	ask := func(do uint16, options ...[]byte) []byte {
+		return handmade(0x110, [4]byte{1, 0, 0, 1}, asked("mail", 1, 1), opt(1232, 0, do, options...))
+	}
+	client := []byte{1, 2, 3, 4, 5, 6, 7, 8}
+	first := sockets.overUDP(ask(0, option(optionCookie, client...)))
+	cookie := first[len(first)-clientCookieSize-serverCookieSize:]
+	for _, test := range []struct {
+		name   string
+		send   func([]byte) []byte
+		packet []byte
+		want   string
+	}{
+		{"over the limit", sockets.overUDP, ask(0), "NOERROR tc rd cd 1/0/0/0 opt=0,1232"},
+		{"with a client cookie alone", sockets.overUDP, ask(flagDO, option(optionCookie, client...)), "NOERROR tc rd cd 1/0/0/0 opt=0,1232 do cookie=24"},
+		{"with the cookie of another", sockets.overUDP, ask(0, option(optionCookie, append([]byte{9}, cookie[1:]...)...)), "NOERROR tc rd cd 1/0/0/0 opt=0,1232 cookie=24"},
+		{"without EDNS", sockets.overUDP, handmade(0, [4]byte{1, 0, 0, 0}, asked("mail", 1, 1)), "NOERROR tc 1/0/0/0"},
+		{"for nobody", sockets.overUDP, handmade(0, [4]byte{1, 0, 0, 0}, asked("nobody", 1, 1)), "NOERROR tc 1/0/0/0"},
+		{"with a server cookie", sockets.overUDP, ask(0, option(optionCookie, cookie...)), "NOERROR aa rd cd 1/1/0/0 opt=0,1232 cookie=24"},
+		{"with a server cookie again", sockets.overUDP, ask(flagDO, option(optionCookie, cookie...)), "NOERROR aa rd cd 1/2/0/0 opt=0,1232 do cookie=24"},
+		{"over TCP", sockets.overTCP, ask(0), "NOERROR aa rd cd 1/1/0/0 opt=0,1232"},
+	} {
+		packet := test.send(test.packet)
+		if got := told(packet, test.packet); got != test.want {
+			t.Errorf("%s: got %s, want %s", test.name, got, test.want)
+		}
+		if most := len(test.packet) + serverCookieSize; strings.Contains(test.want, " tc ") && len(packet) > most { // who is forged gets no more than was sent
+			t.Errorf("%s: %d octets for %d", test.name, len(packet), len(test.packet))
+		}
 	}
 }

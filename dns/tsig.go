@@ -37,6 +37,9 @@ func authenticate(packet []byte, keys []TSIGKey) (*transaction, error) {
 	if asked == nil {
 		return nil, nil
 	}
+	if asked.Algorithm == "" { // has no data at all, which the package takes for an empty record
+		return nil, errors.New("a TSIG record without data")
+	}
 	t := &transaction{asked: asked, mac: asked.MAC, rcode: dns.RcodeBadKey}
 	for _, key := range keys {
 		if key.Name != strings.ToLower(asked.Hdr.Name) || key.Algorithm != strings.ToLower(asked.Algorithm) {
