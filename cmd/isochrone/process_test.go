@@ -292,6 +292,11 @@ func (r *running) run(t *testing.T, args ...string) string {
 func need(t *testing.T, tool string) string {
 	t.Helper()
 	path, err := exec.LookPath(tool)
+	if err != nil { // where servers are, and not everybody looks
+		if path, sbin := exec.LookPath("/usr/sbin/" + tool); sbin == nil {
+			return path
+		}
+	}
 	if err != nil && os.Getenv("CI") != "" {
 		t.Fatal(err)
 	} else if err != nil {

@@ -143,13 +143,17 @@ type unbound struct {
 	at string
 }
 
-// startUnbound starts a resolver that knows the way to the example zone, and what of it is to be trusted. Settings are further
-// lines of the configuration's server clause.
-func startUnbound(t *testing.T, upstream, anchors string, settings ...string) *unbound {
+// startUnbound starts a resolver that knows the way to the example zone, to servers that are separated by spaces, and what of it is to be
+// trusted. Settings are further lines of the configuration's server clause.
+func startUnbound(t *testing.T, servers, anchors string, settings ...string) *unbound {
 	t.Helper()
 	at, dir := ownAddr(t), t.TempDir()
 	for line := range strings.Lines(anchors) {
 		settings = append(settings, "trust-anchor: "+strconv.Quote(strings.TrimSpace(line)))
+	}
+	var stubs strings.Builder
+	for _, server := range strings.Fields(servers) {
+		fmt.Fprintf(&stubs, "  stub-addr: %s\n", strings.ReplaceAll(server, ":", "@"))
 	}
 	config := fmt.Sprintf(`server:
   interface: %s
@@ -172,8 +176,7 @@ remote-control:
   control-enable: no
 stub-zone:
   name: isochrone.test
-  stub-addr: %s
-`, at.Addr(), at.Port(), dir, strings.Join(settings, "\n  "), strings.ReplaceAll(upstream, ":", "@"))
+%s`, at.Addr(), at.Port(), dir, strings.Join(settings, "\n  "), &stubs)
 	return &unbound{serve(t, at, "isochrone.test", config, "unbound", "-d", "-p", "-c", "%s"), at.String()}
 }
 

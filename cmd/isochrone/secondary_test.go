@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	mdns "github.com/miekg/dns"
@@ -56,8 +57,8 @@ func startNSD(t *testing.T, at, primary netip.AddrPort, zone string) *process {
   zonelistfile: "zone.list"
   xfrdfile: "xfrd.state"
   xfrdir: %[3]q
-  logfile: ""
   verbosity: 2
+  xfrd-reload-timeout: 0
   rrl-ratelimit: 0
 remote-control:
   control-enable: no
@@ -209,7 +210,7 @@ func TestSecondaries(t *testing.T) {
 	}
 	check("first")
 
-	// Of an edit both are told, and have it at once; so of a new key, and of what it signs.
+	// Of an edit both are told, and have it at once; so of keys.
 	document := filepath.Join(t.TempDir(), "zones.yaml")
 	if err := os.WriteFile(document, []byte(strings.Replace(signedZones, "192.0.2.1\n", "192.0.2.99\n", 1)), 0o600); err != nil {
 		t.Fatal(err)
@@ -232,12 +233,31 @@ func TestSecondaries(t *testing.T) {
 		}
 	}
 	check("after an edit")
-	s.keys(world, "roll "+zone+" zsk")
-	s.keys(world, "roll "+zone+" --next --force")
-	zsks := s.tagsOf(world, zone, "zsk")
-	ksks := s.tagsOf(world, zone, "ksk")
-	s.inUse(zone, "the new key signs", append(ksks, zsks...), ksks, zsks[1:])
-	check("after a roll")
+
+	// A resolver that asks now these servers and now that one has proofs of both kinds in its cache.
+	resolver := startUnbound(t, s.DNS+" "+secondaries["nsd"].String()+" "+secondaries["knotd"].String(), anchors, "aggressive-nsec: yes", "cache-max-ttl: 1")
+	var next atomic.Uint64
+	l := startLoad(t, func() error {
+		n := next.Add(1)
+		if n%8 == 0 {
+			return resolver.validates(validated{fmt.Sprintf("n%d.%s", n, zone), "A", secureNegative})
+		}
+		return resolver.validates(secondaryQuestions[n%uint64(len(secondaryQuestions))])
+	})
+	l.more(t)
+	l.more(t)
+	l.end(t)
+
+	s.rolls(world, zone, func(when string, ds bool) {
+		if ds {
+			anchors = s.keys(world, "ds "+zone)
+		}
+		for tool, at := range secondaries {
+			s.follows(at, zone)
+			validates(t, when+", "+tool, at.String(), anchors, secondaryQuestions[:6])
+		}
+	})
+	check("after all")
 }
 
 // axfr asks for a zone with a TSIG key, and returns what comes, or why nothing does.
