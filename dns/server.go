@@ -284,9 +284,7 @@ func (w *worker) message(kind form, from netip.Addr, over Transport, t *transact
 			m.Question[0].Name = presentation(a.wire) // the asker's case comes back when it is packed
 		}
 	}
-	if q.hasSubnet {
-		a.subnet = q.subnet.prefix
-	}
+	a.subnet = q.clientSubnet()
 	if t != nil && t.rcode != 0 {
 		a.rcode = dns.RcodeNotAuth // RFC 8945 section 5.2
 	} else {
