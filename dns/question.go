@@ -309,10 +309,10 @@ func (s *subnet) parse(option []byte) bool {
 	return true
 }
 
-// reply returns the option to send back: as it came, with the scope, which counts the bits of the form that was sent. It is valid
-// until the next parse.
+// reply returns the option to send back: as it came, with the scope, which counts the bits of the form that was sent: what all IPv4
+// clients get is not for those of IPv6. It is valid until the next parse.
 func (s *subnet) reply(scope uint8) []byte {
-	if s.mapped && scope > 0 {
+	if s.mapped {
 		scope += 96
 	}
 	s.octets[3] = scope
@@ -322,8 +322,17 @@ func (s *subnet) reply(scope uint8) []byte {
 // client returns the prefix that a question is decided for: the client subnet where one was sent that says something, and where
 // subnets are used at all, else the asker's address. BySubnet tells which.
 func (q *question) client(from netip.Addr, use bool) (client netip.Prefix, bySubnet bool) {
-	if use && q.hasSubnet && q.subnet.prefix.Bits() > 0 { // -1 for an invalid one
-		return q.subnet.prefix, true
+	if client = q.clientSubnet(); use && client.IsValid() {
+		return client, true
 	}
 	return netip.PrefixFrom(from, from.BitLen()), false
+}
+
+// clientSubnet returns the client subnet, or an invalid prefix where none was sent, or one of no bits, which says nothing. All of IPv4
+// in IPv6 form does say something: a cache would give its answer to all those clients.
+func (q *question) clientSubnet() netip.Prefix {
+	if q.hasSubnet && (q.subnet.prefix.Bits() > 0 || q.subnet.mapped) {
+		return q.subnet.prefix
+	}
+	return netip.Prefix{}
 }

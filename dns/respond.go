@@ -28,7 +28,7 @@ type reply struct {
 	do      bool // signatures are wanted
 	co      bool // and NXDOMAIN is, for a name that does not exist (RFC 9824 section 6)
 	from    netip.Addr
-	subnet  netip.Prefix // of the client; invalid for none
+	subnet  netip.Prefix // of the client; invalid for none, or one that says nothing
 
 	rcode  int
 	aa     bool
@@ -267,7 +267,7 @@ func (a *reply) steer(n *node, family router.Family) {
 
 // client is whom a service's answer is chosen for.
 func (a *reply) client(s *service) (client netip.Prefix, bySubnet bool) {
-	if a.subnet.Bits() > 0 && s.topology.Steering.ECS == topology.UseECS {
+	if a.subnet.IsValid() && s.topology.Steering.ECS == topology.UseECS {
 		return a.subnet, true
 	}
 	return netip.PrefixFrom(a.from, a.from.BitLen()), false

@@ -101,10 +101,7 @@ func (s *Server) maintain(ctx context.Context) error {
 		case <-s.renewed:
 			s.anticipate(ctx)
 		case <-check.C:
-			if sv := s.serving.Load(); s.now().Unix()/epochLength != sv.epoch {
-				s.Publish(sv.view)
-			}
-			s.seekKeys()
+			s.check()
 		case <-ctx.Done():
 			return ctx.Err()
 		}

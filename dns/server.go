@@ -20,8 +20,8 @@ type Server struct {
 	began   time.Time
 	serving atomic.Pointer[serving]
 	workers sync.Pool     // of *worker, for goroutines
-	renewed chan struct{} // the index has been
-	changed chan struct{} // likewise, for who notifies secondaries
+	renewed chan struct{} // index or table have been
+	changed chan struct{} // index or settings have, for who notifies secondaries
 	queue   chan *job
 
 	connections connections
@@ -82,29 +82,38 @@ func (s *Server) Publish(view *router.View) {
 func (s *Server) Configure(c Settings) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	rekeyed := !s.settings.Keys.Equal(c.Keys)
 	s.settings = c
-	s.renew(s.serving.Load().view, true)
+	s.renew(s.serving.Load().view, rekeyed)
+	wake(s.changed) // other secondaries may be told
 }
 
-// renew replaces what is served. The index is made anew only when what it is made of has changed.
-func (s *Server) renew(view *router.View, configured bool) {
+// wake tells whoever waits for a channel of one place, unless it has been told already.
+func wake(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// renew replaces what is served. The index, with its answers, is made anew only when what it is made of has changed. Rekeyed says that
+// the private keys are others than before.
+func (s *Server) renew(view *router.View, rekeyed bool) {
 	old, began := s.serving.Load(), s.now()
 	next := *old
 	next.view = view
-	if configured {
-		next.settings = s.settings
-		if !slices.Equal(old.settings.Cookies, s.settings.Cookies) {
-			next.jar = newCookieJar(s.settings.Cookies)
-		}
-		if !old.settings.RateLimit.sameAs(s.settings.RateLimit) {
-			next.limiter = newLimiter(s.settings.RateLimit)
-		}
+	if view != nil && (old.view == nil || old.view.Table.Snapshot().Signed != view.Table.Snapshot().Signed) {
+		rekeyed = s.readKeys() || rekeyed
+	}
+	next.settings = s.settings
+	if !slices.Equal(old.settings.Cookies, s.settings.Cookies) {
+		next.jar = newCookieJar(s.settings.Cookies)
+	}
+	if !old.settings.RateLimit.sameAs(s.settings.RateLimit) {
+		next.limiter = newLimiter(s.settings.RateLimit)
 	}
 	next.epoch = s.now().Unix() / epochLength
-	if view != nil && !configured && (old.view == nil || old.view.Table.Snapshot().Signed != view.Table.Snapshot().Signed) {
-		configured = s.readKeys()
-	}
-	if view != nil && (old.index == nil || configured || next.epoch != old.epoch || !sameNames(view.Table, old.view.Table)) {
+	if view != nil && (old.index == nil || rekeyed || next.epoch != old.epoch || !sameNames(view.Table, old.view.Table)) {
 		next.index = newIndex(view.Table, s.settings.Keys, next.epoch, old.index)
 		next.popCounter = s.countersOf(view.Table)
 		for _, problem := range next.index.problems {
@@ -112,19 +121,18 @@ func (s *Server) renew(view *router.View, configured bool) {
 		}
 	}
 	s.serving.Store(&next)
+	retabled := view != nil && (old.view == nil || view.Table != old.view.Table)
 	if next.index != old.index {
-		for _, c := range []chan struct{}{s.renewed, s.changed} {
-			select {
-			case c <- struct{}{}:
-			default:
-			}
-		}
+		wake(s.changed)
+	}
+	if next.index != old.index || retabled { // by another table, clients may get other tuples of choices
+		wake(s.renewed)
 	}
 	now := s.now()
 	s.swaps.n++
 	s.swaps.took += now.Sub(began)
 	s.swaps.view = now
-	if old.view == nil || view != nil && view.Table != old.view.Table {
+	if retabled {
 		s.swaps.table = now
 	}
 }
@@ -146,12 +154,18 @@ func (s *Server) readKeys() bool {
 	return true
 }
 
-// seekKeys reads the private keys again while some are missing.
-func (s *Server) seekKeys() {
+// check renews the present view when an epoch has ended, and reads the private keys again while some are missing. Nobody can publish
+// another view meanwhile, which would be lost.
+func (s *Server) check() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if sv := s.serving.Load(); sv.index != nil && len(sv.index.problems) > 0 && s.readKeys() {
-		s.renew(sv.view, true)
+	sv := s.serving.Load()
+	if sv.index == nil {
+		return
+	}
+	found := len(sv.index.problems) > 0 && s.readKeys()
+	if found || s.now().Unix()/epochLength != sv.epoch {
+		s.renew(sv.view, found)
 	}
 }
 
@@ -284,9 +298,7 @@ func (w *worker) message(kind form, from netip.Addr, over Transport, t *transact
 			m.Question[0].Name = presentation(a.wire) // the asker's case comes back when it is packed
 		}
 	}
-	if q.hasSubnet {
-		a.subnet = q.subnet.prefix
-	}
+	a.subnet = q.clientSubnet()
 	if t != nil && t.rcode != 0 {
 		a.rcode = dns.RcodeNotAuth // RFC 8945 section 5.2
 	} else {

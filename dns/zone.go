@@ -113,7 +113,7 @@ func (x *index) addZone(name string, snap *topology.Snapshot, epoch int64) {
 	z.soa = &dns.SOA{
 		Hdr: z.header(z.name, dns.TypeSOA, seconds(z.topology.TTL)),
 		Ns:  hosts[0] + ".", Mbox: z.topology.Hostmaster + ".", Serial: serial(snap, epoch),
-		Refresh: 3600, Retry: 600, Expire: 1209600, Minttl: seconds(z.topology.NegativeTTL),
+		Refresh: 3600, Retry: 600, Expire: secondaryLife, Minttl: seconds(z.topology.NegativeTTL),
 	}
 	for _, host := range hosts {
 		z.nameservers = append(z.nameservers, &dns.NS{Hdr: z.header(z.name, dns.TypeNS, seconds(z.topology.TTL)), Ns: host + "."})
@@ -124,6 +124,10 @@ func (x *index) addZone(name string, snap *topology.Snapshot, epoch int64) {
 // epochLength is how often, in seconds, signatures are renewed: those that would otherwise be due before the next time. It divides
 // the life of a signature (dnssec.Options) by eight.
 const epochLength = int64(dnssec.DefaultValidity / time.Second / 8)
+
+// secondaryLife is for how long, in seconds, a secondary serves a zone without hearing of us. What it has transferred is signed for
+// as long at least: then it falls silent, and others are asked, rather than serve signatures that have expired (RFC 6781 section 4.4.1).
+const secondaryLife = uint32(dnssec.DefaultValidity / time.Second / 2)
 
 // timeOf returns when an epoch begins.
 func timeOf(epoch int64) time.Time { return time.Unix(epoch*epochLength, 0) }
@@ -303,10 +307,11 @@ var familyTypes = [...]uint16{router.IPv4: dns.TypeA, router.IPv6: dns.TypeAAAA,
 // write, is the empty string.
 func wireName(name string) string {
 	var octets [longestName]byte
-	n, err := dns.PackDomainName(strings.ToLower(name), octets[:], 0, nil, false)
+	n, err := dns.PackDomainName(name, octets[:], 0, nil, false)
 	if err != nil {
 		return ""
 	}
+	lower(&octets, octets[:n]) // here, where no letter hides in an escape such as \065
 	return string(octets[:n])
 }
 
