@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// maxQueue bounds how many questions wait for the full path; more are not answered, so that those of the fast path are.
+// maxQueue bounds how many questions of a kind wait for the full path; more are not answered, so that those of the fast path are.
 const maxQueue = 4096
 
 // job is a question for the full path that came to a thread of the UDP sockets.
@@ -20,10 +20,15 @@ type job struct {
 	done    func() // called behind the last reply
 }
 
-// enqueue gives a question to the full path, or drops it when too many wait. It reports whether the full path has it.
-func (s *Server) enqueue(j *job, c *counts) bool {
+// enqueue gives a question to the full path, or drops it when too many wait. It reports whether the full path has it. Those for names
+// that exist do not wait behind those that somebody has made up.
+func (s *Server) enqueue(j *job, known bool, c *counts) bool {
+	queue := s.others
+	if known {
+		queue = s.known
+	}
 	select {
-	case s.queue <- j:
+	case queue <- j:
 		return true
 	default:
 		c.dropped.Add(1)
@@ -31,10 +36,10 @@ func (s *Server) enqueue(j *job, c *counts) bool {
 	}
 }
 
-// work answers the questions of the queue until it is closed.
+// work answers the questions of the queues until both are closed and empty.
 func (s *Server) work() {
 	w := s.newWorker(s.common)
-	for j := range s.queue {
+	for j := s.next(); j != nil; j = s.next() {
 		w.tick()
 		w.q.packet = j.packet
 		_ = w.full(j.from, UDP, func(answer []byte) error {
@@ -42,6 +47,30 @@ func (s *Server) work() {
 			return nil
 		})
 		j.done()
+	}
+}
+
+// next waits for the next question of the queues, and returns nil when they are closed and empty.
+func (s *Server) next() *job {
+	select {
+	case j, more := <-s.known:
+		if more {
+			return j
+		}
+		return <-s.others
+	default:
+	}
+	select {
+	case j, more := <-s.known:
+		if more {
+			return j
+		}
+		return <-s.others
+	case j, more := <-s.others:
+		if more {
+			return j
+		}
+		return <-s.known
 	}
 }
 
@@ -76,7 +105,8 @@ func (s *Server) Run(ctx context.Context, sockets Sockets) error {
 	}
 	<-ctx.Done()
 	front.Wait()
-	close(s.queue)
+	close(s.known)
+	close(s.others)
 	workers.Wait()
 	select {
 	case err := <-failed:

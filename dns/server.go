@@ -22,7 +22,8 @@ type Server struct {
 	workers sync.Pool     // of *worker, for goroutines
 	renewed chan struct{} // index or table have been
 	changed chan struct{} // index or settings have, for who notifies secondaries
-	queue   chan *job
+	known   chan *job     // for the full path: questions for names that exist …
+	others  chan *job     // … and all others, of which there may be a flood
 
 	connections connections
 	http3       addresses // that HTTP/3 is served at
@@ -30,6 +31,7 @@ type Server struct {
 	mu       sync.Mutex // of those who renew what is served
 	settings Settings
 	popNames []string // by counter; PoPs keep their counter for good
+	popsSeen map[string]uint16
 	shards   []*counts
 	common   *counts // of goroutines
 	swaps    swaps
@@ -51,7 +53,7 @@ func New(c Config) *Server {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	s := &Server{config: c, began: c.Now(), common: new(counts), renewed: make(chan struct{}, 1), changed: make(chan struct{}, 1), queue: make(chan *job, maxQueue)}
+	s := &Server{config: c, began: c.Now(), common: new(counts), popsSeen: map[string]uint16{}, renewed: make(chan struct{}, 1), changed: make(chan struct{}, 1), known: make(chan *job, maxQueue), others: make(chan *job, maxQueue)}
 	s.shards = []*counts{s.common}
 	s.workers.New = func() any { return s.newWorker(s.common) }
 	s.serving.Store(&serving{jar: newCookieJar(nil)})
@@ -121,7 +123,7 @@ func (s *Server) renew(view *router.View, rekeyed bool) {
 		}
 	}
 	s.serving.Store(&next)
-	retabled := view != nil && (old.view == nil || view.Table != old.view.Table)
+	retabled := view != nil && (old.view == nil || !view.Table.DecidesAs(old.view.Table))
 	if next.index != old.index {
 		wake(s.changed)
 	}
@@ -180,15 +182,16 @@ func (s *Server) countersOf(t *router.Table) []uint16 {
 	counters := make([]uint16, t.PoPs())
 	for c := range counters {
 		name, _ := t.PoP(router.Choice(c))
-		i := slices.Index(s.popNames, name)
-		if i < 0 && len(s.popNames) < maxPoPs-1 {
-			i = len(s.popNames)
-			s.popNames = append(s.popNames, name)
+		counter, known := s.popsSeen[name]
+		switch {
+		case known:
+		case len(s.popNames) < maxPoPs-1:
+			counter = uint16(len(s.popNames))
+			s.popNames, s.popsSeen[name] = append(s.popNames, name), counter
+		default:
+			counter = maxPoPs - 1
 		}
-		if i < 0 {
-			i = maxPoPs - 1
-		}
-		counters[c] = uint16(i)
+		counters[c] = counter
 	}
 	return counters
 }

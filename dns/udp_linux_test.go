@@ -148,7 +148,7 @@ func TestUDPAnswersWhatWaits(t *testing.T) {
 	go func() { done <- s.Run(ctx, Sockets{UDP: []*net.UDPConn{conn}}) }()
 	release := make(chan struct{})
 	for range runtime.GOMAXPROCS(0) { // keeps the full path busy
-		s.queue <- &job{packet: marker, reply: func(_, _ []byte) { <-release }, done: func() {}}
+		s.others <- &job{packet: marker, reply: func(_, _ []byte) { <-release }, done: func() {}}
 	}
 	const questions = 64
 	for i := range questions {

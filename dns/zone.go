@@ -23,6 +23,9 @@ type index struct {
 	quick    map[string]*node // those of all zones whose answers the fast path may send; likewise
 	answers  *answers
 	problems []string // why a zone is not signed that should be
+
+	signed int64        // the revision of the public keys
+	once   *dnssec.Once // signatures over names that askers have made up, of all zones
 }
 
 // zone is one zone.
@@ -85,7 +88,12 @@ func (n *node) put(rr dns.RR) {
 // service, explain.<service>, and what lies between them. Of an older index for the same names, signatures are taken over.
 func newIndex(t *router.Table, keys *dnssec.Keyring, epoch int64, before *index) *index {
 	snap := t.Snapshot()
-	x := &index{zones: map[string]*zone{}, quick: map[string]*node{}, answers: newAnswers()}
+	x := &index{zones: map[string]*zone{}, quick: map[string]*node{}, answers: newAnswers(), signed: snap.Signed}
+	if before != nil && before.signed == snap.Signed {
+		x.once = before.once
+	} else {
+		x.once = dnssec.NewOnce() // other keys may have the same tags
+	}
 	for _, name := range slices.Sorted(maps.Keys(snap.Topology.Zones)) {
 		x.addZone(name, snap, epoch)
 	}
@@ -151,7 +159,7 @@ func (x *index) sign(z *zone, snap *topology.Snapshot, keys *dnssec.Keyring, epo
 	if signing == nil || len(signing.Keys) == 0 {
 		return
 	}
-	options := dnssec.Options{TTL: seconds(z.topology.TTL)}
+	options := dnssec.Options{TTL: seconds(z.topology.TTL), Once: x.once}
 	if before != nil && before.zones[z.wire] != nil {
 		options.Inherit = before.zones[z.wire].signer
 	}
