@@ -245,7 +245,6 @@ func TestSecondaries(t *testing.T) {
 		return resolver.validates(secondaryQuestions[n%uint64(len(secondaryQuestions))])
 	})
 	l.more(t)
-	l.more(t)
 	l.end(t)
 
 	s.rolls(world, zone, func(when string, ds bool) {

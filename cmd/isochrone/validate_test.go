@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -97,32 +98,36 @@ const (
 	insecureNegative = "negative response, unsigned answer"
 )
 
+// validatedQuestions are asked before and after a roll, and the first of them at each of its steps.
 var validatedQuestions = []validated{
 	{"www.isochrone.test", "A", secure},
-	{"isochrone.test", "SOA", secure},
-	{"isochrone.test", "NS", secure},
 	{"www.isochrone.test", "TXT", secureNegative},
 	{"no-such-name.isochrone.test", "A", secureNegative},
-	{"deep.name.isochrone.test", "A", secureNegative}, // which has no records, and is there
 	{"anybody.wild.isochrone.test", "A", secure},
+	{"intake.isochrone.test", "A", secure},
+	{"intake.isochrone.test", "HTTPS", secure},
+	{"alias.isochrone.test", "A", secure},
+	{"www.plain.isochrone.test", "A", insecure},
+	{"geo.isochrone.test", "DS", secure},
+	{"isochrone.test", "SOA", secure},
+	{"isochrone.test", "NS", secure},
+	{"deep.name.isochrone.test", "A", secureNegative}, // which has no records, and is there
 	{"some.body.wild.isochrone.test", "TXT", secure},
 	{"anybody.wild.isochrone.test", "AAAA", secureNegative},
 	{"other.here.wild.isochrone.test", "A", secureNegative}, // below a name that is there, and so not of the wildcard
-	{"intake.isochrone.test", "A", secure},
-	{"intake.isochrone.test", "HTTPS", secure},
 	{"intake.isochrone.test", "AAAA", secureNegative},
 	{"sin1.intake.isochrone.test", "A", secure},
-	{"alias.isochrone.test", "A", secure},
 	{"far.isochrone.test", "A", secure},
 	{"away.isochrone.test", "A", secure + "; " + insecure},
-	{"www.plain.isochrone.test", "A", insecure},
 	{"no-such-name.plain.isochrone.test", "A", insecureNegative},
 	{"plain.isochrone.test", "DS", secureNegative},
 	{"elsewhere.isochrone.test", "DS", secureNegative},
-	{"geo.isochrone.test", "DS", secure},
 	{"edge.geo.isochrone.test", "HTTPS", secure},
 	{"no-such-name.geo.isochrone.test", "TXT", secureNegative},
 }
+
+// atEachStep is how many of these questions are asked at each step of a roll.
+const atEachStep = 9
 
 // validates asks all questions, by delv and by unbound.
 func validates(t *testing.T, when, at, anchors string, questions []validated) {
@@ -155,63 +160,68 @@ func (u *unbound) validates(q validated) error {
 	return nil
 }
 
-// inUse waits until the DNS node has taken over what a step of a roll says.
-func (s *signedDNS) inUse(zone, when string, keys, dnskeySigners, zoneSigners []string) {
-	s.t.Helper()
-	list := func(tags []string) string {
-		numbers := make([]int, len(tags))
-		for i, tag := range tags {
-			fmt.Sscan(tag, &numbers[i])
-		}
-		slices.Sort(numbers)
-		return fmt.Sprint(numbers)
-	}
-	want := "keys " + list(keys) + ", signed by " + list(dnskeySigners) + ", zone signed by " + list(zoneSigners)
-	eventually(s.t, when+": "+want, func() error {
-		got, err := keysInUse(s.DNS, zone)
-		if err == nil && got != want {
-			err = errors.New(got)
-		}
-		return err
-	})
-}
+// keyTags are the tags of a zone's keys, in the order in which they came.
+type keyTags struct{ ksk, zsk []string }
 
-// tagsOf returns the tags of a zone's keys of a role, in the order in which they came.
-func (s *signedDNS) tagsOf(world *running, zone, role string) []string {
+// tagsOf returns the keys of a zone that the store has.
+func (s *signedDNS) tagsOf(world *running, zone string) (tags keyTags) {
 	s.t.Helper()
-	var tags []string
-	for _, found := range regexp.MustCompile(`(?m)`+regexp.QuoteMeta(zone)+` +`+role+` +(\d+) `).FindAllStringSubmatch(s.keys(world, "keys "+zone), -1) {
-		tags = append(tags, found[1])
+	line := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(zone) + ` +(ksk|zsk) +(\d+) `)
+	for _, found := range line.FindAllStringSubmatch(s.keys(world, "keys "+zone), -1) {
+		if found[1] == "ksk" {
+			tags.ksk = append(tags.ksk, found[2])
+		} else {
+			tags.zsk = append(tags.zsk, found[2])
+		}
 	}
 	return tags
 }
 
-// rolls replaces both keys of a zone, and calls a function after each step, which is in force then. DS is whether the parent is to
+// rolls replaces both keys of a zone, and calls a function after each step, when it is in force. DS is whether the parent is to
 // exchange its DS records now.
 func (s *signedDNS) rolls(world *running, zone string, after func(when string, ds bool)) {
 	s.t.Helper()
-	ksks := func() []string { return s.tagsOf(world, zone, "ksk") }
-	zsks := func() []string { return s.tagsOf(world, zone, "zsk") }
-	ksk, zsk := ksks()[0], zsks()[0]
-	step := func(when, line string, zoneSigner func() string, ds bool) {
-		s.t.Helper()
-		s.keys(world, "roll "+zone+" "+line)
-		s.inUse(zone, when, append(ksks(), zsks()...), ksks(), []string{zoneSigner()})
-		after(when, ds)
+	before := s.tagsOf(world, zone)
+	now := before
+	for _, step := range []struct {
+		when, line string
+		signer     int // index of the ZSK that signs
+		ds         bool
+	}{
+		{"new ZSK published", "zsk", 0, false},
+		{"new ZSK signs", "--next --force", 1, false},
+		{"old ZSK gone", "--next --force", 0, false},
+		{"new KSK signs as well", "ksk", 0, false},
+		{"new DS wanted", "--next --force", 0, false},
+		{"new DS seen", "--next --force --ds-seen", 0, true},
+		{"old KSK gone", "--next --force", 0, false},
+	} {
+		s.keys(world, "roll "+zone+" "+step.line)
+		now = s.tagsOf(world, zone)
+		want := fmt.Sprint("keys ", numbers(slices.Concat(now.ksk, now.zsk)), ", signed by ", numbers(now.ksk),
+			", zone signed by ", numbers(now.zsk[step.signer:step.signer+1]))
+		eventually(s.t, step.when+": "+want, func() error {
+			got, err := keysInUse(s.DNS, zone)
+			if err == nil && got != want {
+				err = errors.New(got)
+			}
+			return err
+		})
+		after(step.when, step.ds)
 	}
-	first := func() string { return zsks()[0] }
-	last := func() string { all := zsks(); return all[len(all)-1] }
+	if len(now.ksk) != 1 || len(now.zsk) != 1 || now.ksk[0] == before.ksk[0] || now.zsk[0] == before.zsk[0] {
+		s.t.Errorf("the keys are %v, and were %v", now, before)
+	}
+}
 
-	step("new ZSK published", "zsk", first, false)
-	step("new ZSK signs", "--next --force", last, false)
-	step("old ZSK gone", "--next --force", last, false)
-	step("new KSK signs as well", "ksk", last, false)
-	step("new DS wanted", "--next --force", last, false)
-	step("new DS seen", "--next --force --ds-seen", last, true)
-	step("old KSK gone", "--next --force", last, false)
-	if k, z := ksks(), zsks(); len(k) != 1 || len(z) != 1 || k[0] == ksk || z[0] == zsk {
-		s.t.Errorf("the keys are %v and %v, and were %s and %s", k, z, ksk, zsk)
+// numbers reads tags, and sorts them.
+func numbers(tags []string) (read []int) {
+	for _, tag := range tags {
+		n, _ := strconv.Atoi(tag) // which digits are
+		read = append(read, n)
 	}
+	slices.Sort(read)
+	return read
 }
 
 // TestValidators rolls both keys, with validators that have nothing in a cache: unbound is another one after each step.
@@ -233,6 +243,7 @@ func TestValidators(t *testing.T) {
 				t.Fatalf("the DS record was %s, is %s", before, anchors)
 			}
 		}
-		validates(t, when, s.DNS, anchors, validatedQuestions)
+		validates(t, when, s.DNS, anchors, validatedQuestions[:atEachStep])
 	})
+	validates(t, "after", s.DNS, anchors, validatedQuestions)
 }
