@@ -33,6 +33,35 @@ func TestReloadKeepsAnswers(t *testing.T) {
 	}
 }
 
+// TestEditIsAnsweredQuickly publishes another topology: the fast path has the answers of services at once.
+func TestEditIsAnsweredQuickly(t *testing.T) {
+	s := signed(t, example(), nil, zoneName)
+	before := s.serving.Load()
+	atlas, err := router.NewAtlas(networks{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := *before.view.Table.Snapshot()
+	next.Topology, next.Good = example(), 8
+	live := router.NewLive(atlas)
+	if err := live.Topology(&next, s.now()); err != nil {
+		t.Fatal(err)
+	}
+	live.Follow(s.Publish)
+	if s.serving.Load().index == before.index {
+		t.Fatal("the index was not made anew")
+	}
+	w := s.newWorker(s.common)
+	w.tick()
+	packet, err := query(serviceName, dns.TypeA, "192.0.2.0/24").Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, n := quickly(w, packet, netip.MustParseAddr("127.0.0.1")); n <= 0 {
+		t.Errorf("the fast path has no answer: %d", n)
+	}
+}
+
 // TestNewTableIsForeseen gives a server another table of the same topology: by it clients get other PoPs, whose answers are made ahead.
 func TestNewTableIsForeseen(t *testing.T) {
 	world := example()

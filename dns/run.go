@@ -146,12 +146,13 @@ func (s *Server) anticipate(ctx context.Context) {
 		return
 	}
 	now := s.now()
+	over := func() bool { return ctx.Err() != nil || s.serving.Load().index != sv.index }
 	for _, several := range []bool{false, true} {
 		for _, n := range sv.index.quick {
-			if ctx.Err() != nil || s.serving.Load().index != sv.index {
+			if over() {
 				return
 			}
-			if err := sv.anticipate(n, several, now); err != nil {
+			if err := sv.anticipate(n, several, now, over); err != nil {
 				s.common.failures.Add(1)
 				s.config.Log.Error("an answer cannot be made ahead", "name", n.name, "error", err)
 			}
@@ -160,8 +161,28 @@ func (s *Server) anticipate(ctx context.Context) {
 	}
 }
 
-// anticipate makes the answers of a name: those of several PoPs, or all others.
-func (sv *serving) anticipate(n *node, several bool, now time.Time) error {
+// maxHeadStart bounds for how long a new index is held back. Verdicts wait meanwhile.
+const maxHeadStart = 100 * time.Millisecond
+
+// headStart makes the answers of services that are likely to be asked for before the index is served, in place of one that has them: at
+// full speed, the full path's queue would not hold the questions that come until they are made.
+func (sv *serving) headStart(now time.Time) {
+	began := time.Now()
+	over := func() bool { return time.Since(began) > maxHeadStart }
+	for _, several := range []bool{false, true} {
+		for _, n := range sv.index.quick {
+			if n.service == nil {
+				continue
+			}
+			if over() || sv.anticipate(n, several, now, over) != nil {
+				return // a failure happens again behind, and is told then
+			}
+		}
+	}
+}
+
+// anticipate makes the answers of a name, until it is over: those of several PoPs, or all others.
+func (sv *serving) anticipate(n *node, several bool, now time.Time, over func() bool) error {
 	for _, t := range n.all() {
 		for _, do := range []bool{false, true} {
 			if t.kind == static && !several {
@@ -176,7 +197,7 @@ func (sv *serving) anticipate(n *node, several bool, now time.Time) error {
 				if several != (len(choices) > 1) {
 					continue
 				}
-				if several && sv.index.answers.tuples.len() >= maxAnticipated {
+				if over() || several && sv.index.answers.tuples.len() >= maxAnticipated {
 					return nil
 				}
 				if err := sv.learn(n, t, choices, do, now); err != nil {

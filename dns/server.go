@@ -121,6 +121,9 @@ func (s *Server) renew(view *router.View, rekeyed bool) {
 		for _, problem := range next.index.problems {
 			s.config.Log.Error("a zone is not signed as it should be", "problem", problem)
 		}
+		if old.index != nil {
+			next.headStart(began)
+		}
 	}
 	s.serving.Store(&next)
 	retabled := view != nil && (old.view == nil || !view.Table.DecidesAs(old.view.Table))

@@ -140,8 +140,8 @@ const secondaryLife = uint32(dnssec.DefaultValidity / time.Second / 2)
 // timeOf returns when an epoch begins.
 func timeOf(epoch int64) time.Time { return time.Unix(epoch*epochLength, 0) }
 
-// serial moves with the topology and with the keys, whose revisions are of one store, and with the signatures. It is the same on
-// all nodes.
+// serial moves with the topology and with the keys, whose revisions are of one store, and with the signatures. A node that began later
+// may have a higher one for the same content, and none has a higher one for an older content.
 func serial(snap *topology.Snapshot, epoch int64) uint32 {
 	return uint32(max(snap.Good, snap.Signed)) + uint32(epoch)
 }
