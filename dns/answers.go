@@ -198,6 +198,13 @@ func (t *tuples) find(k tupleKey) *packed {
 	}
 }
 
+// len returns how many answers there are.
+func (t *tuples) len() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.n
+}
+
 func (t *tuples) keep(p *packed) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -196,7 +196,7 @@ func TestAnswers(t *testing.T) {
 		},
 		{name: "a PoP's own name", question: query("fra1."+serviceName, dns.TypeA, "192.0.2.0/24"), want: "NOERROR aa 20 IN A 203.0.113.2 scope=0"},
 		{name: "case is kept", question: query("FRA1."+serviceName, dns.TypeA, ""), want: "NOERROR aa 20 IN A 203.0.113.2"},
-		{name: "SOA", question: query(zoneName, dns.TypeSOA, ""), want: "NOERROR aa 3600 IN SOA ns1.isochrone.test. hostmaster.isochrone.test. 8 3600 600 1209600 60"},
+		{name: "SOA", question: query(zoneName, dns.TypeSOA, ""), want: "NOERROR aa 3600 IN SOA ns1.isochrone.test. hostmaster.isochrone.test. 8 3600 600 604800 60"},
 		{name: "NS", question: query(zoneName, dns.TypeNS, ""), want: "NOERROR aa 3600 IN NS ns1.isochrone.test."},
 		{name: "name server's address", question: query("ns1."+zoneName, dns.TypeA, ""), want: "NOERROR aa 3600 IN A 203.0.113.53"},
 		{name: "no data", question: query(serviceName, dns.TypeMX, "192.0.2.0/24"), want: "NOERROR aa /SOA scope=0"},
@@ -284,15 +284,31 @@ func TestMalformedSubnets(t *testing.T) {
 	}
 }
 
-// TestMappedSubnet asks for an IPv4 client in IPv6 form, whose scope counts the bits of the form.
+// TestMappedSubnet asks for IPv4 clients in IPv6 form, whose scope counts the bits of the form, so that what all clients of IPv4 get is
+// no answer for those of IPv6.
 func TestMappedSubnet(t *testing.T) {
-	m := query(serviceName, dns.TypeA, "")
-	m.SetEdns0(1232, false)
-	option := append([]byte{0, 2, 120, 0}, netip.MustParseAddr("::ffff:198.51.100.0").AsSlice()[:15]...)
-	m.IsEdns0().Option = []dns.EDNS0{&dns.EDNS0_LOCAL{Code: dns.EDNS0SUBNET, Data: option}}
-	got := summary(ask(t, serve(t, example(), nil), m, "127.0.0.1"))
-	if want := "NOERROR aa 20 IN A 203.0.113.2 scope=102"; got != want {
-		t.Errorf("got %s, want %s", got, want)
+	alone := example()
+	alone.Services[serviceName].PoPs = []string{"fra1"}
+	for _, test := range []struct {
+		world *topology.Topology
+		addr  string
+		bits  byte
+		want  string
+	}{
+		{example(), "::ffff:198.51.100.0", 120, "NOERROR aa 20 IN A 203.0.113.2 scope=102"},
+		{example(), "::ffff:0.0.0.0", 96, "NOERROR aa 20 IN A 203.0.113.2 scope=97"},
+		{alone, "::ffff:198.51.100.0", 120, "NOERROR aa 20 IN A 203.0.113.2 scope=96"},
+	} {
+		m := query(serviceName, dns.TypeA, "")
+		m.SetEdns0(1232, false)
+		option := append([]byte{0, 2, test.bits, 0}, netip.MustParseAddr(test.addr).AsSlice()[:test.bits/8]...)
+		m.IsEdns0().Option = []dns.EDNS0{&dns.EDNS0_LOCAL{Code: dns.EDNS0SUBNET, Data: option}}
+		s := serve(t, test.world, nil)
+		for _, path := range []string{"full", "fast"} {
+			if got := summary(ask(t, s, m, "192.0.2.1")); got != test.want {
+				t.Errorf("%s/%d, %s path: got %s, want %s", test.addr, test.bits, path, got, test.want)
+			}
+		}
 	}
 }
 

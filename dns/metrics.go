@@ -46,8 +46,18 @@ func (s *Server) Collector() prometheus.Collector { return collector{s} }
 
 type collector struct{ *Server }
 
-// Describe implements prometheus.Collector: that the descriptions follow from what is collected.
-func (c collector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
+// Describe implements prometheus.Collector.
+func (c collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, desc := range []*prometheus.Desc{
+		questionsDesc, answersDesc, typesDesc, steeredDesc, scopesDesc,
+		quickDesc, ignoredDesc, limitedDesc, truncatedDesc, droppedDesc,
+		unsentDesc, panicsDesc, failuresDesc, transfersDesc, cookiesDesc,
+		connectionsDesc, connectedDesc, revisionDesc, tableAgeDesc, viewAgeDesc,
+		swapsDesc, swapTimeDesc, serialDesc, signedDesc, problemsDesc,
+	} {
+		ch <- desc
+	}
+}
 
 // Collect implements prometheus.Collector.
 func (c collector) Collect(ch chan<- prometheus.Metric) {

@@ -17,6 +17,9 @@ const (
 	notifyTries   = 5
 )
 
+// patience is how long an answer is waited for, and how long to wait before the second try.
+type patience struct{ timeout, pause time.Duration }
+
 // notification is a zone's serial that a secondary is told of.
 type notification struct {
 	target NotifyTarget
@@ -47,7 +50,7 @@ func (s *Server) notify(ctx context.Context) error {
 				}
 				n := notification{target, z.name, z.soa.Serial}
 				if current[n] = true; !told[n] {
-					running.Go(func() { s.tell(ctx, n, sv.settings.TSIG) })
+					running.Go(func() { s.tell(ctx, n, sv.settings.TSIG, patience{notifyTimeout, notifyPause}) })
 				}
 			}
 		}
@@ -56,10 +59,9 @@ func (s *Server) notify(ctx context.Context) error {
 }
 
 // tell notifies one secondary, until it answers, it has been told often enough, or there is something newer to tell.
-func (s *Server) tell(ctx context.Context, n notification, keys []TSIGKey) {
-	pause := notifyPause
+func (s *Server) tell(ctx context.Context, n notification, keys []TSIGKey, p patience) {
 	for try := 1; ; try++ {
-		err := n.send(ctx, keys, s.now())
+		err := n.send(ctx, keys, s.now(), p.timeout)
 		if err == nil {
 			s.config.Log.Debug("secondary notified", "zone", n.zone, "serial", n.serial, "secondary", n.target.Addr)
 			return
@@ -72,11 +74,11 @@ func (s *Server) tell(ctx context.Context, n notification, keys []TSIGKey) {
 			return
 		}
 		select {
-		case <-time.After(pause):
+		case <-time.After(p.pause):
 		case <-ctx.Done():
 			return
 		}
-		pause *= 2
+		p.pause *= 2
 		sv := s.serving.Load()
 		if z := sv.index.zones[wireName(n.zone)]; z == nil || z.soa.Serial != n.serial {
 			return
@@ -85,14 +87,14 @@ func (s *Server) tell(ctx context.Context, n notification, keys []TSIGKey) {
 }
 
 // send sends one NOTIFY message and waits for its answer.
-func (n notification) send(ctx context.Context, keys []TSIGKey, now time.Time) error {
-	ctx, cancel := context.WithTimeout(ctx, notifyTimeout)
+func (n notification) send(ctx context.Context, keys []TSIGKey, now time.Time, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	m := new(dns.Msg).SetNotify(n.zone)
 	m.Answer = []dns.RR{&dns.SOA{
 		Hdr: dns.RR_Header{Name: n.zone, Rrtype: dns.TypeSOA, Class: dns.ClassINET}, Ns: ".", Mbox: ".", Serial: n.serial,
 	}}
-	client := dns.Client{Timeout: notifyTimeout}
+	client := dns.Client{Timeout: timeout}
 	if name := n.target.Key; name != "" {
 		key, ok := findKey(keys, name)
 		if !ok {
@@ -102,7 +104,13 @@ func (n notification) send(ctx context.Context, keys []TSIGKey, now time.Time) e
 		client.TsigSecret = map[string]string{key.Name: t.secret()}
 		m.SetTsig(key.Name, key.Algorithm, tsigFudge, now.Unix())
 	}
-	answer, _, err := client.ExchangeContext(ctx, m, n.target.Addr.String())
+	conn, err := client.DialContext(ctx, n.target.Addr.String())
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close() })() // the client looks at its deadline only
+	answer, _, err := client.ExchangeWithConnContext(ctx, m, conn)
 	if err != nil {
 		return err
 	}

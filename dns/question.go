@@ -77,9 +77,18 @@ func (q *question) parse(packet []byte) form {
 		return ignored
 	}
 	q.opcode, q.rd, q.cd = packet[2]>>3&0xf, packet[2]&1 != 0, packet[3]&0x10 != 0
+	found := q.sections(packet)
 	if q.opcode != 0 {
+		if found == malformed { // what its sections would be is not known (RFC 8906 section 3.1.4)
+			q.asked, q.edns, q.hasSubnet, q.cookie, q.tsig = false, false, false, nil, false
+		}
 		return unusual
 	}
+	return found
+}
+
+// sections reads what follows the header.
+func (q *question) sections(packet []byte) form {
 	// The four counts: nearly always 1, 0, 0 and 0 or 1.
 	leading := int(binary.BigEndian.Uint16(packet[6:])) + int(binary.BigEndian.Uint16(packet[8:]))
 	additional := int(binary.BigEndian.Uint16(packet[10:]))
@@ -105,7 +114,7 @@ func (q *question) parse(packet []byte) form {
 	for i := range leading + additional {
 		if i >= leading && len(packet)-at >= 11 && packet[at] == 0 && binary.BigEndian.Uint16(packet[at+1:]) == typeOPT {
 			end := at + 11 + int(binary.BigEndian.Uint16(packet[at+9:]))
-			if q.edns || end > len(packet) { // RFC 6891 section 6.1.1
+			if q.edns || q.tsig || end > len(packet) { // RFC 6891 section 6.1.1; TSIG is last (RFC 8945 section 5.1)
 				return malformed
 			}
 			plain, ok := q.parseOPT(packet[at:end])
@@ -143,6 +152,9 @@ func (q *question) parseOPT(record []byte) (plain, ok bool) {
 	q.do, q.co = flags&flagDO != 0, flags&flagCO != 0
 	if q.version != 0 || q.co {
 		plain = false
+	}
+	if q.version != 0 { // whose options may have another form
+		return false, true
 	}
 	for options := record[11:]; len(options) > 0; {
 		if len(options) < 4 {
@@ -297,10 +309,10 @@ func (s *subnet) parse(option []byte) bool {
 	return true
 }
 
-// reply returns the option to send back: as it came, with the scope, which counts the bits of the form that was sent. It is valid
-// until the next parse.
+// reply returns the option to send back: as it came, with the scope, which counts the bits of the form that was sent: what all IPv4
+// clients get is not for those of IPv6. It is valid until the next parse.
 func (s *subnet) reply(scope uint8) []byte {
-	if s.mapped && scope > 0 {
+	if s.mapped {
 		scope += 96
 	}
 	s.octets[3] = scope
@@ -310,8 +322,17 @@ func (s *subnet) reply(scope uint8) []byte {
 // client returns the prefix that a question is decided for: the client subnet where one was sent that says something, and where
 // subnets are used at all, else the asker's address. BySubnet tells which.
 func (q *question) client(from netip.Addr, use bool) (client netip.Prefix, bySubnet bool) {
-	if use && q.hasSubnet && q.subnet.prefix.Bits() > 0 { // -1 for an invalid one
-		return q.subnet.prefix, true
+	if client = q.clientSubnet(); use && client.IsValid() {
+		return client, true
 	}
 	return netip.PrefixFrom(from, from.BitLen()), false
+}
+
+// clientSubnet returns the client subnet, or an invalid prefix where none was sent, or one of no bits, which says nothing. All of IPv4
+// in IPv6 form does say something: a cache would give its answer to all those clients.
+func (q *question) clientSubnet() netip.Prefix {
+	if q.hasSubnet && (q.subnet.prefix.Bits() > 0 || q.subnet.mapped) {
+		return q.subnet.prefix
+	}
+	return netip.Prefix{}
 }

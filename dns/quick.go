@@ -22,7 +22,7 @@ const optSize = 11 // of an OPT record without options
 type worker struct {
 	server  *Server
 	serving *serving
-	q       question
+	q       *inquiry // the present one
 	counts  *counts
 	limited uint32 // answers over the rate limit
 
@@ -81,12 +81,46 @@ const (
 // bufferSize is the room that a question and its answer of the fast path have.
 const bufferSize = 2048
 
+// inquiry is a question with what the fast path finds for it.
+type inquiry struct {
+	question
+	kind     form
+	node     *node // nil for a name that the fast path does not know
+	typed    typed // of the node
+	client   netip.Prefix
+	bySubnet bool // the client is that of the option
+	decision router.Answer
+}
+
 // quick answers a packet in place: the answer begins where the packet does, and may use the whole buffer. It
 // returns the answer's length, silent or fuller. For the full path, w.q has been read.
 func (w *worker) quick(buffer []byte, n int, from netip.Addr, over Transport) int {
-	kind := w.q.parse(buffer[:n])
+	if q := w.q; q.hear(w.serving, buffer[:n], from) {
+		q.decision = router.Decide(w.serving.view, q.node.service.id, q.typed.family, q.client, nil)
+	}
+	return w.reply(buffer, from, over)
+}
+
+// hear reads a packet, and reports whether its answer is for the router to decide.
+func (q *inquiry) hear(sv *serving, packet []byte, from netip.Addr) (undecided bool) {
+	q.node, q.typed = nil, typed{}
+	if q.kind = q.parse(packet); q.kind != usual || sv.view == nil {
+		return false
+	}
+	if q.node = sv.index.quick[string(q.name())]; q.node == nil {
+		return false
+	}
+	if q.typed = q.node.of(q.qtype); q.typed.kind != steered {
+		return false
+	}
+	q.client, q.bySubnet = q.question.client(from, q.node.service.topology.Steering.ECS == topology.UseECS)
+	return true
+}
+
+// reply answers what w.q has heard, as quick does.
+func (w *worker) reply(buffer []byte, from netip.Addr, over Transport) int {
 	w.sums.questions[over]++
-	if kind == ignored {
+	if w.q.kind == ignored {
 		w.counts.ignored.Add(1)
 		return silent
 	}
@@ -104,14 +138,11 @@ func (w *worker) quick(buffer []byte, n int, from netip.Addr, over Transport) in
 			return silent
 		}
 	}
-	if kind != usual {
-		return fuller
-	}
 	limit := bufferSize
 	if over == UDP {
-		limit = udpLimit(&w.q)
+		limit = udpLimit(&w.q.question)
 	}
-	return w.packed(buffer, from, limit)
+	return w.packed(buffer, limit)
 }
 
 // udpLimit is how long an answer over UDP may be.
@@ -122,36 +153,27 @@ func udpLimit(q *question) int {
 	return int(min(max(q.size, minUDP), maxUDP))
 }
 
-// packed answers a usual question, if its answer is packed already and not longer than the limit.
-func (w *worker) packed(buffer []byte, from netip.Addr, limit int) int {
-	sv, q := w.serving, &w.q
-	if sv.view == nil {
-		return fuller
-	}
-	n := sv.index.quick[string(q.name())]
-	if n == nil {
-		return fuller
-	}
-	do := signedIndex(q.do)
+// packed answers a question that has been decided, if its answer is packed already and not longer than the limit.
+func (w *worker) packed(buffer []byte, limit int) int {
+	q := w.q
 	var (
 		p     *packed
 		scope uint8
 	)
-	switch t := n.of(q.qtype); t.kind {
+	switch t := &q.typed; t.kind {
 	case static:
-		p = t.static[do].Load()
+		p = t.static[signedIndex(q.do)].Load()
 	case steered:
-		client, bySubnet := q.client(from, n.service.topology.Steering.ECS == topology.UseECS)
-		d := router.Decide(sv.view, n.service.id, t.family, client, nil)
+		d := &q.decision
 		switch {
 		case d.N > 0:
-			p = sv.index.answers.find(t.id, d.Choices[:d.N], q.do)
+			p = w.serving.index.answers.find(t.id, d.Choices[:d.N], q.do)
 		case d.Outcome == router.NoneAllowed:
 			return fuller
 		default:
-			p = t.static[do].Load()
+			p = t.static[signedIndex(q.do)].Load()
 		}
-		if bySubnet {
+		if q.bySubnet {
 			scope = d.ScopeBits
 		}
 	}
@@ -175,7 +197,7 @@ func (w *worker) packed(buffer []byte, from netip.Addr, limit int) int {
 	w.sums.qtypes[countedType(q.qtype)]++
 	if p.pop != noPoP {
 		w.counts.pops[p.pop].Add(1)
-		w.counts.scope(q, scope)
+		w.counts.scope(&q.question, scope)
 	}
 	return w.finish(buffer, p, scope, false)
 }
@@ -183,7 +205,7 @@ func (w *worker) packed(buffer []byte, from netip.Addr, limit int) int {
 // finish writes an answer over the packet that it answers: header, the question as it was asked, the records, OPT. Without records it
 // is an empty one, truncated or not.
 func (w *worker) finish(buffer []byte, p *packed, scope uint8, truncated bool) int {
-	q := &w.q
+	q := w.q
 	buffer = buffer[:cap(buffer)]
 	flags := [2]byte{0x84, 0} // QR and AA
 	if q.rd {

@@ -3,6 +3,7 @@ package dns
 import (
 	"bytes"
 	"encoding/hex"
+	"fmt"
 	"net/netip"
 	"testing"
 
@@ -145,6 +146,26 @@ func BenchmarkQuick(b *testing.B) {
 			for b.Loop() {
 				if w.quick(buffer, copy(buffer, packet), from, UDP) <= 0 {
 					b.Fatal("not answered by the fast path")
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkFull asks what only the full path can answer: names that do not exist, each another one.
+func BenchmarkFull(b *testing.B) {
+	s := signed(b, manifold(), nil, zoneName)
+	from := netip.MustParseAddr("127.0.0.1")
+	for _, do := range []bool{false, true} {
+		b.Run(map[bool]string{false: "plain", true: "signed"}[do], func(b *testing.B) {
+			m := query("xxxxxxxx."+zoneName, dns.TypeA, "")
+			m.SetEdns0(1232, do)
+			packet, _ := m.Pack()
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				copy(packet[headerSize+1:], fmt.Sprintf("%08x", i))
+				if s.Answer(packet, from, UDP) == nil {
+					b.Fatal("no answer")
 				}
 			}
 		})

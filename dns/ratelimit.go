@@ -91,35 +91,38 @@ func (l *limiter) hash(from netip.Addr) uint64 {
 	return x ^ x>>32
 }
 
-// take puts one answer into the bucket of a prefix, and reports whether it still fits.
+// take puts one answer into the bucket of a prefix, and reports whether it still fits. Times are compared as ages, since they begin
+// anew after two years: how long ago the latest moment was that a bucket may become empty at.
 func (l *limiter) take(hash, now uint64) bool {
 	set := hash % limiterSets * limiterWays
 	tag := hash >> timeBits << timeBits
+	latest := 2 * l.burst // from now: a clock that another thread has read since may be a little ahead
 	for {
 		// The bucket of the prefix, else the one that is empty the longest.
 		var (
-			bucket *atomic.Uint64
-			value  uint64
+			bucket     *atomic.Uint64
+			value, age uint64
+			known      bool
 		)
 		for i := range uint64(limiterWays) {
 			b := &l.buckets[set+i]
 			v := b.Load()
-			if v&^timeMask == tag && v != 0 {
-				bucket, value = b, v
+			a := (now + latest - v) & timeMask
+			if known = v&^timeMask == tag && v != 0; known || bucket == nil || a > age {
+				bucket, value, age = b, v, a
+			}
+			if known {
 				break
 			}
-			if bucket == nil || v&timeMask < value&timeMask {
-				bucket, value = b, v
-			}
 		}
-		empty := now
-		if value&^timeMask == tag && value&timeMask > now {
-			empty = value & timeMask
+		level := l.ticks // in the bucket with this answer
+		if known && age < latest {
+			level += latest - age
 		}
-		if empty += l.ticks; empty > now+l.burst {
+		if level > l.burst {
 			return false
 		}
-		if bucket.CompareAndSwap(value, tag|empty&timeMask) {
+		if bucket.CompareAndSwap(value, tag|(now+level)&timeMask) {
 			return true
 		}
 	}

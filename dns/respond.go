@@ -2,6 +2,7 @@ package dns
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -27,7 +28,7 @@ type reply struct {
 	do      bool // signatures are wanted
 	co      bool // and NXDOMAIN is, for a name that does not exist (RFC 9824 section 6)
 	from    netip.Addr
-	subnet  netip.Prefix // of the client; invalid for none
+	subnet  netip.Prefix // of the client; invalid for none, or one that says nothing
 
 	rcode  int
 	aa     bool
@@ -122,9 +123,12 @@ func (a *reply) records(n *node, name string, once bool, hops int) {
 		}
 		return
 	}
-	if set := n.sets[dns.TypeCNAME]; set != nil && a.qtype != dns.TypeANY && a.qtype != dns.TypeNSEC && a.qtype != dns.TypeRRSIG {
+	if set := n.sets[dns.TypeCNAME]; set != nil && !(n.zone.signer != nil && besideCNAME(a.qtype)) {
+		if a.has(name, dns.TypeCNAME) { // the chain is a loop, and all of it is in the answer
+			return
+		}
 		a.put(&a.answer, n.zone, owned(set, name, once), once)
-		if hops < maxHops {
+		if hops < maxHops && a.qtype != dns.TypeANY { // ANY is content with the CNAME record (RFC 8482 section 4.2)
 			a.resolve(wireName(set[0].(*dns.CNAME).Target), hops+1)
 		}
 		return
@@ -146,6 +150,14 @@ func (a *reply) records(n *node, name string, once bool, hops int) {
 	default:
 		a.nodata(n, name, 0, once)
 	}
+}
+
+// besideCNAME reports whether a type may stand beside a CNAME record (RFC 4034 sections 3 and 4).
+func besideCNAME(rrtype uint16) bool { return rrtype == dns.TypeNSEC || rrtype == dns.TypeRRSIG }
+
+// has reports whether the answer has a record of a name already.
+func (a *reply) has(name string, rrtype uint16) bool {
+	return slices.ContainsFunc(a.answer, func(rr dns.RR) bool { return rr.Header().Rrtype == rrtype && rr.Header().Name == name })
 }
 
 // owned returns a record set with another owner, for a wildcard.
@@ -255,7 +267,7 @@ func (a *reply) steer(n *node, family router.Family) {
 
 // client is whom a service's answer is chosen for.
 func (a *reply) client(s *service) (client netip.Prefix, bySubnet bool) {
-	if a.subnet.Bits() > 0 && s.topology.Steering.ECS == topology.UseECS {
+	if a.subnet.IsValid() && s.topology.Steering.ECS == topology.UseECS {
 		return a.subnet, true
 	}
 	return netip.PrefixFrom(a.from, a.from.BitLen()), false
@@ -267,7 +279,8 @@ func (a *reply) chosen(n *node, choices []router.Choice) {
 		a.nodata(n, n.name, a.qtype, false)
 		return
 	}
-	a.put(&a.answer, n.zone, n.steered(a.serving.view.Table, a.qtype, choices), false)
+	once := len(choices) > 1 && a.serving.index.answers.tuples.len() >= maxTuples // no longer kept for good
+	a.put(&a.answer, n.zone, n.steered(a.serving.view.Table, a.qtype, choices), once)
 }
 
 // make packs the answer of a name for a type, and for choices if it is steered; none stands for one that cannot be had now.
@@ -289,7 +302,7 @@ func (sv *serving) make(n *node, t typed, choices []router.Choice, do bool, now 
 	if err != nil {
 		return nil, err
 	}
-	p := &packed{records: octets[headerSize+len(n.wire)+4:], counts: [6]byte(octets[6:])}
+	p := &packed{records: octets[headerSize+len(n.wire)+4:], counts: [6]byte(octets[6:]), pop: noPoP}
 	if len(choices) > 0 {
 		p.pop = sv.popCounter[choices[0]]
 	}

@@ -20,9 +20,10 @@ type Server struct {
 	began   time.Time
 	serving atomic.Pointer[serving]
 	workers sync.Pool     // of *worker, for goroutines
-	renewed chan struct{} // the index has been
-	changed chan struct{} // likewise, for who notifies secondaries
-	queue   chan *job
+	renewed chan struct{} // index or table have been
+	changed chan struct{} // index or settings have, for who notifies secondaries
+	known   chan *job     // for the full path: questions for names that exist …
+	others  chan *job     // … and all others, of which there may be a flood
 
 	connections connections
 	http3       addresses // that HTTP/3 is served at
@@ -30,6 +31,7 @@ type Server struct {
 	mu       sync.Mutex // of those who renew what is served
 	settings Settings
 	popNames []string // by counter; PoPs keep their counter for good
+	popsSeen map[string]uint16
 	shards   []*counts
 	common   *counts // of goroutines
 	swaps    swaps
@@ -51,7 +53,7 @@ func New(c Config) *Server {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	s := &Server{config: c, began: c.Now(), common: new(counts), renewed: make(chan struct{}, 1), changed: make(chan struct{}, 1), queue: make(chan *job, maxQueue)}
+	s := &Server{config: c, began: c.Now(), common: new(counts), popsSeen: map[string]uint16{}, renewed: make(chan struct{}, 1), changed: make(chan struct{}, 1), known: make(chan *job, maxQueue), others: make(chan *job, maxQueue)}
 	s.shards = []*counts{s.common}
 	s.workers.New = func() any { return s.newWorker(s.common) }
 	s.serving.Store(&serving{jar: newCookieJar(nil)})
@@ -60,7 +62,7 @@ func New(c Config) *Server {
 
 func (s *Server) now() time.Time { return s.config.Now() }
 
-func (s *Server) newWorker(c *counts) *worker { return &worker{server: s, counts: c} }
+func (s *Server) newWorker(c *counts) *worker { return &worker{server: s, counts: c, q: new(inquiry)} }
 
 // newShard returns counts of their own for a thread.
 func (s *Server) newShard() *counts {
@@ -82,49 +84,60 @@ func (s *Server) Publish(view *router.View) {
 func (s *Server) Configure(c Settings) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	rekeyed := !s.settings.Keys.Equal(c.Keys)
 	s.settings = c
-	s.renew(s.serving.Load().view, true)
+	s.renew(s.serving.Load().view, rekeyed)
+	wake(s.changed) // other secondaries may be told
 }
 
-// renew replaces what is served. The index is made anew only when what it is made of has changed.
-func (s *Server) renew(view *router.View, configured bool) {
+// wake tells whoever waits for a channel of one place, unless it has been told already.
+func wake(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// renew replaces what is served. The index, with its answers, is made anew only when what it is made of has changed. Rekeyed says that
+// the private keys are others than before.
+func (s *Server) renew(view *router.View, rekeyed bool) {
 	old, began := s.serving.Load(), s.now()
 	next := *old
 	next.view = view
-	if configured {
-		next.settings = s.settings
-		if !slices.Equal(old.settings.Cookies, s.settings.Cookies) {
-			next.jar = newCookieJar(s.settings.Cookies)
-		}
-		if !old.settings.RateLimit.sameAs(s.settings.RateLimit) {
-			next.limiter = newLimiter(s.settings.RateLimit)
-		}
+	if view != nil && (old.view == nil || old.view.Table.Snapshot().Signed != view.Table.Snapshot().Signed) {
+		rekeyed = s.readKeys() || rekeyed
+	}
+	next.settings = s.settings
+	if !slices.Equal(old.settings.Cookies, s.settings.Cookies) {
+		next.jar = newCookieJar(s.settings.Cookies)
+	}
+	if !old.settings.RateLimit.sameAs(s.settings.RateLimit) {
+		next.limiter = newLimiter(s.settings.RateLimit)
 	}
 	next.epoch = s.now().Unix() / epochLength
-	if view != nil && !configured && (old.view == nil || old.view.Table.Snapshot().Signed != view.Table.Snapshot().Signed) {
-		configured = s.readKeys()
-	}
-	if view != nil && (old.index == nil || configured || next.epoch != old.epoch || !sameNames(view.Table, old.view.Table)) {
+	if view != nil && (old.index == nil || rekeyed || next.epoch != old.epoch || !sameNames(view.Table, old.view.Table)) {
 		next.index = newIndex(view.Table, s.settings.Keys, next.epoch, old.index)
 		next.popCounter = s.countersOf(view.Table)
 		for _, problem := range next.index.problems {
 			s.config.Log.Error("a zone is not signed as it should be", "problem", problem)
 		}
+		if old.index != nil {
+			next.headStart(began)
+		}
 	}
 	s.serving.Store(&next)
+	retabled := view != nil && (old.view == nil || !view.Table.DecidesAs(old.view.Table))
 	if next.index != old.index {
-		for _, c := range []chan struct{}{s.renewed, s.changed} {
-			select {
-			case c <- struct{}{}:
-			default:
-			}
-		}
+		wake(s.changed)
+	}
+	if next.index != old.index || retabled { // by another table, clients may get other tuples of choices
+		wake(s.renewed)
 	}
 	now := s.now()
 	s.swaps.n++
 	s.swaps.took += now.Sub(began)
 	s.swaps.view = now
-	if old.view == nil || view != nil && view.Table != old.view.Table {
+	if retabled {
 		s.swaps.table = now
 	}
 }
@@ -146,12 +159,18 @@ func (s *Server) readKeys() bool {
 	return true
 }
 
-// seekKeys reads the private keys again while some are missing.
-func (s *Server) seekKeys() {
+// check renews the present view when an epoch has ended, and reads the private keys again while some are missing. Nobody can publish
+// another view meanwhile, which would be lost.
+func (s *Server) check() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if sv := s.serving.Load(); sv.index != nil && len(sv.index.problems) > 0 && s.readKeys() {
-		s.renew(sv.view, true)
+	sv := s.serving.Load()
+	if sv.index == nil {
+		return
+	}
+	found := len(sv.index.problems) > 0 && s.readKeys()
+	if found || s.now().Unix()/epochLength != sv.epoch {
+		s.renew(sv.view, found)
 	}
 }
 
@@ -166,15 +185,16 @@ func (s *Server) countersOf(t *router.Table) []uint16 {
 	counters := make([]uint16, t.PoPs())
 	for c := range counters {
 		name, _ := t.PoP(router.Choice(c))
-		i := slices.Index(s.popNames, name)
-		if i < 0 && len(s.popNames) < maxPoPs-1 {
-			i = len(s.popNames)
-			s.popNames = append(s.popNames, name)
+		counter, known := s.popsSeen[name]
+		switch {
+		case known:
+		case len(s.popNames) < maxPoPs-1:
+			counter = uint16(len(s.popNames))
+			s.popNames, s.popsSeen[name] = append(s.popNames, name), counter
+		default:
+			counter = maxPoPs - 1
 		}
-		if i < 0 {
-			i = maxPoPs - 1
-		}
-		counters[c] = uint16(i)
+		counters[c] = counter
 	}
 	return counters
 }
@@ -224,8 +244,15 @@ func (w *worker) full(from netip.Addr, over Transport, send func([]byte) error) 
 			kind = malformed
 		}
 	}
-	if records := w.transfer(kind, from, over, t); records != nil {
-		return w.sendTransfer(records, t, send)
+	var since *dns.SOA
+	if w.q.asked && w.q.qtype == dns.TypeIXFR && kind != malformed {
+		var err error
+		if since, err = w.q.since(); err != nil {
+			kind = malformed
+		}
+	}
+	if records := w.transfer(kind, since, from, over, t); records != nil {
+		return w.sendTransfer(records, over, t, send)
 	}
 	if packet := w.pack(w.message(kind, from, over, t), over); packet != nil {
 		return send(packet)
@@ -234,14 +261,14 @@ func (w *worker) full(from netip.Addr, over Transport, send func([]byte) error) 
 }
 
 // transfer returns the records of the zone transfer that is asked for, if it is one that is given.
-func (w *worker) transfer(kind form, from netip.Addr, over Transport, t *transaction) []dns.RR {
-	q, sv := &w.q, w.serving
+func (w *worker) transfer(kind form, since *dns.SOA, from netip.Addr, over Transport, t *transaction) []dns.RR {
+	q, sv := w.q, w.serving
 	transfer := kind == unusual || kind == usual
 	transfer = transfer && q.opcode == dns.OpcodeQuery && q.asked && q.class == dns.ClassINET && sv.index != nil && over != HTTPS
 	if !transfer || q.qtype != dns.TypeAXFR && q.qtype != dns.TypeIXFR || !sv.mayTransfer(from, t) {
 		return nil
 	}
-	records, err := sv.transferred(q, w.server.now())
+	records, err := sv.transferred(&q.question, since, w.server.now())
 	if err != nil {
 		w.counts.failures.Add(1)
 		w.server.config.Log.Error("a zone cannot be transferred", "zone", presentation(string(q.name())), "error", err)
@@ -267,7 +294,7 @@ type message struct {
 
 // message makes the answer of the full path.
 func (w *worker) message(kind form, from netip.Addr, over Transport, t *transaction) *message {
-	q, sv := &w.q, w.serving
+	q, sv := w.q, w.serving
 	m := &message{Msg: *w.head(), transaction: t}
 	m.Compress = true
 	a := &reply{serving: sv, now: time.Unix(int64(w.unix), 0), from: from, qtype: q.qtype, do: q.edns && q.do, co: q.co}
@@ -277,13 +304,11 @@ func (w *worker) message(kind form, from netip.Addr, over Transport, t *transact
 			m.Question[0].Name = presentation(a.wire) // the asker's case comes back when it is packed
 		}
 	}
-	if q.hasSubnet {
-		a.subnet = q.subnet.prefix
-	}
+	a.subnet = q.clientSubnet()
 	if t != nil && t.rcode != 0 {
 		a.rcode = dns.RcodeNotAuth // RFC 8945 section 5.2
 	} else {
-		w.decide(a, kind, over)
+		w.decide(a, kind, over, t)
 	}
 	if a.failed != nil {
 		w.counts.failures.Add(1)
@@ -293,7 +318,7 @@ func (w *worker) message(kind form, from netip.Addr, over Transport, t *transact
 	}
 	m.rcode, m.Authoritative = a.rcode, a.aa
 	m.Answer, m.Ns, m.Extra = a.answer, a.ns, a.extra
-	if q.edns && kind != malformed {
+	if q.edns { // a FORMERR without it would say that we know no EDNS (RFC 6891 section 7)
 		m.opt = w.options(a, over)
 		m.padding = q.padding && (over == TLS || over == HTTPS)
 	}
@@ -302,16 +327,19 @@ func (w *worker) message(kind form, from netip.Addr, over Transport, t *transact
 }
 
 // decide chooses what is answered at all.
-func (w *worker) decide(a *reply, kind form, over Transport) {
-	q, sv := &w.q, w.serving
+func (w *worker) decide(a *reply, kind form, over Transport, t *transaction) {
+	q, sv := w.q, w.serving
 	switch {
-	case kind == malformed:
-		a.rcode = dns.RcodeFormatError
 	case q.opcode != dns.OpcodeQuery:
 		a.rcode = dns.RcodeNotImplemented
+	case kind == malformed:
+		a.rcode = dns.RcodeFormatError
 	case q.edns && q.version != 0:
 		a.rcode = dns.RcodeBadVers
-	case !q.asked: // who wants a cookie has got it
+	case !q.asked: // who wants a cookie has got it, and learns whether the old one was good (RFC 7873 section 5.4)
+		if len(q.cookie) > clientCookieSize && w.cookieState != validCookie {
+			a.rcode = dns.RcodeBadCookie
+		}
 	case q.class == dns.ClassCHAOS:
 		sv.chaos(a)
 	case q.class != dns.ClassINET:
@@ -325,7 +353,7 @@ func (w *worker) decide(a *reply, kind form, over Transport) {
 	case sv.view == nil:
 		a.fail(dns.RcodeServerFailure, dns.ExtendedErrorCodeNotReady, "no topology has been read yet")
 	case q.qtype == dns.TypeAXFR || q.qtype == dns.TypeIXFR:
-		a.fail(dns.RcodeRefused, dns.ExtendedErrorCodeProhibited, "no transfer of this zone by this way to this address")
+		w.noTransfer(a, over, t)
 	default:
 		a.resolve(a.wire, 0)
 		if kind == usual {
@@ -336,7 +364,7 @@ func (w *worker) decide(a *reply, kind form, over Transport) {
 
 // learn keeps the answer for the fast path, which has lacked it.
 func (w *worker) learn(a *reply) {
-	sv, q := w.serving, &w.q
+	sv, q := w.serving, w.q
 	n := sv.index.quick[a.wire]
 	if n == nil || a.failed != nil {
 		return
@@ -361,7 +389,7 @@ func (w *worker) learn(a *reply) {
 
 // options makes the OPT record of an answer. The order of the options is that of the fast path.
 func (w *worker) options(a *reply, over Transport) *dns.OPT {
-	q := &w.q
+	q := w.q
 	opt := &dns.OPT{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeOPT}}
 	opt.SetUDPSize(maxUDP)
 	opt.SetDo(q.do)
@@ -399,7 +427,7 @@ func (w *worker) count(a *reply) {
 			client, _ := a.client(n.service)
 			if d := router.Decide(a.serving.view, n.service.id, t.family, client, nil); d.N > 0 {
 				c.pops[a.serving.popCounter[d.Choices[0]]].Add(1)
-				c.scope(&w.q, a.scope)
+				c.scope(&w.q.question, a.scope)
 			}
 		}
 	}
@@ -412,9 +440,13 @@ const paddingBlock = 468
 func (w *worker) pack(m *message, over Transport) []byte {
 	limit := dns.MaxMsgSize
 	if over == UDP {
-		limit = udpLimit(&w.q)
+		limit = udpLimit(&w.q.question)
 	}
 	packet := w.packMessage(m)
+	if len(packet) > limit && m.Authoritative && len(m.Extra) > 0 { // the asker can do without (RFC 2181 section 9)
+		m.Extra = nil
+		packet = w.packMessage(m)
+	}
 	if len(packet) > limit || packet == nil {
 		if packet == nil {
 			m.rcode = dns.RcodeServerFailure
@@ -436,7 +468,12 @@ func (w *worker) packMessage(m *message) []byte {
 	if m.opt != nil {
 		message.Extra = append(slices.Clip(message.Extra), m.opt)
 	}
-	packet, err := w.authenticated(&message, m.transaction)
+	t := m.transaction
+	if t != nil { // a message that is packed again is signed as if it were the first
+		again := *t
+		t = &again
+	}
+	packet, err := w.authenticated(&message, t)
 	if err != nil {
 		w.counts.failures.Add(1)
 		w.server.config.Log.Error("an answer cannot be packed", "question", hex.EncodeToString(w.q.packet), "error", err)
@@ -472,7 +509,7 @@ func (sv *serving) chaos(a *reply) {
 		return
 	}
 	a.aa = true
-	a.answer = []dns.RR{&dns.TXT{Hdr: dns.RR_Header{Name: presentation(a.wire), Rrtype: dns.TypeTXT, Class: dns.ClassCHAOS}, Txt: []string{text}}}
+	a.answer = []dns.RR{&dns.TXT{Hdr: dns.RR_Header{Name: presentation(a.wire), Rrtype: dns.TypeTXT, Class: dns.ClassCHAOS}, Txt: textStrings(text)}}
 }
 
 // exchange answers a packet that came from an address. Send is called once for each message of the answer, in order: not at all

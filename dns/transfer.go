@@ -30,10 +30,21 @@ func (sv *serving) mayTransfer(from netip.Addr, t *transaction) bool {
 	return false
 }
 
+// since returns the SOA record that an asker for IXFR has, or nil when it tells none. The error is that the packet cannot be read.
+func (q *question) since() (*dns.SOA, error) {
+	var m dns.Msg
+	if err := m.Unpack(q.packet); err != nil || len(m.Ns) != 1 {
+		return nil, err
+	}
+	soa, _ := m.Ns[0].(*dns.SOA)
+	return soa, nil
+}
+
 // transferred returns the records of a transfer of the zone that is asked for, or nil when there is none to be had: one SOA record
-// where the asker has the zone already (RFC 1995 section 2), all of the zone otherwise. A zone that is without its signatures here is
-// not given away: a secondary would keep it as it is, since the serial does not tell, and validators accept it from nobody.
-func (sv *serving) transferred(q *question, now time.Time) ([]dns.RR, error) {
+// where the asker has the zone already, or a newer one (RFC 1995 section 2), all of the zone otherwise. A zone that is without its
+// signatures here is not given away: a secondary would keep it as it is, since the serial does not tell, and validators accept it from
+// nobody.
+func (sv *serving) transferred(q *question, since *dns.SOA, now time.Time) ([]dns.RR, error) {
 	z := sv.index.zones[string(q.name())]
 	if z == nil {
 		return nil, nil
@@ -41,16 +52,9 @@ func (sv *serving) transferred(q *question, now time.Time) ([]dns.RR, error) {
 	if z.keyless {
 		return nil, errKeyless
 	}
-	if q.qtype == dns.TypeIXFR {
-		var m dns.Msg
-		if err := m.Unpack(q.packet); err != nil {
-			return nil, err
-		}
-		if len(m.Ns) == 1 {
-			if soa, ok := m.Ns[0].(*dns.SOA); ok && soa.Serial == z.soa.Serial {
-				return []dns.RR{z.soa}, nil
-			}
-		}
+	// Numbers are compared by RFC 1982. An asker may be ahead of us: another primary has told it of a change.
+	if since != nil && int32(z.soa.Serial-since.Serial) <= 0 {
+		return []dns.RR{z.soa}, nil
 	}
 	z.transfer.Lock()
 	defer z.transfer.Unlock()
@@ -69,24 +73,21 @@ func (sv *serving) transferred(q *question, now time.Time) ([]dns.RR, error) {
 func (sv *serving) content(z *zone, now time.Time) ([]dns.RR, error) {
 	a := &reply{serving: sv, now: now, do: true}
 	calm := &router.View{Table: sv.view.Table, State: router.NewState(sv.view.Table, router.Inputs{Now: now})}
-	var (
-		records []dns.RR
-		names   []*node // those with authoritative data
-	)
+	var records, chain []dns.RR
 	a.put(&records, z, []dns.RR{z.soa}, false)
 	for _, n := range z.sortedNodes() {
-		cut := z.cutAbove(n.wire)
-		if cut != nil && cut != n { // glue
-			for _, set := range n.sets {
-				records = append(records, set...)
+		if cut := z.cutAbove(n.wire); cut != nil && cut != n { // glue, and what a delegation hides (RFC 5936 section 3.5)
+			for _, rrtype := range n.types {
+				records = append(records, n.sets[rrtype]...)
 			}
 			continue
 		}
-		if len(n.types) > 0 {
-			names = append(names, n)
-		}
+		var types []uint16 // with authority
 		for _, set := range z.transferredSets(calm, n) {
 			rrtype := set[0].Header().Rrtype
+			if !n.cut || rrtype == dns.TypeNS || rrtype == dns.TypeDS {
+				types = append(types, rrtype)
+			}
 			switch {
 			case rrtype == dns.TypeSOA:
 			case n.cut && rrtype != dns.TypeDS:
@@ -95,11 +96,16 @@ func (sv *serving) content(z *zone, now time.Time) ([]dns.RR, error) {
 				a.put(&records, z, set, false)
 			}
 		}
+		if len(types) > 0 {
+			chain = append(chain, dnssec.NSEC(n.name, z.name, types, z.negativeTTL()))
+		}
 	}
 	if z.signer != nil {
-		for i, n := range names {
-			types := n.nsec(n.name, 0).TypeBitMap
-			a.put(&records, z, []dns.RR{dnssec.NSEC(n.name, names[(i+1)%len(names)].name, types, z.negativeTTL())}, false)
+		for i, rr := range chain { // the last points to the apex
+			if i+1 < len(chain) {
+				rr.(*dns.NSEC).NextDomain = chain[i+1].Header().Name
+			}
+			a.put(&records, z, []dns.RR{rr}, false)
 		}
 	}
 	return append(records, z.soa), a.failed
@@ -113,7 +119,7 @@ func (z *zone) transferredSets(calm *router.View, n *node) [][]dns.RR {
 			sets = append(sets, set)
 			continue
 		}
-		if n.explain != nil {
+		if n.explain != nil && rrtype == dns.TypeTXT {
 			sets = append(sets, []dns.RR{&dns.TXT{Hdr: z.header(n.name, rrtype, z.soa.Minttl), Txt: []string{"explained by the primary server only"}}})
 			continue
 		}
@@ -131,11 +137,14 @@ func (z *zone) transferredSets(calm *router.View, n *node) [][]dns.RR {
 }
 
 // sendTransfer sends records in as many messages as it takes.
-func (w *worker) sendTransfer(records []dns.RR, t *transaction, send func([]byte) error) error {
+func (w *worker) sendTransfer(records []dns.RR, over Transport, t *transaction, send func([]byte) error) error {
 	w.counts.transfers.Add(1)
 	w.server.config.Log.Info("zone transfer", "zone", strings.TrimSuffix(records[0].Header().Name, "."), "serial", records[0].(*dns.SOA).Serial, "records", len(records))
 	m := w.head()
 	m.Authoritative, m.Compress = true, true
+	if w.q.edns { // in the first message (RFC 5936 section 2.2.5)
+		m.Extra = []dns.RR{w.options(&reply{}, over)}
+	}
 	for len(records) > 0 {
 		n, size := 0, 0
 		for n < len(records) && (n == 0 || size < transferSize) {
@@ -151,9 +160,21 @@ func (w *worker) sendTransfer(records []dns.RR, t *transaction, send func([]byte
 		if err := send(packet); err != nil {
 			return err
 		}
-		m.Question = nil // RFC 5936 section 2.2.1
+		m.Question, m.Extra = nil, nil // RFC 5936 section 2.2.1
 	}
 	return nil
+}
+
+// noTransfer answers who asked for a transfer and gets none.
+func (w *worker) noTransfer(a *reply, over Transport, t *transaction) {
+	switch {
+	case over == UDP || over == HTTPS || !w.serving.mayTransfer(a.from, t):
+		a.fail(dns.RcodeRefused, dns.ExtendedErrorCodeProhibited, "no transfer of this zone by this way to this address")
+	case w.serving.index.zones[a.wire] == nil: // RFC 5936 section 2.2.1
+		a.fail(dns.RcodeNotAuth, dns.ExtendedErrorCodeNotAuthoritative, "")
+	default:
+		a.fail(dns.RcodeServerFailure, dns.ExtendedErrorCodeOther, "the zone cannot be transferred now")
+	}
 }
 
 // head is an answer's header and question, in the asker's case, since a signature covers it.

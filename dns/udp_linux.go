@@ -8,12 +8,15 @@ import (
 	"net/netip"
 	"runtime"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/isochrone/isochrone/router"
 )
 
 const (
@@ -38,11 +41,18 @@ type udpThread struct {
 	*worker
 	fd      int
 	stopped atomic.Bool
+	pending sync.WaitGroup // questions that the full path has
 
 	buffers   [batchSize][bufferSize]byte
 	addresses [batchSize][sockaddrMax]byte
 	inVectors [batchSize]unix.Iovec
 	in        [batchSize]mmsghdr
+	inquiries [batchSize]inquiry
+	from      [batchSize]netip.Addr // invalid for what cannot be answered
+
+	undecided [batchSize]uint8 // the datagrams whose answers are for the router to decide
+	asks      [batchSize]router.Ask
+	decisions [batchSize]router.Answer
 
 	outVectors [batchSize]unix.Iovec // of the answers
 	outFrom    [batchSize]uint8      // which datagram each answers
@@ -68,6 +78,7 @@ func (s *Server) serveUDP(ctx context.Context, conn *net.UDPConn) error {
 		return fmt.Errorf("take over a UDP socket: %w", err)
 	}
 	defer unix.Close(t.fd)
+	defer t.pending.Wait() // the full path answers by the same descriptor, whose number may soon be another file's
 	defer context.AfterFunc(ctx, func() { t.stopped.Store(true) })()
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -143,8 +154,9 @@ func (t *udpThread) step() error {
 		return fmt.Errorf("receive: %w", errno)
 	}
 	t.tick()
+	heard := t.hear(n)
 	for i := range n {
-		t.answer(i)
+		t.answer(i, heard)
 	}
 	t.send()
 	t.flush()
@@ -169,23 +181,55 @@ func (t *udpThread) receive() (int, syscall.Errno) {
 	return int(n), errno
 }
 
-// answer answers the i-th datagram of the batch, in place, or gives it to the full path.
-func (t *udpThread) answer(i int) {
+// hear reads the datagrams of a batch, and has those decided that are for the router, all at once. It reports false after a panic.
+func (t *udpThread) hear(n int) (done bool) {
 	defer t.contain()
-	from, ok := t.from(i)
-	if !ok {
+	undecided := 0
+	for i := range n {
+		q := &t.inquiries[i]
+		if t.from[i] = t.source(i); !t.from[i].IsValid() || !q.hear(t.serving, t.buffers[i][:t.in[i].length], t.from[i]) {
+			continue
+		}
+		t.undecided[undecided] = uint8(i)
+		t.asks[undecided] = router.Ask{Service: q.node.service.id, Family: q.typed.family, Client: q.client}
+		undecided++
+	}
+	if undecided > 0 {
+		router.DecideAll(t.serving.view, t.asks[:undecided], t.decisions[:undecided])
+	}
+	for k, i := range t.undecided[:undecided] {
+		t.inquiries[i].decision = t.decisions[k]
+	}
+	return true
+}
+
+// answer answers the i-th datagram of the batch, in place, or gives it to the full path. If the batch has not been heard, it is heard
+// by itself.
+func (t *udpThread) answer(i int, heard bool) {
+	defer t.contain()
+	from := t.from[i]
+	if !from.IsValid() {
 		return
 	}
 	buffer := t.buffers[i][:]
-	n := t.quick(buffer, int(t.in[i].length), from, UDP)
+	t.q = &t.inquiries[i]
+	var n int
+	if heard {
+		n = t.reply(buffer, from, UDP)
+	} else {
+		n = t.quick(buffer, int(t.in[i].length), from, UDP)
+	}
 	if n == fuller {
 		if t.in[i].hdr.Flags&unix.MSG_TRUNC != 0 {
 			return // longer than any question; what is left of it is not one
 		}
-		t.server.enqueue(&job{
+		t.pending.Add(1)
+		if !t.server.enqueue(&job{
 			packet: append([]byte(nil), buffer[:t.in[i].length]...), from: from,
-			address: append([]byte(nil), t.addresses[i][:t.in[i].hdr.Namelen]...), reply: t.sendOne,
-		}, t.counts)
+			address: append([]byte(nil), t.addresses[i][:t.in[i].hdr.Namelen]...), reply: t.sendOne, done: t.pending.Done,
+		}, t.q.node != nil, t.counts) {
+			t.pending.Done()
+		}
 		return
 	}
 	if n == silent {
@@ -205,16 +249,19 @@ func (t *udpThread) contain() {
 	}
 }
 
-// from returns the address that the i-th datagram came from.
-func (t *udpThread) from(i int) (netip.Addr, bool) {
+// source returns the address that the i-th datagram came from; an invalid one is of none that could be answered.
+func (t *udpThread) source(i int) netip.Addr {
 	a := &t.addresses[i]
+	if binary.BigEndian.Uint16(a[2:]) == 0 { // port
+		return netip.Addr{}
+	}
 	switch *(*uint16)(unsafe.Pointer(a)) {
 	case unix.AF_INET:
-		return netip.AddrFrom4([4]byte(a[4:8])), binary.BigEndian.Uint16(a[2:]) != 0
+		return netip.AddrFrom4([4]byte(a[4:8]))
 	case unix.AF_INET6:
-		return netip.AddrFrom16([16]byte(a[8:24])).Unmap(), binary.BigEndian.Uint16(a[2:]) != 0
+		return netip.AddrFrom16([16]byte(a[8:24])).Unmap()
 	}
-	return netip.Addr{}, false
+	return netip.Addr{}
 }
 
 // send sends the answers of the batch. What cannot be sent is lost, as any datagram may be.

@@ -1,9 +1,13 @@
 package dns
 
 import (
+	"context"
 	"net"
 	"net/netip"
+	"runtime"
+	"strconv"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 	"golang.org/x/sys/unix"
@@ -124,5 +128,48 @@ func TestSocketLoopAllocatesNothing(t *testing.T) {
 	}
 	if got := thread.counts.quick.Load(); got != uint64(201*len(packets)) {
 		t.Errorf("the fast path has counted %d answers, want %d", got, 201*len(packets))
+	}
+}
+
+// TestUDPAnswersWhatWaits ends a server while questions wait for the full path: they are answered by the socket that they came to.
+func TestUDPAnswersWhatWaits(t *testing.T) {
+	s := signedAt(t, time.Now, manifold(), nil, zoneName)
+	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.MustParseAddrPort("127.0.0.1:0")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := net.Dial("udp", conn.LocalAddr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx, Sockets{UDP: []*net.UDPConn{conn}}) }()
+	release := make(chan struct{})
+	for range runtime.GOMAXPROCS(0) { // keeps the full path busy
+		s.others <- &job{packet: marker, reply: func(_, _ []byte) { <-release }, done: func() {}}
+	}
+	const questions = 64
+	for i := range questions {
+		name := append([]byte{6}, strconv.Itoa(100_000+i)...)
+		client.Write(handmade(0, [4]byte{1, 0, 0, 1}, name, asked("", dns.TypeA, 1), opt(1232, 0, flagDO)))
+	}
+	for deadline := time.Now().Add(10 * time.Second); s.Stats()["udp"] < questions; runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatal("the questions do not arrive")
+		}
+	}
+	cancel()
+	time.AfterFunc(3*idleCheck, func() { close(release) }) // when the socket's thread has ended, but for what waits
+	if err := <-done; err != context.Canceled {
+		t.Fatal(err)
+	}
+	buffer := make([]byte, bufferSize)
+	client.SetReadDeadline(time.Now().Add(2 * time.Second))
+	for i := range questions { // all is sent by now
+		if _, err := client.Read(buffer); err != nil {
+			t.Fatalf("%d of %d questions are answered: %v", i, questions, err)
+		}
 	}
 }

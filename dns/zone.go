@@ -23,6 +23,9 @@ type index struct {
 	quick    map[string]*node // those of all zones whose answers the fast path may send; likewise
 	answers  *answers
 	problems []string // why a zone is not signed that should be
+
+	signed int64        // the revision of the public keys
+	once   *dnssec.Once // signatures over names that askers have made up, of all zones
 }
 
 // zone is one zone.
@@ -85,7 +88,12 @@ func (n *node) put(rr dns.RR) {
 // service, explain.<service>, and what lies between them. Of an older index for the same names, signatures are taken over.
 func newIndex(t *router.Table, keys *dnssec.Keyring, epoch int64, before *index) *index {
 	snap := t.Snapshot()
-	x := &index{zones: map[string]*zone{}, quick: map[string]*node{}, answers: newAnswers()}
+	x := &index{zones: map[string]*zone{}, quick: map[string]*node{}, answers: newAnswers(), signed: snap.Signed}
+	if before != nil && before.signed == snap.Signed {
+		x.once = before.once
+	} else {
+		x.once = dnssec.NewOnce() // other keys may have the same tags
+	}
 	for _, name := range slices.Sorted(maps.Keys(snap.Topology.Zones)) {
 		x.addZone(name, snap, epoch)
 	}
@@ -113,7 +121,7 @@ func (x *index) addZone(name string, snap *topology.Snapshot, epoch int64) {
 	z.soa = &dns.SOA{
 		Hdr: z.header(z.name, dns.TypeSOA, seconds(z.topology.TTL)),
 		Ns:  hosts[0] + ".", Mbox: z.topology.Hostmaster + ".", Serial: serial(snap, epoch),
-		Refresh: 3600, Retry: 600, Expire: 1209600, Minttl: seconds(z.topology.NegativeTTL),
+		Refresh: 3600, Retry: 600, Expire: secondaryLife, Minttl: seconds(z.topology.NegativeTTL),
 	}
 	for _, host := range hosts {
 		z.nameservers = append(z.nameservers, &dns.NS{Hdr: z.header(z.name, dns.TypeNS, seconds(z.topology.TTL)), Ns: host + "."})
@@ -125,11 +133,15 @@ func (x *index) addZone(name string, snap *topology.Snapshot, epoch int64) {
 // the life of a signature (dnssec.Options) by eight.
 const epochLength = int64(dnssec.DefaultValidity / time.Second / 8)
 
+// secondaryLife is for how long, in seconds, a secondary serves a zone without hearing of us. What it has transferred is signed for
+// as long at least: then it falls silent, and others are asked, rather than serve signatures that have expired (RFC 6781 section 4.4.1).
+const secondaryLife = uint32(dnssec.DefaultValidity / time.Second / 2)
+
 // timeOf returns when an epoch begins.
 func timeOf(epoch int64) time.Time { return time.Unix(epoch*epochLength, 0) }
 
-// serial moves with the topology and with the keys, whose revisions are of one store, and with the signatures. It is the same on
-// all nodes.
+// serial moves with the topology and with the keys, whose revisions are of one store, and with the signatures. A node that began later
+// may have a higher one for the same content, and none has a higher one for an older content.
 func serial(snap *topology.Snapshot, epoch int64) uint32 {
 	return uint32(max(snap.Good, snap.Signed)) + uint32(epoch)
 }
@@ -147,7 +159,7 @@ func (x *index) sign(z *zone, snap *topology.Snapshot, keys *dnssec.Keyring, epo
 	if signing == nil || len(signing.Keys) == 0 {
 		return
 	}
-	options := dnssec.Options{TTL: seconds(z.topology.TTL)}
+	options := dnssec.Options{TTL: seconds(z.topology.TTL), Once: x.once}
 	if before != nil && before.zones[z.wire] != nil {
 		options.Inherit = before.zones[z.wire].signer
 	}
@@ -303,10 +315,11 @@ var familyTypes = [...]uint16{router.IPv4: dns.TypeA, router.IPv6: dns.TypeAAAA,
 // write, is the empty string.
 func wireName(name string) string {
 	var octets [longestName]byte
-	n, err := dns.PackDomainName(strings.ToLower(name), octets[:], 0, nil, false)
+	n, err := dns.PackDomainName(name, octets[:], 0, nil, false)
 	if err != nil {
 		return ""
 	}
+	lower(&octets, octets[:n]) // here, where no letter hides in an escape such as \065
 	return string(octets[:n])
 }
 

@@ -50,11 +50,16 @@ func furnished() *topology.Topology {
 	return world
 }
 
-// signed returns a server of a topology whose zones are signed, with the keys' tags.
+// signed returns a server of a topology whose zones are signed, and whose time stands still.
 func signed(t testing.TB, world *topology.Topology, verdicts health.Verdicts, zones ...string) *Server {
 	t.Helper()
+	return signedAt(t, func() time.Time { return time.Unix(1_800_000_000, 0) }, world, verdicts, zones...)
+}
+
+func signedAt(t testing.TB, clock func() time.Time, world *topology.Topology, verdicts health.Verdicts, zones ...string) *Server {
+	t.Helper()
 	var keys []*dnssec.Key
-	now := time.Unix(1_800_000_000, 0)
+	now := clock()
 	snap := &topology.Snapshot{Revision: 7, Good: 7, Topology: world, Signing: map[string]*topology.Signing{}, Signed: 6}
 	for _, zone := range zones {
 		signing := &topology.Signing{Schema: 1}
@@ -77,7 +82,7 @@ func signed(t testing.TB, world *topology.Topology, verdicts health.Verdicts, zo
 		t.Fatal(err)
 	}
 	live.Verdicts(verdicts, now)
-	s := New(Config{Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return now }})
+	s := New(Config{Log: slog.New(slog.DiscardHandler), Now: clock})
 	s.Configure(Settings{Keys: dnssec.NewKeyring(keys...), ExplainTo: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
 	live.Follow(s.Publish)
 	if problems := s.Problems(); len(problems) > 0 {

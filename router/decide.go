@@ -84,13 +84,22 @@ func Decide(v *View, id ServiceID, f Family, client netip.Prefix, tr *Trace) Ans
 // quick decides what nearly all questions are: of one IPv4 client, whose first choice is well and has its clients for itself,
 // and is all that is wanted. It comes to what question.decide would, without the room that others need.
 func (v *View) quick(id ServiceID, f Family, client netip.Addr) (a Answer, ok bool) {
-	t, service := v.Table, &v.Table.services[id]
-	r := service.rankings[f]
-	if !client.Is4() || r == nil || service.Steering.Answers != 1 || f == Either || v.State.services[id].canary > 0 {
+	if !client.Is4() || !v.isQuick(id, f) {
 		return a, false
 	}
 	addr := client.As4()
-	block := t.v4.find4(binary.BigEndian.Uint32(addr[:]))
+	return v.quickAt(id, f, v.Table.v4.find4(binary.BigEndian.Uint32(addr[:])))
+}
+
+// isQuick reports whether quickAt may decide for a service.
+func (v *View) isQuick(id ServiceID, f Family) bool {
+	service := &v.Table.services[id]
+	return service.rankings[f] != nil && service.Steering.Answers == 1 && f != Either && v.State.services[id].canary == 0
+}
+
+// quickAt decides for a client in an IPv4 block.
+func (v *View) quickAt(id ServiceID, f Family, block int) (a Answer, ok bool) {
+	t, r := v.Table, v.Table.services[id].rankings[f]
 	b := r.briefs[t.v4.origin[block]]
 	if !b.alone() || v.State.standing[b.region()][b.first()] != eligible {
 		return a, false

@@ -424,6 +424,10 @@ func checkWorld(t *testing.T, r *rand.Rand, n, questions int) {
 	}
 	table := compileMap(t, ref.top, ref.geo, measured)
 	view := &View{table, NewState(table, ref.in)}
+	var (
+		asks []Ask
+		each []Answer
+	)
 	for range questions {
 		family := Family(r.IntN(int(families)))
 		inside := netip.MustParsePrefix(randomBases[r.IntN(2)])
@@ -436,6 +440,7 @@ func checkWorld(t *testing.T, r *rand.Rand, n, questions int) {
 			addr = sent.Addr()
 		}
 		got, a := ask(t, view, family, netip.PrefixFrom(addr, addr.BitLen()).String())
+		asks, each = append(asks, Ask{0, family, netip.PrefixFrom(addr, addr.BitLen())}), append(each, a)
 		want, outcome := ref.decide("intake.example", family, addr)
 		var trace Trace
 		traced := Decide(view, 0, family, netip.PrefixFrom(addr, addr.BitLen()), &trace)
@@ -457,6 +462,11 @@ func checkWorld(t *testing.T, r *rand.Rand, n, questions int) {
 				t.Fatalf("world %d, %v for %v: %v has scope %v, but %v gets %v\ntopology:\n%s", n, family, addr, got, scope, other, same, ref.top.Marshal())
 			}
 		}
+	}
+	all := make([]Answer, len(asks))
+	DecideAll(view, asks, all)
+	if !slices.Equal(all, each) {
+		t.Fatalf("world %d: as a batch %v, one by one %v", n, all, each)
 	}
 }
 

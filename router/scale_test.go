@@ -424,3 +424,24 @@ func nodes(tb testing.TB, n int) []netip.Prefix {
 	}
 	return clients
 }
+
+// BenchmarkDecideAll is BenchmarkDecideLarge in batches of 32, as the DNS server asks.
+func BenchmarkDecideAll(b *testing.B) {
+	const batch = 32
+	for _, s := range scales {
+		b.Run(fmt.Sprintf("pops=%d/prefixes=%d/policies=%d", s.pops, s.prefixes, s.policies), func(b *testing.B) {
+			table := largeTable(b, s.pops, s.prefixes, 20, s.policies, nil)
+			view := &router.View{Table: table, State: router.NewState(table, router.Inputs{Now: time.Now()})}
+			clients := clientsOf(newCitylike(b, s.prefixes), 1<<22)
+			asks, answers := make([]router.Ask, batch), make([]router.Answer, batch)
+			b.ReportAllocs()
+			i := 0
+			for b.Loop() {
+				asks[i%batch] = router.Ask{Service: router.ServiceID(i % 20), Family: router.IPv4, Client: slash24(clients[i&(1<<22-1)])}
+				if i++; i%batch == 0 {
+					router.DecideAll(view, asks, answers)
+				}
+			}
+		})
+	}
+}

@@ -229,6 +229,10 @@ func (t *Table) PoPs() int { return len(t.pops) }
 // Candidates returns the choices that offer a service, whatever their state. The slice must not be changed.
 func (t *Table) Candidates(id ServiceID) []Choice { return t.services[id].candidates }
 
+// DecidesAs reports whether two tables are of one compilation, and so differ at most in what their snapshots have besides the
+// topology.
+func (t *Table) DecidesAs(o *Table) bool { return t.targets == o.targets }
+
 // Snapshot returns what the table was compiled from.
 func (t *Table) Snapshot() *topology.Snapshot { return t.snapshot }
 

@@ -145,7 +145,7 @@ func (a *Assembler) Snapshot(revision int64) *Snapshot {
 	}
 	if a.touched {
 		t, faults := a.Stored()
-		if next.Faults = faults; len(faults) == 0 {
+		if next.Faults = faults; len(faults) == 0 && !t.equals(a.last.Topology) {
 			next.Topology, next.Good = t, revision
 		}
 		a.touched = false
@@ -173,6 +173,21 @@ func (a *Assembler) Snapshot(revision int64) *Snapshot {
 	sortFaults(next.Ignored)
 	a.last = next
 	return next
+}
+
+// equals reports whether two topologies have the same objects, so that nothing is to be made anew of one that has been read again, such
+// as after a loss of the store.
+func (t *Topology) equals(o *Topology) bool {
+	refs := t.Refs()
+	if !slices.Equal(refs, o.Refs()) {
+		return false
+	}
+	for _, r := range refs {
+		if x, y := t.Object(r), o.Object(r); x != y && !bytes.Equal(MarshalValue(x), MarshalValue(y)) {
+			return false
+		}
+	}
+	return true
 }
 
 func sortFaults(faults []Fault) []Fault {

@@ -137,6 +137,22 @@ func stored(x *Topology) *Assembler {
 	return a
 }
 
+// TestAssemblerKnowsTheSameTopology reads a topology again, later, that is in force already: nothing has changed.
+func TestAssemblerKnowsTheSameTopology(t *testing.T) {
+	good := stored(example()).Snapshot(7)
+	again := NewAssembler(good.Topology, good.Good)
+	for _, r := range good.Topology.Refs() {
+		again.Put("topology/"+r.String(), MarshalValue(good.Topology.Object(r)))
+	}
+	if snap := again.Snapshot(9); snap.Topology != good.Topology || snap.Good != 7 || snap.Revision != 9 {
+		t.Errorf("another topology, good since %d, revision %d", snap.Good, snap.Revision)
+	}
+	again.Delete("topology/pops/sin1")
+	if snap := again.Snapshot(10); snap.Topology == good.Topology {
+		t.Error("a lost PoP is no change")
+	}
+}
+
 func TestAssemblerKeepsTheLastGoodTopology(t *testing.T) {
 	a := stored(example())
 	good := a.Snapshot(7)

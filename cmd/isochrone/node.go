@@ -55,12 +55,60 @@ func (n *node) follow(ctx context.Context, also func(*topology.Snapshot)) error 
 	if last == nil {
 		last = n.load()
 	}
+	newest, kept := make(chan *topology.Snapshot, 1), make(chan struct{})
+	go func() {
+		defer close(kept)
+		n.keep(newest)
+	}()
+	defer func() {
+		close(newest)
+		<-kept
+	}()
 	return n.store.Follow(ctx, last, func(snap *topology.Snapshot) {
+		n.take(snap, also)
+		select {
+		case <-newest: // which is not the newest any more
+		default:
+		}
+		newest <- snap
+	})
+}
+
+// keepInterval is how long after another a snapshot is kept on disk at the soonest.
+const keepInterval = time.Second
+
+// keep keeps the newest snapshot on disk, until there are no more.
+func (n *node) keep(newest <-chan *topology.Snapshot) {
+	var (
+		waiting *topology.Snapshot
+		again   <-chan time.Time // nil: at once
+	)
+	save := func(snap *topology.Snapshot) {
 		if err := store.Save(n.lastGood, snap); err != nil {
 			n.log.Error("the last good topology cannot be kept on disk", "error", err)
 		}
-		n.take(snap, also)
-	})
+		waiting, again = nil, time.After(keepInterval)
+	}
+	for {
+		select {
+		case snap, more := <-newest:
+			switch {
+			case !more && waiting != nil:
+				save(waiting)
+				return
+			case !more:
+				return
+			case again != nil:
+				waiting = snap
+			default:
+				save(snap)
+			}
+		case <-again:
+			if again = nil; waiting != nil {
+				save(waiting)
+			}
+		}
+	}
 }
 
 // load reads the last good topology from disk; nil stands for none.

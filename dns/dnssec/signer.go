@@ -29,7 +29,14 @@ type Options struct {
 	TTL      uint32        // of the DNSKEY, CDS and CDNSKEY records, in seconds; 0 is an hour
 	Validity time.Duration // of signatures; 0 is DefaultValidity
 	Inherit  *Signer       // whose signatures are taken over, as far as their keys are still used; of the same zone, or nil
+	Once     *Once         // where SignOnce keeps its signatures; nil is a place of the Signer's own
 }
+
+// Once keeps the signatures over names that askers have made up, of all zones that it is given to, and bounds them together.
+type Once struct{ signatures *cache }
+
+// NewOnce returns an empty place for such signatures.
+func NewOnce() *Once { return &Once{newCache(onceEntries)} }
 
 // Signer signs the record sets of one zone, and keeps the signatures: two over the same data differ, so those who sent the
 // first one want it again. It is safe for concurrent use.
@@ -70,7 +77,11 @@ func NewSigner(zone string, signing *topology.Signing, ring *Keyring, o Options)
 	if o.Validity == 0 {
 		o.Validity = DefaultValidity
 	}
-	s := &Signer{zone: zone + ".", validity: o.Validity, kept: newCache(0), once: newCache(onceEntries)}
+	s := &Signer{zone: zone + ".", validity: o.Validity, kept: newCache(0)}
+	if o.Once == nil {
+		o.Once = NewOnce()
+	}
+	s.once = o.Once.signatures
 	var missing error
 	if files := s.choose(signing, ring, o.TTL); files != nil {
 		missing = &MissingKeysError{Zone: zone, Files: files}
@@ -87,7 +98,9 @@ func NewSigner(zone string, signing *topology.Signing, ring *Keyring, o Options)
 	}
 	if o.Inherit != nil && o.Inherit.zone == s.zone {
 		s.inherit(s.kept, o.Inherit.kept, o.Inherit)
-		s.inherit(s.once, o.Inherit.once, o.Inherit)
+		if s.once != o.Inherit.once {
+			s.inherit(s.once, o.Inherit.once, o.Inherit)
+		}
 	}
 	return s, missing
 }

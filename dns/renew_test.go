@@ -1,0 +1,123 @@
+package dns
+
+import (
+	"log/slog"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/isochrone/isochrone/dns/dnssec"
+	"github.com/isochrone/isochrone/router"
+	"github.com/isochrone/isochrone/router/rtt"
+	"github.com/isochrone/isochrone/topology"
+)
+
+// TestReloadKeepsAnswers configures a server anew: without other keys, the answers that are packed stay, so that no question has to wait
+// for the full path.
+func TestReloadKeepsAnswers(t *testing.T) {
+	s := signed(t, example(), nil, zoneName)
+	before := s.serving.Load()
+	settings := s.settings
+	settings.NSID, settings.RateLimit.PerSecond = "ns7", 100
+	s.Configure(settings)
+	after := s.serving.Load()
+	if after.index != before.index || after.settings.NSID != "ns7" || after.limiter == nil {
+		t.Errorf("index kept: %v, NSID %q, limited: %v", after.index == before.index, after.settings.NSID, after.limiter != nil)
+	}
+	settings.Keys = dnssec.NewKeyring()
+	s.Configure(settings)
+	if s.serving.Load().index == after.index {
+		t.Error("the index is the same with other keys")
+	}
+}
+
+// TestEditIsAnsweredQuickly publishes another topology: the fast path has the answers of services at once.
+func TestEditIsAnsweredQuickly(t *testing.T) {
+	s := signed(t, example(), nil, zoneName)
+	before := s.serving.Load()
+	atlas, err := router.NewAtlas(networks{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := *before.view.Table.Snapshot()
+	next.Topology, next.Good = example(), 8
+	live := router.NewLive(atlas)
+	if err := live.Topology(&next, s.now()); err != nil {
+		t.Fatal(err)
+	}
+	live.Follow(s.Publish)
+	if s.serving.Load().index == before.index {
+		t.Fatal("the index was not made anew")
+	}
+	w := s.newWorker(s.common)
+	w.tick()
+	packet, err := query(serviceName, dns.TypeA, "192.0.2.0/24").Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, n := quickly(w, packet, netip.MustParseAddr("127.0.0.1")); n <= 0 {
+		t.Errorf("the fast path has no answer: %d", n)
+	}
+}
+
+// TestNewTableIsForeseen gives a server another table of the same topology: by it clients get other PoPs, whose answers are made ahead.
+func TestNewTableIsForeseen(t *testing.T) {
+	world := example()
+	world.Services[serviceName].Steering.Answers = 2
+	atlas, err := router.NewAtlas(networks{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	live := router.NewLive(atlas)
+	if err := live.Topology(&topology.Snapshot{Revision: 7, Good: 7, Topology: world}, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	s := New(Config{Log: slog.New(slog.DiscardHandler)})
+	live.Follow(s.Publish)
+	<-s.renewed
+	s.anticipate(t.Context())
+	before := s.serving.Load()
+	prefix := netip.MustParsePrefix("192.0.2.0/24")
+	measured, err := rtt.NewMap([]rtt.Measurement{
+		{Prefix: prefix, PoP: "gru1", RTT: time.Millisecond, Samples: 10_000}, {Prefix: prefix, PoP: "jnb1", RTT: 2 * time.Millisecond, Samples: 10_000},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := live.Measured(measured, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-s.renewed:
+		s.anticipate(t.Context())
+	default:
+		t.Fatal("nobody is told of the new table")
+	}
+	if s.serving.Load().index != before.index {
+		t.Error("the index was made anew")
+	}
+	w := s.newWorker(s.common)
+	w.tick()
+	packet, err := query(serviceName, dns.TypeA, "192.0.2.0/24").Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, n := quickly(w, packet, netip.MustParseAddr("127.0.0.1")); n <= 0 {
+		t.Errorf("the fast path has no answer: %d", n)
+	}
+}
+
+// TestEscapedOwner asks for a name that a record has with a needless escape of a capital letter.
+func TestEscapedOwner(t *testing.T) {
+	world := example()
+	world.Zones[zoneName].Records = []string{`\065bc 300 A 192.0.2.7`}
+	if faults := world.Validate(); len(faults) > 0 {
+		t.Fatal(faults)
+	}
+	got := summary(ask(t, serve(t, world, nil), query("abc."+zoneName, dns.TypeA, ""), "127.0.0.1"))
+	if want := "NOERROR aa 300 IN A 192.0.2.7"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
