@@ -28,7 +28,8 @@ type seen struct {
 // askAs asks a server for a service's addresses, for a client subnet.
 func askAs(at, service string, subnet netip.Prefix) (seen, error) {
 	question := new(mdns.Msg).SetQuestion(service+".", mdns.TypeA)
-	ecs := &mdns.EDNS0_SUBNET{Code: mdns.EDNS0SUBNET, Family: 1, SourceNetmask: uint8(subnet.Bits()), Address: subnet.Addr().AsSlice()}
+	ecs := &mdns.EDNS0_SUBNET{Code: mdns.EDNS0SUBNET, Family: 1, SourceNetmask: uint8(subnet.Bits())}
+	ecs.Address = subnet.Addr().AsSlice()
 	if subnet.Addr().Is6() {
 		ecs.Family = 2
 	}
@@ -79,7 +80,8 @@ func (d *dnsProcess) questions(t *testing.T) (total int) {
 // startECS starts a resolver that passes client subnets on, those that it is told of included, and keeps answers by their scopes.
 func startECS(t *testing.T, d *signedDNS, modules, anchors string) *unbound {
 	t.Helper()
-	return startUnbound(t, d.DNS, anchors, `module-config: "`+modules+`"`, "send-client-subnet: 127.0.0.1", "client-subnet-always-forward: yes",
+	return startUnbound(t, d.DNS, anchors, `module-config: "`+modules+`"`,
+		"send-client-subnet: 127.0.0.1", "client-subnet-always-forward: yes",
 		"max-client-subnet-ipv4: 24", "max-client-subnet-ipv6: 56", "max-ecs-tree-size-ipv4: 100000", "max-ecs-tree-size-ipv6: 100000",
 		"prefetch: no", "cache-min-ttl: 3600") // so that nothing is forgotten during a test
 }
@@ -101,7 +103,7 @@ func subnets(n int) []netip.Prefix {
 				at = netip.AddrFrom4(next)
 			}
 		case 2:
-			at, bits = netip.AddrFrom16([16]byte{0x2a, byte(random.IntN(16)), byte(random.IntN(256)), byte(random.IntN(256)), byte(random.IntN(256))}), 48
+			at, bits = netip.AddrFrom16([16]byte{0x2a, byte(random.IntN(16)), byte(random.IntN(256)), byte(random.IntN(256))}), 48
 		}
 		all = append(all, netip.PrefixFrom(at, bits).Masked())
 	}
@@ -196,8 +198,8 @@ func lastOf(p netip.Prefix) netip.Addr {
 	return netip.AddrFrom4(b)
 }
 
-// remembers asks for many clients at the same time and in another order again: everybody gets what the DNS node itself says, and the second
-// time the resolver knows it all.
+// remembers asks for many clients at the same time, and in another order again: everybody gets what the DNS node itself says, and the
+// second time the resolver knows it all.
 func remembers(t *testing.T, s *signedDNS, resolver *unbound, service string, secure bool) {
 	t.Helper()
 	clients := subnets(400)
@@ -226,7 +228,7 @@ func remembers(t *testing.T, s *signedDNS, resolver *unbound, service string, se
 					got, err := askAs(resolver.at, service, clients[n])
 					direct := want[clients[n]]
 					if err == nil && (!slices.Equal(got.addrs, direct.addrs) || got.secure != secure) {
-						err = fmt.Errorf("%v: got %v for %v (secure %v), want %v for %v", clients[n], got.addrs, got.scope, got.secure, direct.addrs, direct.scope)
+						err = fmt.Errorf("%v: got %+v, want %+v", clients[n], got, direct)
 					}
 					if err != nil {
 						mu.Lock()

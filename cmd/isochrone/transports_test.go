@@ -29,7 +29,8 @@ func certificateFiles(t *testing.T, ca *devca.CA, name string) (cert, key string
 	}
 	dir := t.TempDir()
 	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	for path, block := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: made.Certificate[0]}, key: {Type: "PRIVATE KEY", Bytes: der}} {
+	files := map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: made.Certificate[0]}, key: {Type: "PRIVATE KEY", Bytes: der}}
+	for path, block := range files {
 		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -51,12 +52,13 @@ func TestTransports(t *testing.T) {
 	tls, https := ownAddr(t), ownAddr(t)
 	world := startStore(t)
 	sin := netip.MustParseAddrPort(world.PoPs["sin1"]).Addr().String()
-	s := startSigned(t, world, "--tls-listen", tls.String(), "--https-listen", https.String(), "--cert", cert, "--cert-key", key)
+	s := startSigned(t, world, "--tls-listen", tls.String(), "--https-listen", https.String(),
+		"--cert", cert, "--cert-key", key)
 	s.leads(t, "singapore", "sin1")
 	plain := netip.MustParseAddrPort(s.DNS)
 	ask := func(at netip.AddrPort, flags ...string) (string, error) {
-		args := []string{"@" + at.Addr().String(), "-p", strconv.Itoa(int(at.Port())), "intake.isochrone.test", "A", "+dnssec", "+subnet=" + sendPlaces["singapore"],
-			"+timeout=5", "+retry=0"}
+		args := []string{"@" + at.Addr().String(), "-p", strconv.Itoa(int(at.Port())), "intake.isochrone.test", "A",
+			"+dnssec", "+subnet=" + sendPlaces["singapore"], "+timeout=5", "+retry=0"}
 		out, err := exec.CommandContext(t.Context(), kdig, append(args, flags...)...).CombinedOutput()
 		return string(out), err
 	}
@@ -83,7 +85,8 @@ func TestTransports(t *testing.T) {
 		}
 		before := asked()
 		out, err := ask(c.at, c.flags...)
-		for _, want := range []string{"status: NOERROR", "\tA\t" + sin + "\n", "\tRRSIG\tA 13 3 20 ", ";; CLIENT-SUBNET: " + strings.TrimSuffix(sendPlaces["singapore"], "/24")} {
+		subnet := ";; CLIENT-SUBNET: " + strings.TrimSuffix(sendPlaces["singapore"], "/24")
+		for _, want := range []string{"status: NOERROR", "\tA\t" + sin + "\n", "\tRRSIG\tA 13 3 20 ", subnet} {
 			if err != nil || !strings.Contains(out, want) {
 				t.Errorf("%s %s: want %q, got %v:\n%s", c.transport, c.flags, want, err, out)
 			}
