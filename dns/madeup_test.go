@@ -16,6 +16,9 @@ var madeUpNames = flag.Int("madeup", 5_000, "how many names TestMadeUpNames make
 // TestMadeUpNames asks a signed zone for names that nobody has asked for before, each of which costs a signature, and between them for
 // one that the fast path knows. That is answered whatever else is asked; of the others, those are dropped that the full path cannot
 // keep up with; and none is kept for long.
+// hotEvery is after how many made-up names a hot one is asked for.
+const hotEvery = 32
+
 func TestMadeUpNames(t *testing.T) {
 	s := signedAt(t, time.Now, manifold(), nil, zoneName)
 	at := listen(t, s)
@@ -52,7 +55,7 @@ func TestMadeUpNames(t *testing.T) {
 		if i%(*madeUpNames/8+1) == 0 {
 			largest = max(largest, heap())
 		}
-		if i%batchSize != 0 {
+		if i%hotEvery != 0 {
 			continue
 		}
 		asked := time.Now()

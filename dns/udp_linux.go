@@ -25,6 +25,9 @@ const (
 
 	// idleCheck is how often a thread that waits for a question looks whether it is to end.
 	idleCheck = 100 * time.Millisecond
+
+	// sendWait is how long answers of a batch may wait for room in the socket's buffer.
+	sendWait = 5 * time.Millisecond
 )
 
 // mmsghdr is struct mmsghdr of recvmmsg(2).
@@ -184,10 +187,13 @@ func (t *udpThread) receive() (int, syscall.Errno) {
 // hear reads the datagrams of a batch, and has those decided that are for the router, all at once. It reports false after a panic.
 func (t *udpThread) hear(n int) (done bool) {
 	defer t.contain()
+	for i := range n {
+		t.from[i] = t.source(i)
+	}
 	undecided := 0
 	for i := range n {
 		q := &t.inquiries[i]
-		if t.from[i] = t.source(i); !t.from[i].IsValid() || !q.hear(t.serving, t.buffers[i][:t.in[i].length], t.from[i]) {
+		if !t.from[i].IsValid() || !q.hear(t.serving, t.buffers[i][:t.in[i].length], t.from[i]) {
 			continue
 		}
 		t.undecided[undecided] = uint8(i)
@@ -266,7 +272,7 @@ func (t *udpThread) source(i int) netip.Addr {
 
 // send sends the answers of the batch. What cannot be sent is lost, as any datagram may be.
 func (t *udpThread) send() {
-	messages := t.gather()
+	messages, waited := t.gather(), false
 	for sent := 0; sent < messages; {
 		n, _, errno := syscall.RawSyscall6(unix.SYS_SENDMMSG, uintptr(t.fd), uintptr(unsafe.Pointer(&t.out[sent])), uintptr(messages-sent), unix.MSG_DONTWAIT, 0, 0)
 		switch {
@@ -280,8 +286,11 @@ func (t *udpThread) send() {
 			t.queued = copy(t.outVectors[:], t.outVectors[first:t.queued])
 			copy(t.outFrom[:], t.outFrom[first:])
 			messages, sent = t.gather(), 0
+		case errno == unix.EAGAIN && !waited: // what is on its way out fills the socket's buffer
+			waited = true
+			_, _ = unix.Poll([]unix.PollFd{{Fd: int32(t.fd), Events: unix.POLLOUT}}, int(sendWait/time.Millisecond))
 		default:
-			t.counts.unsent.Add(1)
+			t.counts.unsent.Add(uint64(t.out[sent].hdr.Iovlen))
 			sent++
 		}
 	}
