@@ -3,11 +3,11 @@
 //
 // A question is read in place by one parser (question.go). The fast path (quick.go) finds its answer among those that are packed
 // already, and patches id, flags and scope; it allocates nothing and takes no lock. What it lacks, or leaves alone, is answered by the
-// full path (server.go, respond.go), which builds a message of package miekg/dns, and keeps it packed for the fast path where that
+// full path (message.go, respond.go), which builds a message of package miekg/dns, and keeps it packed for the fast path where that
 // is possible (answers.go). Both read one store of signatures (package dnssec), so their bytes are the same, and a fuzz test holds them
 // to each other.
 //
-//	router.View ──► serving: view + index + settings, swapped as one by Publish and Configure
+//	router.View ──► serving (serving.go): view + index + settings, swapped as one by Publish and Configure
 //	index (zone.go): zone → name → record sets; made anew for a new topology or new keys only
 //
 // On Linux a thread of its own serves each UDP socket, a batch of datagrams at a time (udp_linux.go); what is for the full path waits in

@@ -2,6 +2,7 @@ package dns
 
 import (
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -185,7 +186,7 @@ func (c collector) state(send func(*prometheus.Desc, prometheus.ValueType, float
 		if z.signer != nil {
 			signed = 1
 		}
-		send(signedDesc, prometheus.GaugeValue, signed, z.name)
-		send(serialDesc, prometheus.GaugeValue, float64(z.soa.Serial), z.name)
+		send(signedDesc, prometheus.GaugeValue, signed, strings.TrimSuffix(z.name, "."))
+		send(serialDesc, prometheus.GaugeValue, float64(z.soa.Serial), strings.TrimSuffix(z.name, "."))
 	}
 }

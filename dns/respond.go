@@ -3,8 +3,6 @@ package dns
 import (
 	"net/netip"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/miekg/dns"
@@ -37,6 +35,8 @@ type reply struct {
 	extra  []dns.RR
 	scope  uint8 // of the client subnet
 	ede    *dns.EDNS0_EDE
+
+	decision router.Answer // of a steered name
 
 	failed error // a signature that could not be made
 }
@@ -252,17 +252,17 @@ func (a *reply) glue(z *zone, servers []dns.RR) {
 // steer fills in the records that the router chooses for the client.
 func (a *reply) steer(n *node, family router.Family) {
 	client, bySubnet := a.client(n.service)
-	decision := router.Decide(a.serving.view, n.service.id, family, client, nil)
+	a.decision = router.Decide(a.serving.view, n.service.id, family, client, nil)
 	if bySubnet {
-		a.scope = decision.ScopeBits
+		a.scope = a.decision.ScopeBits
 	}
-	if decision.Outcome == router.NoneAllowed {
+	if a.decision.Outcome == router.NoneAllowed {
 		a.aa = false
 		a.answer = nil
 		a.fail(dns.RcodeServerFailure, dns.ExtendedErrorCodeProhibited, "rules and operators leave this client no PoP of the service")
 		return
 	}
-	a.chosen(n, decision.Choices[:decision.N])
+	a.chosen(n, a.decision.Choices[:a.decision.N])
 }
 
 // client is whom a service's answer is chosen for.
@@ -330,67 +330,4 @@ func (sv *serving) learn(n *node, t typed, choices []router.Choice, do bool, now
 		sv.index.answers.keep(t.id, choices, do, p)
 	}
 	return nil
-}
-
-// textStrings cuts a text into the strings of a TXT record, of at most 255 octets each.
-func textStrings(text string) []string {
-	var cut []string
-	for len(text) > 255 {
-		cut = append(cut, text[:255])
-		text = text[255:]
-	}
-	return append(cut, text)
-}
-
-// explain answers why the client gets what it gets, to those who may know.
-func (a *reply) explain(n *node) {
-	allowed := false
-	for _, p := range a.serving.settings.ExplainTo {
-		allowed = allowed || p.Contains(a.from)
-	}
-	if !allowed {
-		a.aa = false
-		a.fail(dns.RcodeRefused, dns.ExtendedErrorCodeProhibited, "explanations are for operators")
-		return
-	}
-	client, bySubnet := a.client(n.explain)
-	if bySubnet {
-		a.scope = uint8(client.Bits())
-	}
-	for f, rrtype := range familyTypes {
-		if !n.explain.has[f] || rrtype == dns.TypeHTTPS {
-			continue
-		}
-		var trace router.Trace
-		router.Decide(a.serving.view, n.explain.id, router.Family(f), client, &trace)
-		for _, line := range explanation(&trace) {
-			a.answer = append(a.answer, &dns.TXT{Hdr: n.zone.header(n.name, dns.TypeTXT, 0), Txt: textStrings(line)})
-		}
-	}
-	set := a.answer
-	a.answer = nil
-	a.put(&a.answer, n.zone, set, true)
-}
-
-// explainedCandidates is how many candidates an explanation names.
-const explainedCandidates = 5
-
-// explanation tells a decision in lines.
-func explanation(t *router.Trace) []string {
-	place := "of unknown place"
-	if t.Place != nil {
-		place = strings.TrimPrefix(t.Place.City+", "+t.Place.Country, ", ")
-	}
-	head := t.Family + " " + t.Client.String() + " in " + t.Network.String() + ", " + place + ": " + strings.Join(t.Answer, " ") + " (" + t.Outcome
-	if t.Fallback != "" {
-		head += ", " + t.Fallback
-	}
-	lines := []string{head + "), scope " + t.Scope.String()}
-	for i, c := range t.Candidates {
-		if i == explainedCandidates {
-			break
-		}
-		lines = append(lines, t.Family+" "+string(rune('1'+i))+". "+c.PoP+": "+strconv.FormatFloat(c.RTTMS, 'f', 1, 64)+" ms"+", "+string(c.Health)+": "+c.Reason)
-	}
-	return lines
 }

@@ -159,6 +159,15 @@ func (s *Server) anticipate(ctx context.Context) {
 			runtime.Gosched()
 		}
 	}
+	if over() {
+		return
+	}
+	for _, z := range sv.index.zones {
+		if z.signer != nil {
+			z.signer.Settle()
+		}
+	}
+	s.firstPrepared.Do(func() { close(s.prepared) })
 }
 
 // maxHeadStart bounds for how long a new index is held back. Verdicts wait meanwhile.

@@ -17,9 +17,11 @@ import (
 type Live struct {
 	view atomic.Pointer[View]
 
-	mu       sync.Mutex
-	atlas    *Atlas
-	rttMap   *rtt.Map
+	edits  sync.Mutex // of those who compile, one after the other
+	atlas  *Atlas
+	rttMap *rtt.Map
+
+	mu       sync.Mutex // of those who publish; whoever has both took edits first
 	snapshot *topology.Snapshot // nil before the first
 	verdicts health.Verdicts
 	shares   map[string]float64
@@ -46,44 +48,73 @@ func (l *Live) View() *View { return l.view.Load() }
 // Topology takes a new snapshot. The table is compiled anew only if the topology in force has changed; an override or key
 // needs only a new state. When compiling fails, the view stays as it is.
 func (l *Live) Topology(snap *topology.Snapshot, now time.Time) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if old := l.view.Load(); old != nil && old.Table.snapshot.Topology == snap.Topology {
-		renewed := *old.Table
-		renewed.snapshot, l.snapshot = snap, snap
-		l.publish(&renewed, now)
+	if l.sameTopology(snap, now) {
 		return nil
 	}
+	l.edits.Lock()
+	defer l.edits.Unlock()
 	return l.compile(snap, l.atlas, l.rttMap, now)
+}
+
+// sameTopology publishes a view with a new snapshot, if the topology is the one in force.
+func (l *Live) sameTopology(snap *topology.Snapshot, now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	old := l.view.Load()
+	if old == nil || old.Table.snapshot.Topology != snap.Topology {
+		return false
+	}
+	renewed := *old.Table
+	renewed.snapshot, l.snapshot = snap, snap
+	l.publish(&renewed, now)
+	return true
 }
 
 // Atlas takes a new geo database.
 func (l *Live) Atlas(atlas *Atlas, now time.Time) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.compile(l.snapshot, atlas, l.rttMap, now)
+	l.edits.Lock()
+	defer l.edits.Unlock()
+	return l.compile(l.newest(), atlas, l.rttMap, now)
 }
 
 // Measured takes a new RTT map; nil stands for none.
 func (l *Live) Measured(measured *rtt.Map, now time.Time) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.compile(l.snapshot, l.atlas, measured, now)
+	l.edits.Lock()
+	defer l.edits.Unlock()
+	return l.compile(l.newest(), l.atlas, measured, now)
 }
 
-// compile publishes a new table, or leaves all as it is. Without a snapshot the inputs wait for the first one.
+// newest returns the snapshot in force, or nil before the first.
+func (l *Live) newest() *topology.Snapshot {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.snapshot
+}
+
+// compile publishes a new table, or leaves all as it is. Without a snapshot the inputs wait for the first one. Verdicts, shares and
+// overrides take effect on the old table meanwhile.
 func (l *Live) compile(snap *topology.Snapshot, atlas *Atlas, measured *rtt.Map, now time.Time) error {
 	if snap != nil {
 		table, err := compile(snap, atlas, measured, max(1, runtime.GOMAXPROCS(0)/2)) // the other half goes on answering
 		if err != nil {
 			return fmt.Errorf("compile topology of revision %d: %w", snap.Revision, err)
 		}
-		l.snapshot = snap
-		l.publish(table, now)
+		l.take(table, now)
 		runtime.GC() // the old table and what compiling has left are as large as all that is in use
 	}
 	l.atlas, l.rttMap = atlas, measured
 	return nil
+}
+
+// take publishes a new table, with the newest snapshot of its topology.
+func (l *Live) take(table *Table, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if newer := l.snapshot; newer != nil && newer.Topology == table.snapshot.Topology && newer.Revision > table.snapshot.Revision {
+		table.snapshot = newer
+	}
+	l.snapshot = table.snapshot
+	l.publish(table, now)
 }
 
 // Verdicts takes new verdicts, which must not change afterwards.

@@ -185,7 +185,14 @@ func (d *dnsNode) run(ctx context.Context) error {
 		above.run("http", func(ctx context.Context) error { return serveHTTP(ctx, d.http, d.handler()) })
 	}
 	d.bound.Cert = d.certificate
-	d.layers.add().run("DNS", func(ctx context.Context) error { return d.server.Run(ctx, d.bound) })
+	d.layers.add().run("DNS", func(ctx context.Context) error {
+		select { // questions wait in the sockets meanwhile, which is better than SERVFAIL
+		case <-d.node.first:
+		case <-time.After(firstViewWait):
+		case <-ctx.Done():
+		}
+		return d.server.Run(ctx, d.bound)
+	})
 	return nil
 }
 
@@ -230,6 +237,9 @@ func (d *dnsNode) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, err
 	}
 	return nil, errors.New("there is no certificate")
 }
+
+// firstViewWait is how long questions wait for the first topology, at a start with nothing on disk.
+const firstViewWait = 3 * time.Second
 
 // announce says that questions are answered.
 func (d *dnsNode) announce(out io.Writer) {

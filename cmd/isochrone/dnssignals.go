@@ -30,9 +30,17 @@ func (s *signals) stop() {
 	signal.Stop(s.upgrade)
 }
 
+// prepareTimeout bounds how long a successor makes answers before it takes over; those that are missing then are made when they are
+// asked for.
+const prepareTimeout = 10 * time.Second
+
 // serve does what signals say until ctx ends, a part fails, or a successor has taken over.
 func (d *dnsNode) serve(ctx context.Context, s *signals) error {
-	first := d.node.first
+	var (
+		first    = d.node.first
+		prepared <-chan struct{}
+		late     <-chan time.Time
+	)
 	upgrading, cancel := context.WithCancel(ctx)
 	var upgraded chan error // of an upgrade that is under way
 	defer func() {
@@ -43,7 +51,12 @@ func (d *dnsNode) serve(ctx context.Context, s *signals) error {
 	for {
 		select {
 		case <-first:
-			first = nil
+			first, prepared, late = nil, d.server.Prepared(), time.After(prepareTimeout)
+		case <-prepared:
+			prepared, late = nil, nil
+			d.tellPredecessor()
+		case <-late:
+			prepared, late = nil, nil
 			d.tellPredecessor()
 		case <-s.reload:
 			d.reload(ctx)

@@ -108,8 +108,8 @@ func startSigned(t *testing.T, world *running, flags ...string) *signedDNS {
 	s.keys(world, "keygen isochrone.test")
 	s.keys(world, "keygen geo.isochrone.test --algorithm ed25519")
 	s.dnsProcess = startDNSIn(t, world, s.dir, append([]string{"--etcd", world.Etcd, "--rate-limit", "0", "--probe=false"}, flags...)...)
-	s.metric(t, `isochrone_dns_zone_signed{zone="isochrone.test."}`, "1")
-	s.metric(t, `isochrone_dns_zone_signed{zone="geo.isochrone.test."}`, "1")
+	s.metric(t, `isochrone_dns_zone_signed{zone="isochrone.test"}`, "1")
+	s.metric(t, `isochrone_dns_zone_signed{zone="geo.isochrone.test"}`, "1")
 	return s
 }
 

@@ -91,19 +91,24 @@ func (s *shard) store(h hash, signatures []*dns.RRSIG, limit int) []*dns.RRSIG {
 	return signatures
 }
 
-// each calls do for every record set, until it returns false.
-func (c *cache) each(do func(hash, []*dns.RRSIG) bool) {
+// each calls do for every record set, or for those alone that have been asked for since the older ones were adopted, until it returns
+// false.
+func (c *cache) each(newer bool, do func(hash, []*dns.RRSIG) bool) {
 	for i := range c.shards {
-		if !c.shards[i].each(do) {
+		if !c.shards[i].each(newer, do) {
 			return
 		}
 	}
 }
 
-func (s *shard) each(do func(hash, []*dns.RRSIG) bool) bool {
+func (s *shard) each(newer bool, do func(hash, []*dns.RRSIG) bool) bool {
 	s.lock.RLock()
 	defer s.lock.RUnlock()
-	for _, generation := range []map[hash][]*dns.RRSIG{s.older, s.newer} {
+	generations := []map[hash][]*dns.RRSIG{s.newer, s.older}
+	if newer {
+		generations = generations[:1]
+	}
+	for _, generation := range generations {
 		for h, signatures := range generation {
 			if !do(h, signatures) {
 				return false
@@ -111,6 +116,17 @@ func (s *shard) each(do func(hash, []*dns.RRSIG) bool) bool {
 		}
 	}
 	return true
+}
+
+// adopt puts signatures into the older generation.
+func (c *cache) adopt(h hash, signatures []*dns.RRSIG) {
+	s := c.shard(h)
+	s.lock.Lock()
+	defer s.lock.Unlock()
+	if s.older == nil {
+		s.older = map[hash][]*dns.RRSIG{}
+	}
+	s.older[h] = signatures
 }
 
 // drop forgets the record sets one of whose signatures is due, and returns how many they were.

@@ -110,7 +110,7 @@ func (s *Signer) HasSignature(rrset []dns.RR, now time.Time) bool {
 // Due reports whether a signature that Sign has made is due: less than half of the validity is left.
 func (s *Signer) Due(now time.Time) bool {
 	due := false
-	s.kept.each(func(_ hash, signatures []*dns.RRSIG) bool {
+	s.kept.each(false, func(_ hash, signatures []*dns.RRSIG) bool {
 		due = anyOf(signatures, func(signature *dns.RRSIG) bool { return s.isDue(signature, now) })
 		return !due
 	})

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/miekg/dns"
@@ -51,6 +52,7 @@ type Signer struct {
 	ds       []*dns.DS
 	kept     *cache
 	once     *cache
+	settled  atomic.Bool
 }
 
 // MissingKeysError tells which active keys a node lacks.
@@ -160,6 +162,10 @@ func wantedKSKs(signing *topology.Signing) []*topology.SigningKey {
 	return wanted
 }
 
+// Settle says that all that is still wanted has been asked for since the Signer was made. Who inherits from it takes nothing else, so
+// that signatures of what there was once do not pile up.
+func (s *Signer) Settle() { s.settled.Store(true) }
+
 // inherit takes over signatures of keys that are still used. All of the other's signatures are of keys that were active.
 func (s *Signer) inherit(to, from *cache, other *Signer) {
 	still := map[keyID]bool{}
@@ -170,7 +176,7 @@ func (s *Signer) inherit(to, from *cache, other *Signer) {
 			}
 		}
 	}
-	from.each(func(h hash, signatures []*dns.RRSIG) bool {
+	from.each(other.settled.Load(), func(h hash, signatures []*dns.RRSIG) bool {
 		var kept []*dns.RRSIG
 		for _, signature := range signatures {
 			if still[keyID{tag: signature.KeyTag, algorithm: signature.Algorithm}] {
@@ -178,7 +184,7 @@ func (s *Signer) inherit(to, from *cache, other *Signer) {
 			}
 		}
 		if kept != nil {
-			to.shard(h).store(h, kept, to.limit)
+			to.adopt(h, kept)
 		}
 		return true
 	})

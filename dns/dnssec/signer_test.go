@@ -350,7 +350,7 @@ func TestSignOnceIsBounded(t *testing.T) {
 		}
 	}
 	count := 0
-	s.once.each(func(hash, []*dns.RRSIG) bool { count++; return true })
+	s.once.each(false, func(hash, []*dns.RRSIG) bool { count++; return true })
 	if count > 2*64 || count < 64/2 {
 		t.Errorf("%d are kept, want at most %d", count, 2*64)
 	}
