@@ -21,7 +21,7 @@ type Live struct {
 	atlas  *Atlas
 	rttMap *rtt.Map
 
-	mu       sync.Mutex // of those who publish; whoever has both took edits first
+	mu       sync.Mutex         // of those who publish; whoever has both took edits first
 	snapshot *topology.Snapshot // nil before the first
 	verdicts health.Verdicts
 	shares   map[string]float64
