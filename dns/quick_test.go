@@ -4,11 +4,15 @@ import (
 	"bytes"
 	"encoding/hex"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 
+	"github.com/isochrone/isochrone/health"
+	"github.com/isochrone/isochrone/router"
 	"github.com/isochrone/isochrone/topology"
 )
 
@@ -169,5 +173,24 @@ func BenchmarkFull(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// BenchmarkSwap replaces the view by one with another verdict, as a change of health does.
+func BenchmarkSwap(b *testing.B) {
+	atlas, err := router.NewAtlas(networks{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	live := router.NewLive(atlas)
+	if err := live.Topology(&topology.Snapshot{Revision: 7, Good: 7, Topology: manifold()}, time.Now()); err != nil {
+		b.Fatal(err)
+	}
+	s := New(Config{Log: slog.New(slog.DiscardHandler)})
+	live.Follow(s.Publish)
+	verdicts := []health.Verdicts{downed("sin1"), downed("nrt1")}
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		live.Verdicts(verdicts[i%2], time.Now())
 	}
 }
