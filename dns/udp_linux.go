@@ -23,6 +23,9 @@ const (
 	batchSize   = 32 // datagrams of one system call; 16 to 128 are equally fast, and a stop of the world waits for one batch
 	sockaddrMax = unix.SizeofSockaddrInet6
 
+	// busyBatch is how many datagrams of a batch say that more may have come meanwhile.
+	busyBatch = 8
+
 	// idleCheck is how often a thread that waits for a question looks whether it is to end.
 	idleCheck = 100 * time.Millisecond
 
@@ -50,6 +53,7 @@ type udpThread struct {
 	addresses [batchSize][sockaddrMax]byte
 	inVectors [batchSize]unix.Iovec
 	in        [batchSize]mmsghdr
+	received  int // datagrams of the last batch
 	inquiries [batchSize]inquiry
 	from      [batchSize]netip.Addr // invalid for what cannot be answered
 
@@ -169,14 +173,20 @@ func (t *udpThread) step() error {
 	return nil
 }
 
-// receive receives a batch, and waits for one when there is none.
+// receive receives a batch, and waits for one when there is none. Behind a small batch there is likely none.
 func (t *udpThread) receive() (int, syscall.Errno) {
-	n, _, errno := syscall.RawSyscall6(unix.SYS_RECVMMSG, uintptr(t.fd), uintptr(unsafe.Pointer(&t.in[0])), batchSize, unix.MSG_DONTWAIT, 0, 0)
-	if errno != unix.EAGAIN {
-		return int(n), errno
+	if t.received >= busyBatch {
+		n, _, errno := syscall.RawSyscall6(unix.SYS_RECVMMSG, uintptr(t.fd), uintptr(unsafe.Pointer(&t.in[0])), batchSize, unix.MSG_DONTWAIT, 0, 0)
+		if errno != unix.EAGAIN {
+			t.received = int(n)
+			return int(n), errno
+		}
 	}
 	began := time.Now()
-	n, _, errno = syscall.Syscall6(unix.SYS_RECVMMSG, uintptr(t.fd), uintptr(unsafe.Pointer(&t.in[0])), batchSize, unix.MSG_WAITFORONE, 0, 0)
+	n, _, errno := syscall.Syscall6(unix.SYS_RECVMMSG, uintptr(t.fd), uintptr(unsafe.Pointer(&t.in[0])), batchSize, unix.MSG_WAITFORONE, 0, 0)
+	if t.received = int(n); errno != 0 {
+		t.received = 0
+	}
 	if errno == unix.EAGAIN && time.Since(began) < idleCheck/2 {
 		// Another process that has the socket too, such as our successor, does not want to wait in it.
 		_, _ = unix.Poll([]unix.PollFd{{Fd: int32(t.fd), Events: unix.POLLIN}}, int(idleCheck/time.Millisecond))
