@@ -44,6 +44,7 @@ func TestTheLongestIdleMakesRoom(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 		send(t, conns[0], packetOf(1, 8)) // in flight
+		synctest.Wait()
 		send(t, conns[1], packetOf(1, 0)) // active just now
 		receive(t, conns[1])
 		newcomer := p.dial(clientAddr)
