@@ -2,19 +2,25 @@ package dns
 
 import (
 	"context"
+	"log/slog"
 	"net"
 	"net/netip"
 	"runtime"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/miekg/dns"
 	"golang.org/x/sys/unix"
+
+	"github.com/isochrone/isochrone/health"
+	"github.com/isochrone/isochrone/router"
+	"github.com/isochrone/isochrone/topology"
 )
 
 // threadAndClient returns a thread that is driven by hand, and a socket that is connected to its own.
-func threadAndClient(t *testing.T, s *Server) (*udpThread, int) {
+func threadAndClient(t testing.TB, s *Server) (*udpThread, int) {
 	t.Helper()
 	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.MustParseAddrPort("127.0.0.1:0")))
 	if err != nil {
@@ -171,5 +177,66 @@ func TestUDPAnswersWhatWaits(t *testing.T) {
 		if _, err := client.Read(buffer); err != nil {
 			t.Fatalf("%d of %d questions are answered: %v", i, questions, err)
 		}
+	}
+}
+
+// BenchmarkSocket asks a thread over a real socket, 32 questions at a time, with a view that stays and with a hundred new ones a second.
+func BenchmarkSocket(b *testing.B) {
+	for _, swapping := range []bool{false, true} {
+		b.Run(map[bool]string{false: "still", true: "swapping"}[swapping], func(b *testing.B) {
+			atlas, err := router.NewAtlas(networks{})
+			if err != nil {
+				b.Fatal(err)
+			}
+			live := router.NewLive(atlas)
+			if err := live.Topology(&topology.Snapshot{Revision: 7, Good: 7, Topology: manifold()}, time.Now()); err != nil {
+				b.Fatal(err)
+			}
+			s := New(Config{Log: slog.New(slog.DiscardHandler)})
+			live.Follow(s.Publish)
+			thread, client := threadAndClient(b, s)
+			packet, err := query(serviceName, dns.TypeA, "198.51.100.0/24").Pack()
+			if err != nil {
+				b.Fatal(err)
+			}
+			for _, verdicts := range []health.Verdicts{downed("sin1"), downed("nrt1")} { // so that the fast path knows both answers
+				live.Verdicts(verdicts, time.Now())
+				s.Answer(packet, netip.MustParseAddr("127.0.0.1"), UDP)
+			}
+			var running sync.WaitGroup
+			ctx, cancel := context.WithCancel(b.Context())
+			running.Go(func() { _ = thread.run() })
+			if swapping {
+				running.Go(func() {
+					tick := time.NewTicker(10 * time.Millisecond)
+					defer tick.Stop()
+					for i := 0; ; i++ {
+						select {
+						case <-tick.C:
+							live.Verdicts([]health.Verdicts{downed("sin1"), downed("nrt1")}[i%2], time.Now())
+						case <-ctx.Done():
+							return
+						}
+					}
+				})
+			}
+			answer := make([]byte, bufferSize)
+			for b.Loop() {
+				for range batchSize {
+					if _, err := unix.Write(client, packet); err != nil {
+						b.Fatal(err)
+					}
+				}
+				for range batchSize {
+					if n, err := unix.Read(client, answer); err != nil || n < len(packet) || answer[3]&0xf != 0 {
+						b.Fatalf("answer %x, %v", answer[:max(n, 0)], err)
+					}
+				}
+			}
+			cancel()
+			thread.stopped.Store(true)
+			running.Wait()
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*batchSize), "ns/question")
+		})
 	}
 }
