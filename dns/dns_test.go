@@ -56,8 +56,8 @@ func example() *topology.Topology {
 	return t
 }
 
-// serve returns a server of a topology with verdicts.
-func serve(t testing.TB, world *topology.Topology, verdicts health.Verdicts) *Server {
+// following returns the views of a topology.
+func following(t testing.TB, world *topology.Topology) *router.Live {
 	t.Helper()
 	atlas, err := router.NewAtlas(networks{})
 	if err != nil {
@@ -67,6 +67,13 @@ func serve(t testing.TB, world *topology.Topology, verdicts health.Verdicts) *Se
 	if err := live.Topology(&topology.Snapshot{Revision: 7, Good: 7, Topology: world}, time.Now()); err != nil {
 		t.Fatal(err)
 	}
+	return live
+}
+
+// serve returns a server of a topology with verdicts.
+func serve(t testing.TB, world *topology.Topology, verdicts health.Verdicts) *Server {
+	t.Helper()
+	live := following(t, world)
 	live.Verdicts(verdicts, time.Now())
 	s := New(Config{Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return time.Unix(epochLength, 0) }})
 	s.Publish(live.View())

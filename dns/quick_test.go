@@ -12,7 +12,6 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/isochrone/isochrone/health"
-	"github.com/isochrone/isochrone/router"
 	"github.com/isochrone/isochrone/topology"
 )
 
@@ -178,14 +177,7 @@ func BenchmarkFull(b *testing.B) {
 
 // BenchmarkSwap replaces the view by one with another verdict, as a change of health does.
 func BenchmarkSwap(b *testing.B) {
-	atlas, err := router.NewAtlas(networks{})
-	if err != nil {
-		b.Fatal(err)
-	}
-	live := router.NewLive(atlas)
-	if err := live.Topology(&topology.Snapshot{Revision: 7, Good: 7, Topology: manifold()}, time.Now()); err != nil {
-		b.Fatal(err)
-	}
+	live := following(b, manifold())
 	s := New(Config{Log: slog.New(slog.DiscardHandler)})
 	live.Follow(s.Publish)
 	verdicts := []health.Verdicts{downed("sin1"), downed("nrt1")}

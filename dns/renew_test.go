@@ -51,15 +51,7 @@ func TestEditIsAnsweredQuickly(t *testing.T) {
 	if s.serving.Load().index == before.index {
 		t.Fatal("the index was not made anew")
 	}
-	w := s.newWorker(s.common)
-	w.tick()
-	packet, err := query(serviceName, dns.TypeA, "192.0.2.0/24").Pack()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, n := quickly(w, packet, netip.MustParseAddr("127.0.0.1")); n <= 0 {
-		t.Errorf("the fast path has no answer: %d", n)
-	}
+	wantQuick(t, s)
 }
 
 // TestNewTableIsForeseen gives a server another table of the same topology: by it clients get other PoPs, whose answers are made ahead.
@@ -98,15 +90,7 @@ func TestNewTableIsForeseen(t *testing.T) {
 	if s.serving.Load().index != before.index {
 		t.Error("the index was made anew")
 	}
-	w := s.newWorker(s.common)
-	w.tick()
-	packet, err := query(serviceName, dns.TypeA, "192.0.2.0/24").Pack()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, n := quickly(w, packet, netip.MustParseAddr("127.0.0.1")); n <= 0 {
-		t.Errorf("the fast path has no answer: %d", n)
-	}
+	wantQuick(t, s)
 }
 
 // TestEscapedOwner asks for a name that a record has with a needless escape of a capital letter.
@@ -119,5 +103,19 @@ func TestEscapedOwner(t *testing.T) {
 	got := summary(ask(t, serve(t, world, nil), query("abc."+zoneName, dns.TypeA, ""), "127.0.0.1"))
 	if want := "NOERROR aa 300 IN A 192.0.2.7"; got != want {
 		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// wantQuick asks for the service, which the fast path must have an answer for.
+func wantQuick(t *testing.T, s *Server) {
+	t.Helper()
+	w := s.newWorker(s.common)
+	w.tick()
+	packet, err := query(serviceName, dns.TypeA, "192.0.2.0/24").Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, n := quickly(w, packet, netip.MustParseAddr("127.0.0.1")); n <= 0 {
+		t.Errorf("the fast path has no answer: %d", n)
 	}
 }

@@ -15,8 +15,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/isochrone/isochrone/health"
-	"github.com/isochrone/isochrone/router"
-	"github.com/isochrone/isochrone/topology"
 )
 
 // threadAndClient returns a thread that is driven by hand, and a socket that is connected to its own.
@@ -184,21 +182,11 @@ func TestUDPAnswersWhatWaits(t *testing.T) {
 func BenchmarkSocket(b *testing.B) {
 	for _, swapping := range []bool{false, true} {
 		b.Run(map[bool]string{false: "still", true: "swapping"}[swapping], func(b *testing.B) {
-			atlas, err := router.NewAtlas(networks{})
-			if err != nil {
-				b.Fatal(err)
-			}
-			live := router.NewLive(atlas)
-			if err := live.Topology(&topology.Snapshot{Revision: 7, Good: 7, Topology: manifold()}, time.Now()); err != nil {
-				b.Fatal(err)
-			}
+			live := following(b, manifold())
 			s := New(Config{Log: slog.New(slog.DiscardHandler)})
 			live.Follow(s.Publish)
 			thread, client := threadAndClient(b, s)
-			packet, err := query(serviceName, dns.TypeA, "198.51.100.0/24").Pack()
-			if err != nil {
-				b.Fatal(err)
-			}
+			packet := packOf(b, query(serviceName, dns.TypeA, "198.51.100.0/24"))
 			for _, verdicts := range []health.Verdicts{downed("sin1"), downed("nrt1")} { // so that the fast path knows both answers
 				live.Verdicts(verdicts, time.Now())
 				s.Answer(packet, netip.MustParseAddr("127.0.0.1"), UDP)

@@ -14,7 +14,6 @@ import (
 
 	"github.com/isochrone/isochrone/topology"
 	"github.com/isochrone/isochrone/topology/store"
-	"github.com/isochrone/isochrone/topology/store/embedded"
 )
 
 // keyDesk runs the commands about keys on a store of their own.
@@ -27,16 +26,7 @@ type keyDesk struct {
 
 func newKeyDesk(t *testing.T) *keyDesk {
 	t.Helper()
-	etcd, err := embedded.Start(t.Context(), embedded.Config{Dir: t.TempDir(), Listen: "127.0.0.1:0"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(etcd.Close)
-	client, err := connectEtcd(clientv3.Config{Endpoints: []string{etcd.Endpoint()}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { client.Close() })
+	etcd, client := startEtcd(t)
 	zone := &topology.Zone{
 		Schema: 1, Nameservers: map[string][]netip.Addr{"ns1.example.net": {netip.MustParseAddr("192.0.2.53")}}, Hostmaster: "host.example.net",
 	}

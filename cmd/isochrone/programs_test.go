@@ -17,6 +17,9 @@ import (
 	"time"
 
 	mdns "github.com/miekg/dns"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/isochrone/isochrone/topology/store/embedded"
 )
 
 // Programs of others, which a DNS node has to get along with: validators, resolvers, secondaries.
@@ -209,3 +212,19 @@ func delv(t *testing.T, at, zone, anchors, name, qtype string) (verdict, output 
 }
 
 var delvSays = regexp.MustCompile(`(?m)^; (.*(?:fully validated|unsigned answer))$`)
+
+// startEtcd starts an etcd with nothing in it, and returns a client of it.
+func startEtcd(t *testing.T) (*embedded.Etcd, *clientv3.Client) {
+	t.Helper()
+	etcd, err := embedded.Start(t.Context(), embedded.Config{Dir: t.TempDir(), Listen: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(etcd.Close)
+	client, err := connectEtcd(clientv3.Config{Endpoints: []string{etcd.Endpoint()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	return etcd, client
+}

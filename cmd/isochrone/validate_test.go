@@ -13,12 +13,10 @@ import (
 	"testing"
 
 	mdns "github.com/miekg/dns"
-	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/isochrone/isochrone/internal/statedir"
 	"github.com/isochrone/isochrone/topology"
 	"github.com/isochrone/isochrone/topology/store"
-	"github.com/isochrone/isochrone/topology/store/embedded"
 )
 
 // signedZones are zones with one of each case that a validator knows: the example zone, which is signed; a child of it that is not; and a
@@ -64,16 +62,7 @@ services:
 // startStore starts an etcd with the example world in it, of which nothing runs.
 func startStore(t *testing.T) *running {
 	t.Helper()
-	etcd, err := embedded.Start(t.Context(), embedded.Config{Dir: t.TempDir(), Listen: "127.0.0.1:0"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(etcd.Close)
-	client, err := connectEtcd(clientv3.Config{Endpoints: []string{etcd.Endpoint()}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
+	etcd, client := startEtcd(t)
 	pops, clusters, texts := map[string]netip.AddrPort{}, map[string]string{}, map[string]string{}
 	for i, name := range topology.ExamplePoPs {
 		pops[name] = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 1, byte(i + 1)}), 443)
