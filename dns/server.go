@@ -85,15 +85,12 @@ func (s *Server) exchange(packet []byte, from netip.AddrPort, over Transport, se
 	w := s.workers.Get().(*worker)
 	defer s.workers.Put(w)
 	w.tick()
-	defer w.flush()
-	return w.exchange(packet, from.Addr().Unmap(), over, send)
-}
-
-func (w *worker) exchange(packet []byte, from netip.Addr, over Transport, send func([]byte) error) error {
 	buffer := make([]byte, max(len(packet), bufferSize))
-	switch n := w.quick(buffer, copy(buffer, packet), from, over); n {
+	n := w.quick(buffer, copy(buffer, packet), from.Addr().Unmap(), over)
+	w.flush() // first, so that who has an answer finds it counted
+	switch n {
 	case fuller:
-		return w.full(from, over, send)
+		return w.full(from.Addr().Unmap(), over, send)
 	case silent:
 		return nil
 	default:

@@ -165,8 +165,8 @@ func (t *udpThread) step() error {
 	for i := range n {
 		t.answer(i, heard)
 	}
+	t.flush() // first, so that who has an answer finds it counted
 	t.send()
-	t.flush()
 	for i := range n {
 		t.in[i].hdr.Namelen = sockaddrMax
 	}
