@@ -109,21 +109,23 @@ func newWorld(t *testing.T, change func(*topology.Topology)) *world {
 		w.clusters[name] = newRegional(t)
 		urls[name] = w.clusters[name].URL
 	}
-	w.snap = &topology.Snapshot{Topology: topology.Example(netip.MustParseAddr("203.0.113.53"), pops, urls), Keys: map[string]*topology.Key{}}
+	w.snap = &topology.Snapshot{Topology: topology.Example(netip.MustParseAddr("203.0.113.53"), pops, urls)}
 	if change != nil {
 		change(w.snap.Topology)
 	}
+	keys := map[string]*topology.Key{}
 	for _, of := range []struct {
 		text  *string
 		probe bool
 	}{{&w.key, false}, {&w.probe, true}} {
-		id, text, key, err := topology.NewKey(bytes.NewReader(bytes.Repeat([]byte{byte(len(w.snap.Keys))}, 25)), time.Now())
+		id, text, key, err := topology.NewKey(bytes.NewReader(bytes.Repeat([]byte{byte(len(keys))}, 25)), time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
 		key.Probe, key.QuotaPerMinute = of.probe, 100
-		*of.text, w.snap.Keys[id] = text, key
+		*of.text, keys[id] = text, key
 	}
+	w.snap.Keys = topology.NewKeySet(keys)
 	queue, err := spool.Open(filepath.Join(w.dir, "spool"), spool.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -305,9 +307,11 @@ func TestQuota(t *testing.T) {
 		t.Errorf("got %v, want a probe that is not queued", got)
 	}
 	w.grants.fail = io.ErrUnexpectedEOF
-	other := *w.snap.Keys["aeaqcaib"] // the quota of a key that has no grant yet cannot be asked for
+	other := *w.snap.Keys.Lookup("aeaqcaib") // the quota of a key that has no grant yet cannot be asked for
 	other.Probe = false
-	w.snap.Keys["aeaqcaib"] = &other
+	keys := maps.Collect(w.snap.Keys.All())
+	keys["aeaqcaib"] = &other
+	w.snap.Keys = topology.NewKeySet(keys)
 	if answer := w.post(request(w.probe, payload)); answer.Code != 503 || answer.Header().Get("Retry-After") == "" {
 		t.Errorf("got %d while the quota cannot be checked, want 503", answer.Code)
 	}
@@ -552,7 +556,7 @@ func BenchmarkIntake(b *testing.B) {
 	}
 	key.QuotaPerMinute = 1 << 50
 	id, _ := topology.KeyID(text)
-	snap := &topology.Snapshot{Topology: topology.Example(netip.MustParseAddr("127.0.0.1"), nil, nil), Keys: map[string]*topology.Key{id: key}}
+	snap := &topology.Snapshot{Topology: topology.Example(netip.MustParseAddr("127.0.0.1"), nil, nil), Keys: topology.NewKeySet(map[string]*topology.Key{id: key})}
 	p := New(Config{
 		Name: "sin1", Snapshot: func() *topology.Snapshot { return snap }, Verdicts: func() health.Verdicts { return nil },
 		Model: rtt.Default(), Spool: queue, Quota: quota.NewLedger(&grants{sums: map[string]int64{}}), Log: slog.New(slog.DiscardHandler),

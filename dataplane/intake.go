@@ -191,7 +191,7 @@ func (p *PoP) authenticate(snap *topology.Snapshot, r *http.Request, a *admissio
 		return nil, refuse(http.StatusUnauthorized, "the request has no X-API-Key")
 	}
 	id, _ := topology.KeyID(text)
-	key := snap.Keys[id]
+	key := snap.Keys.Lookup(id)
 	if key == nil || subtle.ConstantTimeCompare([]byte(topology.HashKey(text)), []byte(key.SHA256)) != 1 {
 		return nil, refuse(http.StatusUnauthorized, "the X-API-Key is not known")
 	}

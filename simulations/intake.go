@@ -110,7 +110,7 @@ func newIntakeWorld(rtts RTTs, path Path, dir string) (*intakeWorld, error) {
 		return nil, err
 	}
 	w.key = key
-	snap := &topology.Snapshot{Revision: 1, Good: 1, Topology: t, Keys: map[string]*topology.Key{id: record}}
+	snap := &topology.Snapshot{Revision: 1, Good: 1, Topology: t, Keys: topology.NewKeySet(map[string]*topology.Key{id: record})}
 	if w.ca, err = devca.New(time.Now()); err != nil {
 		return nil, err
 	}

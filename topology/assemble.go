@@ -8,13 +8,15 @@ import (
 )
 
 // Assembler makes snapshots of stored values, as they come and go. Keys are those of the store, without its root:
-// topology/KIND/NAME, overrides/NAME, keys/ID and dnssec/ZONE; others are disregarded. It keeps the last good topology while
-// what is stored is invalid; overrides and keys are taken or ignored one by one, and of a zone's signing the last valid one
-// stays in force. An Assembler is not safe for concurrent use.
+// topology/KIND/NAME, overrides/NAME, keys/ID, secrets/NAME and dnssec/ZONE; others are disregarded. It keeps the last good topology
+// while what is stored is invalid; overrides, keys and secrets are taken or ignored one by one, and of a zone's signing the last
+// valid one stays in force. An Assembler is not safe for concurrent use.
 type Assembler struct {
 	objects   map[Ref]parsed[Object]
 	overrides map[string]parsed[*Override]
-	keys      map[string]parsed[*Key]
+	keys      keySetEditor
+	badKeys   map[string][]Fault // by id
+	secrets   map[string]parsed[*Sealed]
 	signing   map[string]parsed[*Signing] // the last valid one, and the faults of what is stored now
 	awaited   map[string]bool             // zones of signing that was in force before and has not been read again yet
 
@@ -35,8 +37,8 @@ func NewAssembler(good *Topology, revision int64) *Assembler {
 		good = &Topology{}
 	}
 	return &Assembler{
-		objects: map[Ref]parsed[Object]{}, overrides: map[string]parsed[*Override]{}, keys: map[string]parsed[*Key]{},
-		signing: map[string]parsed[*Signing]{}, awaited: map[string]bool{},
+		objects: map[Ref]parsed[Object]{}, overrides: map[string]parsed[*Override]{}, badKeys: map[string][]Fault{},
+		secrets: map[string]parsed[*Sealed]{}, signing: map[string]parsed[*Signing]{}, awaited: map[string]bool{},
 		last: &Snapshot{Topology: good, Good: revision, Signing: map[string]*Signing{}}, touched: true,
 	}
 }
@@ -70,8 +72,10 @@ func (a *Assembler) Put(key string, value []byte) {
 		o, faults := ParseOverride(parts[1], value)
 		a.overrides[parts[1]] = parsed[*Override]{o, faults}
 	case parts[0] == "keys" && len(parts) == 2:
-		k, faults := ParseKey(parts[1], value)
-		a.keys[parts[1]] = parsed[*Key]{k, faults}
+		a.putKey(parts[1], value)
+	case parts[0] == "secrets" && len(parts) == 2:
+		s, faults := ParseSealed(parts[1], value)
+		a.secrets[parts[1]] = parsed[*Sealed]{s, faults}
 	case parts[0] == "dnssec" && len(parts) == 2:
 		a.putSigning(parts[1], value)
 	}
@@ -89,10 +93,24 @@ func (a *Assembler) Delete(key string) {
 	case parts[0] == "overrides" && len(parts) == 2:
 		delete(a.overrides, parts[1])
 	case parts[0] == "keys" && len(parts) == 2:
-		delete(a.keys, parts[1])
+		a.keys.remove(parts[1])
+		delete(a.badKeys, parts[1])
+	case parts[0] == "secrets" && len(parts) == 2:
+		delete(a.secrets, parts[1])
 	case parts[0] == "dnssec" && len(parts) == 2:
 		delete(a.signing, parts[1])
 	}
+}
+
+func (a *Assembler) putKey(id string, value []byte) {
+	delete(a.badKeys, id)
+	k, faults := ParseKey(id, value)
+	if len(faults) > 0 {
+		a.badKeys[id] = faults
+		a.keys.remove(id)
+		return
+	}
+	a.keys.put(id, k)
 }
 
 // putSigning takes a zone's signing. A typo must not make a zone unsigned, which its parent says is signed: to validators it
@@ -141,7 +159,7 @@ func (a *Assembler) Stored() (*Topology, []Fault) {
 func (a *Assembler) Snapshot(revision int64) *Snapshot {
 	next := &Snapshot{
 		Revision: revision, Topology: a.last.Topology, Good: a.last.Good, Faults: a.last.Faults,
-		Overrides: make(map[string]*Override, len(a.overrides)), Keys: make(map[string]*Key, len(a.keys)),
+		Overrides: make(map[string]*Override, len(a.overrides)), Keys: a.keys.set(), Secrets: make(map[string]*Sealed, len(a.secrets)),
 	}
 	if a.touched {
 		t, faults := a.Stored()
@@ -163,10 +181,13 @@ func (a *Assembler) Snapshot(revision int64) *Snapshot {
 			next.Ignored = append(next.Ignored, Fault{Path: "overrides." + name + ".cluster", Message: "there is no cluster " + o.value.Cluster})
 		}
 	}
-	for id, k := range a.keys {
-		next.Ignored = append(next.Ignored, k.faults...)
-		if k.value != nil {
-			next.Keys[id] = k.value
+	for _, faults := range a.badKeys {
+		next.Ignored = append(next.Ignored, faults...)
+	}
+	for name, s := range a.secrets {
+		next.Ignored = append(next.Ignored, s.faults...)
+		if s.value != nil {
+			next.Secrets[name] = s.value
 		}
 	}
 	a.signed(next)

@@ -161,8 +161,9 @@ type Snapshot struct {
 	Good      int64                // the revision at which Topology was read; lower than Revision when what came later is invalid or about something else
 	Faults    []Fault              // why the newest topology is not in force; empty when it is
 	Overrides map[string]*Override // the valid ones, by name, expired ones included
-	Keys      map[string]*Key      // the valid ones, by id
+	Keys      *KeySet              // the valid ones
+	Secrets   map[string]*Sealed   // the valid ones, by name
 	Signing   map[string]*Signing  // by zone: of each the last valid one that was read
 	Signed    int64                // the revision at which Signing last changed
-	Ignored   []Fault              // overrides, keys and signing that are invalid, each ignored by itself
+	Ignored   []Fault              // overrides, keys, secrets and signing that are invalid, each ignored by itself
 }

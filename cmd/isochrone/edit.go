@@ -429,12 +429,13 @@ func newKeyList(flags *storeFlags) *cobra.Command {
 					return err
 				}
 				if asJSON {
-					return json.NewEncoder(command.OutOrStdout()).Encode(snap.Keys)
+					return json.NewEncoder(command.OutOrStdout()).Encode(maps.Collect(snap.Keys.All()))
 				}
 				table := tabwriter.NewWriter(command.OutOrStdout(), 0, 0, 2, ' ', 0)
 				fmt.Fprintln(table, "ID\tQUOTA A MINUTE\tCREATED\tNOTE")
-				for _, id := range slices.Sorted(maps.Keys(snap.Keys)) {
-					k := snap.Keys[id]
+				keys := maps.Collect(snap.Keys.All())
+				for _, id := range slices.Sorted(maps.Keys(keys)) {
+					k := keys[id]
 					quota := fmt.Sprint(k.QuotaPerMinute)
 					if k.Probe {
 						quota = "probes only"

@@ -129,7 +129,7 @@ func (w *world) startStore(ctx context.Context) (err error) {
 // ensureKey makes the key of a file, unless the file is there and the store knows its key.
 func (w *world) ensureKey(ctx context.Context, snap *topology.Snapshot, file string, like topology.Key) (string, error) {
 	if secret, err := w.options.dir.read(file); err == nil {
-		if id, ok := topology.KeyID(secret); ok && snap.Keys[id] != nil {
+		if id, ok := topology.KeyID(secret); ok && snap.Keys.Lookup(id) != nil {
 			return secret, nil
 		}
 	}

@@ -29,8 +29,11 @@ func Save(path string, snap *topology.Snapshot) error {
 	for name, o := range snap.Overrides {
 		s.Values["overrides/"+name] = string(topology.MarshalValue(o))
 	}
-	for id, k := range snap.Keys {
+	for id, k := range snap.Keys.All() {
 		s.Values["keys/"+id] = string(topology.MarshalValue(k))
+	}
+	for name, sealed := range snap.Secrets {
+		s.Values["secrets/"+name] = string(topology.MarshalValue(sealed))
 	}
 	for zone, signing := range snap.Signing {
 		s.Values["dnssec/"+zone] = string(topology.MarshalValue(signing))

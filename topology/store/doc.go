@@ -4,6 +4,8 @@
 //	/isochrone/topology/{zones,services,pops,clusters}/NAME   canonical YAML
 //	/isochrone/overrides/NAME
 //	/isochrone/keys/ID
+//	/isochrone/secrets/NAME    sealed: see package topology/sealed
+//	/isochrone/dnssec/ZONE     public keys and roll plan
 //	/isochrone/history/TIME    what an edit of the topology changed, and what was there before
 //	/isochrone/audit/TIME      who did what, for edits of all kinds
 //

@@ -39,7 +39,7 @@ func New(client *clientv3.Client, root string) *Store {
 func (s *Store) OnFailure(tell func(error)) { s.failed = tell }
 
 // sections are what a snapshot is made of.
-var sections = []string{"topology/", "overrides/", "keys/", "dnssec/"}
+var sections = []string{"topology/", "overrides/", "keys/", "secrets/", "dnssec/"}
 
 // Read returns a snapshot of what is stored now. Its topology is empty when the stored one is invalid: who wants the last
 // good one must have followed.

@@ -301,7 +301,7 @@ func TestKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	snap, err := s.Read(t.Context())
-	if err != nil || snap.Keys[id] == nil || snap.Keys[id].SHA256 != key.SHA256 {
+	if err != nil || snap.Keys.Lookup(id) == nil || snap.Keys.Lookup(id).SHA256 != key.SHA256 {
 		t.Errorf("got %v, %v", snap.Keys, err)
 	}
 	if _, err := s.DeleteKey(t.Context(), id, "a"); err != nil {
@@ -313,7 +313,7 @@ func TestKeys(t *testing.T) {
 func TestLastGoodOutlivesARestart(t *testing.T) {
 	s, client := open(t)
 	path := filepath.Join(t.TempDir(), "state", "last-good.yaml")
-	if empty, err := Load(path); err != nil || len(empty.Topology.PoPs) != 0 || empty.Keys == nil {
+	if empty, err := Load(path); err != nil || len(empty.Topology.PoPs) != 0 || empty.Keys.Len() != 0 {
 		t.Errorf("without a file: %+v, %v", empty, err)
 	}
 	apply(t, s, Change{Put: objects(example()), Author: "test"})
