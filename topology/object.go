@@ -188,18 +188,6 @@ func ParseObject(r Ref, text []byte) (Object, []Fault) {
 	return o, nil
 }
 
-// ParseOverride reads and checks an override.
-func ParseOverride(name string, text []byte) (*Override, []Fault) {
-	o, d := new(Override), decoder{}
-	if d.decode(text, "overrides."+name, o); len(d.faults) > 0 {
-		return nil, d.faults
-	}
-	if faults := d.locate(checkOverride(name, o)); len(faults) > 0 {
-		return nil, faults
-	}
-	return o, nil
-}
-
 // ParseKey reads and checks an API key's record.
 func ParseKey(id string, text []byte) (*Key, []Fault) {
 	k, d := new(Key), decoder{}

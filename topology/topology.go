@@ -125,25 +125,6 @@ type Cluster struct {
 	State       State    `yaml:"state" json:"state"` // default active
 }
 
-// Override is a temporary operator's decision about one object. It takes effect on top of the topology in force, even
-// while a newer topology is invalid.
-type Override struct {
-	Schema  int          `yaml:"schema" json:"schema"`
-	Kind    OverrideKind `yaml:"kind" json:"kind"`
-	PoP     string       `yaml:"pop,omitempty" json:"pop,omitempty"`         // the PoP or …
-	Cluster string       `yaml:"cluster,omitempty" json:"cluster,omitempty"` // … the cluster it is about
-	Reason  string       `yaml:"reason" json:"reason"`
-	Author  string       `yaml:"author" json:"author"`
-	Created time.Time    `yaml:"created" json:"created"`
-	Expires time.Time    `yaml:"expires" json:"expires"`
-}
-
-// OverrideKind is what an override does.
-type OverrideKind string
-
-// The kinds of override.
-const Drain OverrideKind = "drain"
-
 // Key is an API key of a client. Its id is the name; the secret itself is stored nowhere.
 type Key struct {
 	Schema         int       `yaml:"schema" json:"schema"`

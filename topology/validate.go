@@ -264,20 +264,6 @@ func (c *checker) crossService(t *Topology, name string, s *Service) {
 // isBelow reports whether a domain name is in a zone: its apex or below.
 func isBelow(name, zone string) bool { return name == zone || strings.HasSuffix(name, "."+zone) }
 
-func checkOverride(name string, o *Override) []Fault {
-	c := &checker{path: "overrides." + name}
-	c.faults = checkSchema(c.path+".schema", o.Schema)
-	c.label(name)
-	oneOf(c, "kind", o.Kind, Drain)
-	if (o.PoP == "") == (o.Cluster == "") {
-		c.fault("", "want one of pop and cluster")
-	}
-	if o.Expires.IsZero() {
-		c.fault("expires", "is missing: an override ends by itself")
-	}
-	return c.faults
-}
-
 func checkKey(id string, k *Key) []Fault {
 	c := &checker{path: "keys." + id}
 	c.faults = checkSchema(c.path+".schema", k.Schema)
