@@ -214,7 +214,7 @@ func delv(t *testing.T, at, zone, anchors, name, qtype string) (verdict, output 
 var delvSays = regexp.MustCompile(`(?m)^; (.*(?:fully validated|unsigned answer))$`)
 
 // startEtcd starts an etcd with nothing in it, and returns a client of it.
-func startEtcd(t *testing.T) (*embedded.Etcd, *clientv3.Client) {
+func startEtcd(t testing.TB) (*embedded.Etcd, *clientv3.Client) {
 	t.Helper()
 	etcd, err := embedded.Start(t.Context(), embedded.Config{Dir: t.TempDir(), Listen: "127.0.0.1:0"})
 	if err != nil {
