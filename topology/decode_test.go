@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -145,6 +147,7 @@ func FuzzParseStored(f *testing.F) {
 	f.Add([]byte("{schema: 1, kind: pin, pop: sin1, share: 0.5, reason: r, created: 2030-01-01T00:00:00+24:00, expires: 2030-01-01T00:00:00.5+05:30}"))
 	f.Add([]byte("{schema: 1, sha256: " + HashKey("x") + ", from: ['::/0', 192.0.2.0/24], services: [a], expires: 9999-12-31T23:59:59Z}"))
 	f.Add([]byte(`{"schema": 1, "sha256": "` + HashKey("x") + `", "note": "\ud800", "created": "0000-01-01T00:00:00Z"}`))
+	f.Add([]byte("schema: 1\nsha256: " + HashKey("x") + "\nservices: [a, b.c]\nfrom: [192.0.2.0/24, 2001:db8::/32]\nquota_per_minute: 7\nprobe: true\nnote: a: b\ncreated: 2030-01-01T00:00:00Z\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		if o, faults := ParseOverride("x", text); len(faults) == 0 {
 			again, faults := ParseOverride("x", MarshalValue(o))
@@ -158,5 +161,49 @@ func FuzzParseStored(f *testing.F) {
 				t.Errorf("%s\nbecomes, %v,\n%s", MarshalValue(k), faults, MarshalValue(again))
 			}
 		}
+		quick, quickFaults := ParseKey("x", text)
+		if k, faults := parseKey("x", text); !reflect.DeepEqual(quick, k) || !reflect.DeepEqual(quickFaults, faults) {
+			t.Errorf("%s\nis %+v, %v by the quick way, and %+v, %v", text, quick, quickFaults, k, faults)
+		}
 	})
+}
+
+// TestKeysAreReadQuickly knows that most records are read in the quick way, and to what all others come.
+func TestKeysAreReadQuickly(t *testing.T) {
+	_, _, k, err := NewKey(strings.NewReader(strings.Repeat("random", 10)), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rotated, err := k.Rotate(strings.NewReader(strings.Repeat("random", 10)), "x", time.Now(), time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rotated.Services, rotated.From, rotated.Probe, rotated.Expires = []string{"a.example", "b.example"}, []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}, true, k.Created
+	for _, note := range []string{"", "customer 17, the large one", "ops@example.net", "a:b", "no.", "yes"} {
+		k.Note, rotated.Note = note, note
+		for _, record := range []*Key{k, rotated} {
+			text := MarshalValue(record)
+			got, faults := ParseKey("x", text)
+			if len(faults) > 0 || !reflect.DeepEqual(got, record) {
+				t.Errorf("%s\ngot %+v, %v", text, got, faults)
+			}
+			if quick := readKey(string(text)) != nil; !quick && (note == "" || note == "ops@example.net" || note == "a:b") {
+				t.Errorf("is not read quickly:\n%s", text)
+			}
+		}
+	}
+	full := string(MarshalValue(rotated))
+	for _, text := range []string{
+		full + "note: again\n", full + "what: 1\n", full + "# a comment\n", strings.TrimSuffix(full, "\n"), strings.Replace(full, "note: ", "note:  ", 1), full + "\n",
+		strings.Replace(full, "note: yes", "note: null", 1), strings.Replace(full, "note: yes", "note: Null", 1), strings.Replace(full, "note: yes", "note: 'a'", 1),
+		strings.Replace(full, "note: yes", "note: a: b", 1), strings.Replace(full, "note: yes", "note: a #b", 1), strings.Replace(full, "note: yes", "note: a:", 1),
+		strings.Replace(full, "note: yes", "note: a\n  b", 1), strings.Replace(full, "note: yes", "note: |", 1), strings.Replace(full, "probe: true", "probe: True", 1),
+		strings.Replace(full, "[a.example, b.example]", "[]", 1), strings.Replace(full, "[a.example, b.example]", "[null, b]", 1), strings.Replace(full, "[a.example, b.example]", "[a.example,b.example]", 1),
+		strings.Replace(full, "schema: 1", "schema: 9", 1), strings.Replace(full, "schema: 1", "schema: 0x1", 1), strings.Replace(full, "schema: 1", "schema: +1", 1), "", "schema: 1\n", "\n",
+	} {
+		quick, quickFaults := ParseKey("x", []byte(text))
+		if k, faults := parseKey("x", []byte(text)); !reflect.DeepEqual(quick, k) || !reflect.DeepEqual(quickFaults, faults) {
+			t.Errorf("%s\nis %+v, %v by the quick way, and %+v, %v", text, quick, quickFaults, k, faults)
+		}
+	}
 }
