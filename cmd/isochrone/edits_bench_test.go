@@ -112,7 +112,7 @@ func writeNetworks(b *testing.B, path string, n int) {
 			"country":   mmdbtype.Map{"iso_code": mmdbtype.String([]string{"SG", "DE", "US", "BR", "JP"}[i%5])},
 			"continent": mmdbtype.Map{"code": mmdbtype.String([]string{"AS", "EU", "NA", "SA", "AS"}[i%5])},
 			"location": mmdbtype.Map{
-				"latitude": mmdbtype.Float64(float64(i*7919%14000)/100 - 60), "longitude": mmdbtype.Float64(float64(i*104729%36000)/100 - 180),
+				"latitude": mmdbtype.Float64(float64(i*7919%1400)/10 - 60), "longitude": mmdbtype.Float64(float64(i*10473%360*350)/350 - 180),
 			},
 		}
 		if err := tree.Insert(network, record); err != nil {
