@@ -198,10 +198,15 @@ func BenchmarkEditToAnswer(b *testing.B) {
 		b.Run(fmt.Sprintf("pops=%d/networks=%d", size.pops, size.networks), func(b *testing.B) {
 			w := startEditWorld(b, size.pops, size.networks, 99)
 			edits := 0
+			apply := func(ctx context.Context, p *topology.PoP) error {
+				_, err := w.Apply(ctx, store.Change{Put: map[topology.Ref]topology.Object{{Kind: topology.PoPs, Name: "sin1"}: p}, Author: "benchmark"})
+				return err
+			}
 			for name, edit := range map[string]func(ctx context.Context, p *topology.PoP) error{
-				"apply": func(ctx context.Context, p *topology.PoP) error {
-					_, err := w.Apply(ctx, store.Change{Put: map[topology.Ref]topology.Object{{Kind: topology.PoPs, Name: "sin1"}: p}, Author: "benchmark"})
-					return err
+				"apply": apply,
+				"move": func(ctx context.Context, p *topology.PoP) error { // after which clients have to be ranked anew
+					p.Location.LatDeg += float64(edits%50) / 100
+					return apply(ctx, p)
 				},
 				"put": func(ctx context.Context, p *topology.PoP) error {
 					_, err := w.client.Put(ctx, storeRoot+"topology/pops/sin1", string(topology.MarshalValue(p)))
