@@ -95,7 +95,7 @@ func (w *editWorld) follow(b *testing.B, endpoint string, n int) {
 	ready.Wait()
 }
 
-// writeNetworks writes a geo database of n networks, each at a place of its own.
+// writeNetworks writes a geo database of n networks, all over the world.
 func writeNetworks(b *testing.B, path string, n int) {
 	b.Helper()
 	tree, err := mmdbwriter.New(mmdbwriter.Options{DatabaseType: "GeoLite2-City", IncludeReservedNetworks: true})
@@ -108,11 +108,12 @@ func writeNetworks(b *testing.B, path string, n int) {
 		if err != nil {
 			b.Fatal(err)
 		}
+		place := i * 7919 % 97_000 // as many places as a real database has
 		record := mmdbtype.Map{
 			"country":   mmdbtype.Map{"iso_code": mmdbtype.String([]string{"SG", "DE", "US", "BR", "JP"}[i%5])},
 			"continent": mmdbtype.Map{"code": mmdbtype.String([]string{"AS", "EU", "NA", "SA", "AS"}[i%5])},
 			"location": mmdbtype.Map{
-				"latitude": mmdbtype.Float64(float64(i*7919%1400)/10 - 60), "longitude": mmdbtype.Float64(float64(i*10473%360*350)/350 - 180),
+				"latitude": mmdbtype.Float64(float64(place%311)*0.4 - 60), "longitude": mmdbtype.Float64(float64(place/311)*1.15 - 180),
 			},
 		}
 		if err := tree.Insert(network, record); err != nil {
