@@ -18,6 +18,7 @@ import (
 	mdns "github.com/miekg/dns"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/isochrone/isochrone/internal/etcdclient"
 	"github.com/isochrone/isochrone/topology"
 	"github.com/isochrone/isochrone/topology/store"
 )
@@ -81,7 +82,7 @@ func (w *editWorld) follow(b *testing.B, endpoint string, n int) {
 		following.Wait()
 	})
 	for range n {
-		client, err := connectEtcd(clientv3.Config{Endpoints: []string{endpoint}})
+		client, err := etcdclient.Connect(clientv3.Config{Endpoints: []string{endpoint}})
 		if err != nil {
 			b.Fatal(err)
 		}

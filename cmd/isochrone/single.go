@@ -16,6 +16,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/isochrone/isochrone/internal/devca"
+	"github.com/isochrone/isochrone/internal/etcdclient"
 	"github.com/isochrone/isochrone/internal/statedir"
 )
 
@@ -44,7 +45,7 @@ func (f *singleFlags) connect(ctx context.Context, command *cobra.Command, lastG
 		}
 		endpoint = up.Etcd
 	}
-	client, err := connectEtcd(clientv3.Config{Endpoints: []string{endpoint}})
+	client, err := etcdclient.Connect(clientv3.Config{Endpoints: []string{endpoint}})
 	if err != nil {
 		return nil, err
 	}
