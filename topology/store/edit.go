@@ -69,7 +69,7 @@ func (s *Store) Apply(ctx context.Context, change Change) (int64, error) {
 
 func (s *Store) applyOnce(ctx context.Context, change Change) (int64, error) {
 	assembler, before := topology.NewAssembler(nil, 0), map[string]*mvccpb.KeyValue{}
-	revision, err := s.load(ctx, assembler, func(kv *mvccpb.KeyValue) {
+	revision, err := s.assemble(ctx, assembler, func(kv *mvccpb.KeyValue) {
 		if object, ok := strings.CutPrefix(string(kv.Key), s.root+"topology/"); ok {
 			before[object] = kv
 		}
