@@ -194,7 +194,7 @@ func TestPastBeyondCompaction(t *testing.T) {
 	if _, err := s.At(t.Context(), last+1000); !errors.Is(err, ErrNotFound) {
 		t.Errorf("the future: got %v, want ErrNotFound", err)
 	}
-	if err := s.advance(t.Context(), func(p *progress) { p.Trimmed = removed }); err != nil {
+	if err := s.advance(t.Context(), func(p *recording) { p.Trimmed = removed }); err != nil {
 		t.Fatal(err)
 	}
 	var trimmed *TrimmedError
@@ -207,7 +207,7 @@ func TestPastBeyondCompaction(t *testing.T) {
 func recordedFrom(t *testing.T, s *Store) {
 	t.Helper()
 	eventually(t, "the recorder", func() bool {
-		p, _, err := s.progress(t.Context())
+		p, _, err := s.recording(t.Context())
 		return err == nil && p.Since != 0
 	})
 }
@@ -221,7 +221,7 @@ func TestPastWithAGap(t *testing.T) {
 	if _, err := client.Compact(t.Context(), last); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.advance(t.Context(), func(p *progress) { p.Since = 1 }); err != nil {
+	if err := s.advance(t.Context(), func(p *recording) { p.Since = 1 }); err != nil {
 		t.Fatal(err)
 	}
 	for _, revision := range []int64{first, gap} { // after the entry before the gap, one cannot tell them apart
@@ -322,7 +322,7 @@ func TestDoctor(t *testing.T) {
 			if record {
 				stop := background(t, s.RecordOutside)
 				eventually(t, "the entries", func() bool {
-					p, _, err := s.progress(t.Context())
+					p, _, err := s.recording(t.Context())
 					return err == nil && p.Through >= second
 				})
 				stop()
@@ -405,7 +405,7 @@ func TestRecordOutside(t *testing.T) {
 	eventually(t, "what was done meanwhile", recorded)
 	record(put(t, client, "topology/pops/sin1", string(topology.MarshalValue(example().PoPs["sin1"]))))
 	eventually(t, "one entry from two recorders", recorded)
-	eventually(t, "both recorders", func() bool { p, _, err := s.progress(t.Context()); return err == nil && p.Through >= want[len(want)-1] })
+	eventually(t, "both recorders", func() bool { p, _, err := s.recording(t.Context()); return err == nil && p.Through >= want[len(want)-1] })
 	first()
 	second()
 	if !recorded() {
@@ -504,7 +504,7 @@ func TestRandomEdits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	progress, _, err := s.progress(t.Context())
+	progress, _, err := s.recording(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
