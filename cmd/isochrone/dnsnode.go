@@ -199,7 +199,7 @@ func (d *dnsNode) run(ctx context.Context) error {
 
 // connect returns what the node follows.
 func (d *dnsNode) connect(ctx context.Context) (*upstream, error) {
-	return d.start.follow.connect(ctx, d.start.dir, "dns", hostName())
+	return d.start.follow.connect(ctx, d.start.dir, "dns", "")
 }
 
 // storeRevision returns the store's revision that was read last, or 0.

@@ -39,6 +39,8 @@ type followFlags struct {
 	etcd          etcdFlags
 	relays        []string
 	ca, cert, key string // for relays
+
+	name string // under which this node has joined, if it has
 }
 
 func (f *followFlags) register(flags *pflag.FlagSet) {
@@ -75,6 +77,7 @@ func (f *followFlags) texts() map[string]any {
 
 // joined is what is needed of the file that joining leaves behind.
 type joined struct {
+	Name       string   `yaml:"name"`
 	Relay      []string `yaml:"relay"`
 	Etcd       []string `yaml:"etcd"`
 	EtcdPrefix string   `yaml:"etcd_prefix"`
@@ -104,7 +107,7 @@ func (f *followFlags) resolved(dir string) (*followFlags, error) {
 			r.etcd.ca, r.etcd.cert, r.etcd.key = cmp.Or(r.etcd.ca, in("ca.crt")), cmp.Or(r.etcd.cert, in("node.crt")), cmp.Or(r.etcd.key, in("node.key"))
 		}
 	}
-	r.ca = cmp.Or(r.ca, in("ca.crt"))
+	r.name, r.ca = j.Name, cmp.Or(r.ca, in("ca.crt"))
 	if r.cert == "" {
 		r.cert, r.key = in("node.crt"), in("node.key")
 	}
@@ -119,7 +122,28 @@ func (f *followFlags) with(dir string) string {
 	return "etcd"
 }
 
-// connect returns what a node of a kind with a name follows. What fails now may be good later.
+// mismatch tells when this node has the certificate of another one, which does not pass by itself.
+func (f *followFlags) mismatch(dir, kind, name string) error {
+	r, err := f.resolved(dir)
+	if kind == "" || err != nil || len(r.relays) == 0 {
+		return nil
+	}
+	if _, err := r.tls(kind, name); errors.Is(err, errOtherNode) {
+		return err
+	}
+	return nil
+}
+
+// nodeName returns the name of a node of a kind that was given none: as it has joined, as etcd knows it, or that of the machine.
+func (f *followFlags) nodeName(kind string) string {
+	user, ok := strings.CutPrefix(f.etcd.user, kind+":")
+	if !ok {
+		user = ""
+	}
+	return cmp.Or(f.name, user, hostName())
+}
+
+// connect returns what a node of a kind with a name follows; without a name it gets one. What fails now may be good later.
 func (f *followFlags) connect(ctx context.Context, dir, kind, name string) (*upstream, error) {
 	r, err := f, error(nil)
 	if kind != "" { // others have not joined
@@ -133,7 +157,7 @@ func (f *followFlags) connect(ctx context.Context, dir, kind, name string) (*ups
 		if err != nil {
 			return nil, err
 		}
-		return etcdUpstream(client, r.etcd.prefix, kind, name), nil
+		return etcdUpstream(client, r.etcd.prefix, kind, cmp.Or(name, r.nodeName(kind))), nil
 	}
 	config, err := r.tls(kind, name)
 	if err != nil {
@@ -146,10 +170,10 @@ func (f *followFlags) connect(ctx context.Context, dir, kind, name string) (*ups
 	}, nil
 }
 
-// errOtherNode does not pass by itself.
+// errOtherNode is returned for what was made for another node.
 var errOtherNode = errors.New("the certificate of another node")
 
-// tls returns the configuration for relays, of a node of a kind; a PoP's certificate must have its name.
+// tls returns the configuration for relays, of a node of a kind, whose certificate must have its name, if it is given one.
 func (f *followFlags) tls(kind, name string) (*tls.Config, error) {
 	load := func() (*tls.Certificate, error) {
 		pair, err := tls.LoadX509KeyPair(f.cert, f.key)
@@ -162,7 +186,7 @@ func (f *followFlags) tls(kind, name string) (*tls.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	if of := pair.Leaf.Subject.CommonName; kind == "pop" && of != store.NodeName(kind, name) || !strings.HasPrefix(of, kind+":") {
+	if of := pair.Leaf.Subject.CommonName; name != "" && of != store.NodeName(kind, name) || !strings.HasPrefix(of, kind+":") {
 		return nil, fmt.Errorf("relay-cert: %s is %w: of %q, and this is %s", f.cert, errOtherNode, of, store.NodeName(kind, name))
 	}
 	config := &tls.Config{GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return load() }} // it may have been renewed

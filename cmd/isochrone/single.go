@@ -46,7 +46,7 @@ const (
 
 // start returns a node whose topology is followed by a layer of its own. With a topology on disk it starts without etcd.
 func (f *singleFlags) start(ctx context.Context, command *cobra.Command, kind, name, lastGood string, l *layers) (*node, error) {
-	if err := f.follow.check(); err != nil {
+	if err := errors.Join(f.follow.check(), f.follow.mismatch(f.dir, kind, name)); err != nil {
 		return nil, err
 	}
 	ca, err := devca.Load(f.dir)
@@ -57,11 +57,6 @@ func (f *singleFlags) start(ctx context.Context, command *cobra.Command, kind, n
 	n := newNode(kind, stateDir(f.dir), filepath.Join(f.dir, lastGood), log, newContact(log, f.follow.with(f.dir)))
 	n.ca = ca
 	connect := func(ctx context.Context) (*upstream, error) { return f.follow.connect(ctx, f.dir, kind, name) }
-	if up, err := connect(ctx); err == nil {
-		_ = up.close() // it is asked again when something follows it
-	} else if errors.Is(err, errOtherNode) {
-		return nil, err
-	}
 	wait := firstWait
 	if n.resume(nil); n.Snapshot() != nil {
 		wait = freshWait

@@ -228,8 +228,11 @@ func (h *Hub) tellOf(ctx context.Context, who identity, p *present) {
 	case <-ctx.Done():
 		return
 	}
-	if h.config.Register != nil {
-		_ = h.config.Register(ctx, who.String(), p.current) // it ends with ctx, for no other reason
+	if h.config.Register == nil {
+		return
+	}
+	if err := h.config.Register(ctx, who.String(), p.current); ctx.Err() == nil {
+		h.config.Log.Error("a node behind the relay does not show in the status", "node", who.String(), "error", err)
 	}
 }
 
