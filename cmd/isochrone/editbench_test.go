@@ -102,6 +102,7 @@ func newEditWorld(b *testing.B, pops, prefixes, nodes int) *editWorld {
 	for i := range pops {
 		p := like
 		metro := rtt.Metros()[i%len(rtt.Metros())]
+		metro.Location.LatDeg = max(-89, min(89, metro.Location.LatDeg+float64(i/len(rtt.Metros())))) // one alone is at the client's place
 		p.Location, p.Addresses = metro.Location, []netip.Addr{netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)})}
 		world.PoPs[fmt.Sprintf("p%03d", i)] = &p
 	}
