@@ -76,7 +76,7 @@ func supposedPoP(top *topology.Topology, known *topology.PoP, text string) (*top
 	if errLat != nil || errLon != nil || !(lat >= -90 && lat <= 90) || !(lon >= -180 && lon <= 180) {
 		return nil, fmt.Errorf("%q is not a place in degrees", text)
 	}
-	made := &topology.PoP{Schema: topology.SchemaVersion, Port: 443, State: topology.Active}
+	made := &topology.PoP{Schema: topology.FirstSchema, Port: 443, State: topology.Active}
 	if known != nil {
 		*made = *known
 	} else {

@@ -3,11 +3,7 @@ package topology
 import (
 	"net/netip"
 	"strings"
-	"time"
 )
-
-// SchemaVersion is the newest schema of topology objects that this program knows.
-const SchemaVersion = 1
 
 // Topology is everything that operators describe for good. The maps are keyed by name.
 type Topology struct {
@@ -123,16 +119,6 @@ type Cluster struct {
 	Endpoints   []string `yaml:"endpoints" json:"endpoints"` // base URLs, http or https
 	CapacityRPS int      `yaml:"capacity_rps,omitempty" json:"capacity_rps,omitempty"`
 	State       State    `yaml:"state" json:"state"` // default active
-}
-
-// Key is an API key of a client. Its id is the name; the secret itself is stored nowhere.
-type Key struct {
-	Schema         int       `yaml:"schema" json:"schema"`
-	SHA256         string    `yaml:"sha256" json:"sha256"`                     // of the whole key, lower-case hex, 64 characters
-	QuotaPerMinute int64     `yaml:"quota_per_minute" json:"quota_per_minute"` // over all PoPs together; default 1000
-	Probe          bool      `yaml:"probe,omitempty" json:"probe,omitempty"`   // only for probes: accepted with X-Isochrone-Probe, never forwarded or counted
-	Note           string    `yaml:"note,omitempty" json:"note,omitempty"`
-	Created        time.Time `yaml:"created" json:"created"`
 }
 
 // Snapshot is a consistent reading of the store. All that it holds is immutable.

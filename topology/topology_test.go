@@ -198,22 +198,6 @@ func TestAssemblerRefusesStrayKeys(t *testing.T) {
 	}
 }
 
-func TestNewKey(t *testing.T) {
-	id, key, record, err := NewKey(bytes.NewReader(bytes.Repeat([]byte{7}, 25)), time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, ok := KeyID(key); !ok || got != id {
-		t.Errorf("KeyID(%q) = %q, %v; want %q", key, got, ok, id)
-	}
-	if got, faults := ParseKey(id, MarshalValue(record)); len(faults) > 0 || *got != *record || got.SHA256 != HashKey(key) {
-		t.Errorf("got %+v, faults %v, want %+v", got, faults, record)
-	}
-	if _, _, _, err := NewKey(strings.NewReader("short"), time.Now()); err == nil {
-		t.Error("a key was made of too little randomness")
-	}
-}
-
 func FuzzParse(f *testing.F) {
 	f.Add(example().Marshal())
 	f.Add([]byte("schema: 1\npops: {a: &x {port: 1}, b: *x}"))

@@ -1,7 +1,6 @@
 package topology
 
 import (
-	"encoding/hex"
 	"fmt"
 	"math"
 	"net/netip"
@@ -17,21 +16,6 @@ var (
 	hostLabel  = regexp.MustCompile(`^[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?$`)
 	countryISO = regexp.MustCompile(`^[A-Z]{2}$`)
 )
-
-// IsTooNew reports whether an object's schema is newer than this program knows.
-func IsTooNew(schema int) bool { return schema > SchemaVersion }
-
-func checkSchema(path string, schema int) []Fault {
-	switch {
-	case schema == 0:
-		return []Fault{{Path: path, Message: fmt.Sprintf("is missing: want schema: %d", SchemaVersion)}}
-	case IsTooNew(schema):
-		return []Fault{{Path: path, Message: fmt.Sprintf("%d is newer than this program knows (%d): upgrade it", schema, SchemaVersion)}}
-	case schema < 0:
-		return []Fault{{Path: path, Message: fmt.Sprintf("%d is not a schema: want %d", schema, SchemaVersion)}}
-	}
-	return nil
-}
 
 // checker collects the faults of one object.
 type checker struct {
@@ -68,18 +52,17 @@ func (c *checker) seconds(field string, value Duration, high time.Duration) {
 // checkObject checks one object by itself.
 func checkObject(r Ref, o Object) []Fault {
 	c := &checker{path: r.path()}
+	if c.faults = checkSchema(c.path+".schema", schemaOf(o)); IsTooNew(schemaOf(o)) {
+		return c.faults
+	}
 	switch o := o.(type) {
 	case *Zone:
-		c.faults = checkSchema(c.path+".schema", o.Schema)
 		c.zone(r.Name, o)
 	case *Service:
-		c.faults = checkSchema(c.path+".schema", o.Schema)
 		c.service(r.Name, o)
 	case *PoP:
-		c.faults = checkSchema(c.path+".schema", o.Schema)
 		c.pop(r.Name, o)
 	case *Cluster:
-		c.faults = checkSchema(c.path+".schema", o.Schema)
 		c.cluster(r.Name, o)
 	}
 	return c.faults
@@ -263,14 +246,3 @@ func (c *checker) crossService(t *Topology, name string, s *Service) {
 
 // isBelow reports whether a domain name is in a zone: its apex or below.
 func isBelow(name, zone string) bool { return name == zone || strings.HasSuffix(name, "."+zone) }
-
-func checkKey(id string, k *Key) []Fault {
-	c := &checker{path: "keys." + id}
-	c.faults = checkSchema(c.path+".schema", k.Schema)
-	c.label(id)
-	if sum, err := hex.DecodeString(k.SHA256); err != nil || len(sum) != 32 || strings.ToLower(k.SHA256) != k.SHA256 {
-		c.fault("sha256", "is not the SHA-256 of a key in lower-case hex, 64 characters")
-	}
-	within(c, "quota_per_minute", k.QuotaPerMinute, 1, 1<<40)
-	return c.faults
-}
