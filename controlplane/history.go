@@ -1,6 +1,10 @@
 package controlplane
 
-import "context"
+import (
+	"context"
+
+	"github.com/isochrone/isochrone/topology"
+)
 
 // History is not there yet.
 func (s *Service) History(context.Context, Page) (*HistoryPage, error) { return nil, ErrNotReady }
@@ -19,3 +23,9 @@ func (s *Service) Doctor(context.Context) (*Diagnosis, error) { return nil, ErrN
 
 // Audit is not there yet.
 func (s *Service) Audit(context.Context, Page) (*AuditPage, error) { return nil, ErrNotReady }
+
+// PutSecret is not there yet.
+func (s *Service) PutSecret(context.Context, string, *topology.Sealed) error { return ErrNotReady }
+
+// DeleteSecret is not there yet.
+func (s *Service) DeleteSecret(context.Context, string) error { return ErrNotReady }

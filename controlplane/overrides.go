@@ -71,3 +71,37 @@ func (s *Service) Secrets(ctx context.Context) ([]SecretStatus, error) {
 	}
 	return list, nil
 }
+
+// Tokens lists the tokens of the API without their secrets.
+func (s *Service) Tokens(ctx context.Context) ([]TokenStatus, error) {
+	tokens, err := s.auth()
+	if err != nil {
+		return nil, err
+	}
+	return tokens.list(ctx)
+}
+
+// CreateToken makes a token of the API.
+func (s *Service) CreateToken(ctx context.Context, request TokenRequest) (*NewToken, error) {
+	tokens, err := s.auth()
+	if err != nil {
+		return nil, err
+	}
+	return tokens.Create(ctx, request, author(ctx))
+}
+
+// RevokeToken deletes a token of the API. The error is ErrNotFound if there is none of that id.
+func (s *Service) RevokeToken(ctx context.Context, id string) error {
+	tokens, err := s.auth()
+	if err != nil {
+		return err
+	}
+	return tokens.Revoke(ctx, id, author(ctx))
+}
+
+func (s *Service) auth() (*Tokens, error) {
+	if s.Auth == nil {
+		return nil, fmt.Errorf("%w: there is no store", ErrNotReady)
+	}
+	return s.Auth, nil
+}
