@@ -26,7 +26,7 @@ const (
 	maxMoves            = 20
 )
 
-// usedCapacity is how much of their capacity the PoPs that state one are taken to use together: what they do use is not known here.
+// usedCapacity is how much of their capacity the PoPs that state one are taken to use together, where it is not known what they do use.
 const usedCapacity = 0.6
 
 // now returns the world's clients, and the view in force for them. There are no clients when the geo database has none.
@@ -56,6 +56,7 @@ type foreseen struct {
 	effects    []Effect
 	loads      map[string]whatif.Load // as parts of capacity where one is stated
 	overloaded []string               // that are not now, or less so
+	traffic    string                 // what loads are reckoned with, in words; empty where no PoP states a capacity
 }
 
 // effects compares the topology in force with another one. Nothing is foreseen before there is a view.
@@ -88,7 +89,7 @@ func (s *Service) effectsBetween(before, after *topology.Topology) ([]Effect, er
 			views[i] = view.On(table, nil)
 		}
 	}
-	result, err := compare(world, views[0], views[1])
+	result, err := s.compare(world, views[0], views[1])
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +97,7 @@ func (s *Service) effectsBetween(before, after *topology.Topology) ([]Effect, er
 }
 
 // compare finds the effects on all services that both views have.
-func compare(world *whatif.World, before, after *router.View) (*foreseen, error) {
+func (s *Service) compare(world *whatif.World, before, after *router.View) (*foreseen, error) {
 	f := &foreseen{effects: []Effect{}, loads: map[string]whatif.Load{}}
 	if len(world.Clients) == 0 {
 		return f, nil
@@ -125,7 +126,7 @@ func compare(world *whatif.World, before, after *router.View) (*foreseen, error)
 			}
 		}
 	}
-	f.overload()
+	f.overload(s.Traffic)
 	for i := range f.effects {
 		f.effects[i].Overloaded = f.overloaded
 	}
@@ -157,23 +158,34 @@ func effectOf(report *whatif.Report, family router.Family) Effect {
 	return e
 }
 
-// overload makes loads parts of capacities, and finds which are too much afterwards.
-func (f *foreseen) overload() {
-	capacity, load := 0.0, 0.0
+// overload makes loads parts of capacities, and finds which are too much afterwards. Traffic tells how many requests a second all PoPs
+// get; nil stands for not known.
+func (f *foreseen) overload(traffic func() (float64, bool)) {
+	capacity, stating, all := 0.0, 0.0, 0.0
 	for _, l := range f.loads {
-		if l.Capacity > 0 {
-			capacity, load = capacity+l.Capacity, load+l.Before
+		if all += l.Before; l.Capacity > 0 {
+			capacity, stating = capacity+l.Capacity, stating+l.Before
 		}
 	}
 	f.overloaded = []string{}
+	if stating == 0 {
+		clear(f.loads)
+		return
+	}
+	scale := usedCapacity * capacity / stating
+	f.traffic = fmt.Sprintf("if all PoPs together use %.0f %% of their capacity now", 100*usedCapacity)
+	if traffic != nil {
+		if rps, known := traffic(); known {
+			scale, f.traffic = rps/all, fmt.Sprintf("with the %.3g requests a second of now", rps)
+		}
+	}
 	for _, pop := range slices.Sorted(maps.Keys(f.loads)) {
 		l := f.loads[pop]
-		if l.Capacity == 0 || load == 0 {
+		if l.Capacity == 0 {
 			delete(f.loads, pop)
 			continue
 		}
-		scale := usedCapacity * capacity / load / l.Capacity
-		l.Before, l.After = l.Before*scale, l.After*scale
+		l.Before, l.After = l.Before*scale/l.Capacity, l.After*scale/l.Capacity
 		f.loads[pop] = l
 		if l.After > 1 && l.After > l.Before+1e-6 {
 			f.overloaded = append(f.overloaded, pop)

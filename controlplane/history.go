@@ -16,7 +16,9 @@ func (s *Service) At(context.Context, int64) (*Stored, error) { return nil, ErrN
 func (s *Service) Diff(context.Context, DiffRequest) (*Difference, error) { return nil, ErrNotReady }
 
 // Rollback is not there yet.
-func (s *Service) Rollback(context.Context, RollbackRequest) (*Applied, error) { return nil, ErrNotReady }
+func (s *Service) Rollback(context.Context, RollbackRequest) (*Applied, error) {
+	return nil, ErrNotReady
+}
 
 // Doctor is not there yet.
 func (s *Service) Doctor(context.Context) (*Diagnosis, error) { return nil, ErrNotReady }

@@ -128,4 +128,3 @@ func (s *Service) RevokeKey(ctx context.Context, id string) error {
 	_, err = store.DeleteKey(ctx, id, author(ctx))
 	return err
 }
-

@@ -26,8 +26,12 @@ const (
 // reasons are why a drain is safe or is not.
 type reasons struct{ no, yes []string }
 
-func (r *reasons) against(format string, args ...any) { r.no = append(r.no, fmt.Sprintf(format, args...)) }
-func (r *reasons) tell(format string, args ...any)    { r.yes = append(r.yes, fmt.Sprintf(format, args...)) }
+func (r *reasons) against(format string, args ...any) {
+	r.no = append(r.no, fmt.Sprintf(format, args...))
+}
+func (r *reasons) tell(format string, args ...any) {
+	r.yes = append(r.yes, fmt.Sprintf(format, args...))
+}
 
 func (r *reasons) safety(effects []Effect) *Safety {
 	because := append(slices.Clone(r.no), r.yes...)
@@ -81,7 +85,7 @@ func (s *Service) safePoP(view *router.View, top *topology.Topology, name string
 		return nil, err
 	}
 	then := now.On(now.Table, drained)
-	result, err := compare(world, now, then)
+	result, err := s.compare(world, now, then)
 	if err != nil {
 		return nil, err
 	}
@@ -89,13 +93,16 @@ func (s *Service) safePoP(view *router.View, top *topology.Topology, name string
 		r.clients(&e, name, lostAnswers(world, now, then, &e))
 	}
 	for _, pop := range result.overloaded {
-		r.against("%s would have %.0f %% of its capacity, with all PoPs together at %.0f %% of theirs", pop, 100*result.loads[pop].After, 100*usedCapacity)
+		r.against("%s would have %.0f %% of its capacity, %s", pop, 100*result.loads[pop].After, result.traffic)
 	}
 	for _, line := range farther(world, now, then, toldCountries) {
 		r.tell("%s", line)
 	}
 	if len(r.no) == 0 && len(world.Clients) > 0 {
-		r.tell("no other PoP would have more than its capacity, every client gets an answer, and the slowest twentieth waits at most %d ms longer", maxSlower95MS)
+		if result.traffic != "" {
+			r.tell("no PoP would have more than its capacity that has not now, %s", result.traffic)
+		}
+		r.tell("every client gets an answer, and the slowest twentieth waits at most %d ms longer", maxSlower95MS)
 	}
 	return r.safety(result.effects), nil
 }
@@ -250,7 +257,9 @@ func rerouted(view *router.View, top *topology.Topology, name string, others []s
 	model := rtt.Default()
 	var lines []string
 	for _, pop := range slices.Sorted(maps.Keys(top.PoPs)) {
-		ms := func(cluster string) float64 { return model.Milliseconds(top.PoPs[pop].Location, top.Clusters[cluster].Location) }
+		ms := func(cluster string) float64 {
+			return model.Milliseconds(top.PoPs[pop].Location, top.Clusters[cluster].Location)
+		}
 		next := slices.MinFunc(others, func(a, b string) int { return cmp.Compare(ms(a), ms(b)) })
 		if ok, _ := standingOf(view, pop); ok && ms(name) < ms(next) && len(lines) < most {
 			lines = append(lines, fmt.Sprintf("%s forwards to %s: %.0f → %.0f ms", pop, next, ms(name), ms(next)))

@@ -23,6 +23,7 @@ type Service struct {
 	// What may be nil: nothing is known of it.
 	Activity func() Activity
 	Geo      func() GeoStatus
+	Traffic  func() (perSecond float64, known bool)      // requests to all PoPs
 	Leader   func() bool                                 // whether this process does the leader's tasks
 	Alive    func(context.Context) ([]NodeStatus, error) // the nodes; Behind is filled in here
 
