@@ -198,3 +198,15 @@ func (c *checker) short(field, text string, most int) {
 		c.fault(field, "has %d characters, at most %d are taken", n, most)
 	}
 }
+
+// warnings tells when the override is about nothing that a topology has.
+func (o *Override) warnings(name string, t *Topology) []Fault {
+	path := "overrides." + name
+	switch {
+	case o.PoP != "" && t.PoPs[o.PoP] == nil:
+		return []Fault{{Path: path + ".pop", Message: fmt.Sprintf("has no effect: there is no PoP %s", o.PoP)}}
+	case o.Cluster != "" && t.Clusters[o.Cluster] == nil:
+		return []Fault{{Path: path + ".cluster", Message: fmt.Sprintf("has no effect: there is no cluster %s", o.Cluster)}}
+	}
+	return nil
+}
