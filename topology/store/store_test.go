@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"path/filepath"
 	"strings"
@@ -173,7 +174,7 @@ func TestApplyRefuses(t *testing.T) {
 		{"an invalid object", Change{Put: pop("sin1", func(p *topology.PoP) { p.Location.LatDeg = 135 })}, topology.ErrInvalid, "pops.sin1.location.lat: 135 is not in -90..90"},
 		{"an invalid whole", Change{Put: pop("sin1", func(p *topology.PoP) { p.Addresses = example().PoPs["fra1"].Addresses })}, topology.ErrInvalid, "is used by pops.fra1"},
 		{"a deletion of nothing", Change{Delete: []topology.Ref{ref("pops/moon")}}, ErrNotFound, "pops/moon"},
-		{"what does not fit", Change{Put: pop("sin1", func(p *topology.PoP) { p.Location.City = strings.Repeat("x", 800_000) })}, ErrTooLarge, "in parts"},
+		{"what does not fit", Change{Put: pop("sin1", func(p *topology.PoP) { p.Location.City = noise(900_000) })}, ErrTooLarge, "in parts"},
 	} {
 		if _, err := s.Apply(t.Context(), test.change); !errors.Is(err, test.want) || !strings.Contains(err.Error(), test.text) {
 			t.Errorf("%s: got %v, want %v and %q", test.name, err, test.want, test.text)
@@ -188,6 +189,15 @@ func TestApplyRefuses(t *testing.T) {
 		t.Errorf("an edit on an old revision: got %v, want a conflict that names pops/fra1", err)
 	}
 	_ = client
+}
+
+// noise is text that does not compress well.
+func noise(n int) string {
+	random, text := rand.New(rand.NewPCG(1, 2)), make([]byte, n)
+	for i := range text {
+		text[i] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 _"[random.IntN(64)]
+	}
+	return string(text)
 }
 
 // TestEditsOfOthersConflict lets others write between the reading and the writing of an edit.
