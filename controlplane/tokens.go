@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	mathrand "math/rand/v2"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -121,7 +122,7 @@ func parseToken(text []byte) (*token, bool) {
 	read := new(token)
 	decoder := yaml.NewDecoder(strings.NewReader(string(text)))
 	decoder.KnownFields(true)
-	if decoder.Decode(read) != nil || read.Schema != topology.SchemaVersion || len(read.SHA256) != 64 || !slices.Contains(roles, read.Role) {
+	if decoder.Decode(read) != nil || read.Schema != topology.FirstSchema || len(read.SHA256) != 64 || !slices.Contains(roles, read.Role) {
 		return nil, false
 	}
 	return read, true
@@ -191,7 +192,7 @@ func (t *Tokens) Create(ctx context.Context, request TokenRequest, author string
 	id := tokenEncoding.EncodeToString(random[:5])
 	secret := tokenPrefix + id + "_" + tokenEncoding.EncodeToString(random[5:])
 	made := &token{
-		Schema: topology.SchemaVersion, SHA256: topology.HashKey(secret), Name: request.Name, Role: request.Role,
+		Schema: topology.FirstSchema, SHA256: topology.HashKey(secret), Name: request.Name, Role: request.Role,
 		Created: t.now().UTC().Truncate(time.Second),
 	}
 	if !request.Expires.IsZero() {
@@ -223,8 +224,8 @@ func (t *Tokens) Revoke(ctx context.Context, id, author string) error {
 func (t *Tokens) commit(ctx context.Context, same clientv3.Cmp, op clientv3.Op, author, action, object string) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, tokenTimeout)
 	defer cancel()
-	entry := store.Audit{Schema: topology.SchemaVersion, Author: author, Time: t.now().UTC(), Action: action, Objects: []string{object}}
-	at := fmt.Sprintf("%saudit/%020d", t.root, entry.Time.UnixNano())
+	entry := store.AuditEntry{Schema: topology.FirstSchema, Author: author, Time: t.now().UTC(), Action: action, Objects: []string{object}}
+	at := fmt.Sprintf("%saudit/%020d-%08x", t.root, entry.Time.UnixNano(), mathrand.Uint32()) // several may write in one nanosecond
 	response, err := t.client.Txn(ctx).If(same).Then(op, clientv3.OpPut(at, string(topology.MarshalValue(entry)))).Commit()
 	if err != nil {
 		return false, fmt.Errorf("write to the store: %w", err)

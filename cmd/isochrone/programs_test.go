@@ -215,8 +215,13 @@ var delvSays = regexp.MustCompile(`(?m)^; (.*(?:fully validated|unsigned answer)
 
 // startEtcd starts an etcd with nothing in it, and returns a client of it.
 func startEtcd(t testing.TB) (*embedded.Etcd, *clientv3.Client) {
+	return startEtcdAt(t, "127.0.0.1:0")
+}
+
+// startEtcdAt starts one at an address.
+func startEtcdAt(t testing.TB, at string) (*embedded.Etcd, *clientv3.Client) {
 	t.Helper()
-	etcd, err := embedded.Start(t.Context(), embedded.Config{Dir: t.TempDir(), Listen: "127.0.0.1:0"})
+	etcd, err := embedded.Start(t.Context(), embedded.Config{Dir: t.TempDir(), Listen: at})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,7 +30,7 @@ const maxCulprits = 1000
 // Doctor says what is wrong with the stored topology and which edits did it.
 func (s *Store) Doctor(ctx context.Context) (*Diagnosis, error) {
 	all := topology.NewAssembler(nil, 0)
-	if _, err := s.load(ctx, all, nil); err != nil {
+	if _, err := s.assemble(ctx, all, nil); err != nil {
 		return nil, err
 	}
 	stored, err := s.values(ctx, 0)

@@ -263,29 +263,6 @@ func TestOutsideEditsAndDrain(t *testing.T) {
 	f.until("no drain", func(snap *topology.Snapshot) bool { return len(snap.Overrides) == 0 })
 }
 
-func TestFollowAfterCompaction(t *testing.T) {
-	s, client := open(t)
-	f := follow(t, s)
-	f.until("the example world", func(snap *topology.Snapshot) bool { return len(snap.Topology.PoPs) == 6 })
-	// A second follower begins to watch at a revision that is gone.
-	last := &topology.Snapshot{Revision: 1, Topology: &topology.Topology{}}
-	revision := apply(t, s, Change{Put: pop("sin1", draining)})
-	if _, err := client.Compact(t.Context(), revision); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	seen := make(chan *topology.Snapshot, 10)
-	done := make(chan error, 1)
-	go func() { done <- s.followOnce(ctx, last, func(snap *topology.Snapshot) { seen <- snap }) }()
-	if snap := <-seen; snap.Topology.PoPs["sin1"].State != topology.Draining {
-		t.Errorf("got %+v", snap.Topology.PoPs["sin1"])
-	}
-	cancel()
-	<-done
-	f.until("the drain", func(snap *topology.Snapshot) bool { return snap.Topology.PoPs["sin1"].State == topology.Draining })
-}
-
 func TestHistoryHasWhatWasBefore(t *testing.T) {
 	s, client := open(t)
 	apply(t, s, Change{Put: pop("sin1", draining), Author: "ops@example", Message: "maintenance"})
