@@ -29,7 +29,7 @@ type User struct {
 // Setup is what etcd's authentication shall be. Roles are those of the table.
 type Setup struct {
 	Users        []User
-	RootPassword string       // empty: that of a root that there is stays, and a new one is known by certificate only
+	RootPassword string       // of a root that is made now; empty: it is known by its certificate only
 	DryRun       bool         // only tell
 	Tell         func(string) // what is done, a line at a time; nothing is told of what is as it shall be
 }

@@ -74,8 +74,8 @@ func (s *Store) followOnce(ctx context.Context, last *topology.Snapshot, publish
 	// A watch for each section, so that what else stands below the root costs nothing here.
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
 	defer cancel()
-	watches := make([]reflect.SelectCase, len(s.sections))
-	for i, section := range s.sections {
+	watches := make([]reflect.SelectCase, len(sections))
+	for i, section := range sections {
 		watch := s.client.Watch(ctx, s.root+section, clientv3.WithPrefix(), clientv3.WithRev(revision+1))
 		watches[i] = reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(watch)}
 	}

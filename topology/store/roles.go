@@ -138,15 +138,14 @@ func ParseUserName(user string) (Role, string, error) {
 // IsNode reports whether the role is that of nodes, which have keys of their own.
 func (r Role) IsNode() bool { return r == NodeDNS || r == NodePoP }
 
-// As returns the store as a role sees it: Read and Follow ask only for what the role may read. What it may not read is empty in
-// their snapshots. Who edits the topology reads all of it.
-func (s *Store) As(r Role) *Store {
-	seen := *s
-	seen.sections = nil
+// Sections returns those of a snapshot's prefixes that a role may read, to follow them and no others: etcd refuses all of a request
+// that touches more than its user may read.
+func (r Role) Sections() []string {
+	var may []string
 	for _, p := range Table() {
 		if p.Of(r) != None && slices.Contains(sections, p.Prefix) {
-			seen.sections = append(seen.sections, p.Prefix)
+			may = append(may, p.Prefix)
 		}
 	}
-	return &seen
+	return may
 }

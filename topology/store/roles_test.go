@@ -258,11 +258,16 @@ func work(t *testing.T, ctx context.Context, clients map[Role]*clientv3.Client) 
 		}
 	}
 	for role, client := range clients {
-		read, err := New(client, "/isochrone").As(role).Read(ctx)
-		if err != nil || len(read.Topology.PoPs) == 0 {
-			t.Errorf("%s reads a snapshot: %v", role, err)
+		var reads []clientv3.Op
+		for _, section := range role.Sections() {
+			reads = append(reads, clientv3.OpGet("/isochrone/"+section, clientv3.WithPrefix()))
+			if err := watch(ctx, client, "/isochrone/"+section); err != nil {
+				t.Errorf("%s follows %s: %v", role, section, err)
+			}
 		}
-		followOnceAs(t, ctx, New(client, "/isochrone").As(role), role)
+		if _, err := client.Txn(ctx).Then(reads...).Commit(); err != nil || len(reads) < len(sections)-1 {
+			t.Errorf("%s reads %d sections at once: %v", role, len(reads), err)
+		}
 		lease, err := client.Grant(ctx, 60)
 		if err != nil {
 			t.Errorf("%s takes a lease: %v", role, err)
@@ -285,19 +290,6 @@ func work(t *testing.T, ctx context.Context, clients map[Role]*clientv3.Client) 
 		if err := errors.Join(election.Campaign(ctx, "n1"), election.Resign(ctx)); err != nil {
 			t.Errorf("a control plane is elected below %s: %v", prefix, err)
 		}
-	}
-}
-
-// followOnceAs returns when a store was followed to its first snapshot.
-func followOnceAs(t *testing.T, ctx context.Context, s *Store, role Role) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	s.OnFailure(func(err error) { t.Errorf("%s follows: %v", role, err) })
-	seen := false
-	_ = s.Follow(ctx, nil, func(*topology.Snapshot) { seen = true; cancel() })
-	if !seen {
-		t.Errorf("%s follows nothing", role)
 	}
 }
 

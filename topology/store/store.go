@@ -28,13 +28,11 @@ type Store struct {
 	root   string // ends with a slash
 	now    func() time.Time
 	failed func(error) // nil when nobody asks
-
-	sections []string // those that it reads
 }
 
 // New returns the store below a root such as /isochrone/. The client stays the caller's.
 func New(client *clientv3.Client, root string) *Store {
-	return &Store{client: client, root: strings.TrimSuffix(root, "/") + "/", now: time.Now, sections: sections}
+	return &Store{client: client, root: strings.TrimSuffix(root, "/") + "/", now: time.Now}
 }
 
 // OnFailure has Follow tell why it could not go on, each time before it tries again. It must be called before Follow.
@@ -103,7 +101,7 @@ func (s *Store) load(ctx context.Context, assembler *topology.Assembler, each fu
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	var gets []clientv3.Op
-	for _, section := range s.sections {
+	for _, section := range sections {
 		gets = append(gets, clientv3.OpGet(s.root+section, clientv3.WithPrefix()))
 	}
 	response, err := s.client.Txn(ctx).Then(gets...).Commit()
