@@ -8,7 +8,6 @@ package ca
 
 import (
 	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
@@ -36,12 +35,12 @@ const (
 // CA is a certificate authority. It may be used concurrently.
 type CA struct {
 	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
+	key  *ecdsa.PrivateKey // nil: it issues nothing
 }
 
 // New makes a CA whose certificate is valid from an hour before now, for ten years. It is in no file.
 func New(name string, now time.Time) (*CA, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	key, err := NewKey()
 	if err != nil {
 		return nil, err
 	}
@@ -112,22 +111,39 @@ func open(dir string) (*CA, error) {
 	if info, err := os.Stat(keyPath); err == nil && info.Mode().Perm()&0o077 != 0 {
 		return nil, fmt.Errorf("%s has mode %04o, and so others can read it: want 0600 (chmod 600 %[1]s)", keyPath, info.Mode().Perm())
 	}
-	keyDER, err := readPEM(keyPath, "PRIVATE KEY")
+	text, err := os.ReadFile(keyPath)
 	if err != nil {
 		return nil, err
 	}
-	parsed, err := x509.ParsePKCS8PrivateKey(keyDER)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", keyPath, err)
-	}
-	key, ok := parsed.(*ecdsa.PrivateKey)
+	key, err := ParseKey(text)
 	switch {
-	case !ok:
-		return nil, fmt.Errorf("%s is not an ECDSA key", keyFile)
+	case err != nil:
+		return nil, fmt.Errorf("%s: %w", keyPath, err)
 	case !key.PublicKey.Equal(cert.PublicKey):
 		return nil, fmt.Errorf("%s is not the key of %s", keyFile, certFile)
 	}
 	return &CA{cert, key}, nil
+}
+
+// OpenCertificate reads the certificate of a CA whose key is elsewhere: it tells who is who, and issues nothing.
+func OpenCertificate(path string) (*CA, error) {
+	der, err := readPEM(path, "CERTIFICATE")
+	if err != nil {
+		return nil, fmt.Errorf("read the CA's certificate: %w", err)
+	}
+	return ParseCertificate(der)
+}
+
+// ParseCertificate takes the certificate of a CA, in DER, as OpenCertificate does.
+func ParseCertificate(der []byte) (*CA, error) {
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, err
+	}
+	if !cert.IsCA {
+		return nil, fmt.Errorf("%q is not the certificate of a CA", cert.Subject.CommonName)
+	}
+	return &CA{cert: cert}, nil
 }
 
 func readPEM(path, kind string) ([]byte, error) {

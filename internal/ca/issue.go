@@ -117,6 +117,9 @@ func (ca *CA) Issue(r Request, now time.Time) (*x509.Certificate, error) {
 	if err := r.check(); err != nil {
 		return nil, fmt.Errorf("issue a certificate for %.80q: %w", r.Name, err)
 	}
+	if ca.key == nil {
+		return nil, errors.New("issue a certificate: the CA's key is not here")
+	}
 	rule := rules[r.Kind]
 	if r.Lifetime == 0 {
 		r.Lifetime = rule.lifetime
@@ -159,18 +162,34 @@ func (ca *CA) Verify(cert *x509.Certificate, now time.Time) error {
 // maxRequest bounds a certificate request: one of a P-256 key has some 400 octets.
 const maxRequest = 8 << 10
 
-// NewRequest makes a key, and a request for a certificate of it (PKCS #10) in PEM. What the certificate will say is decided by who
-// signs it.
-func NewRequest(commonName string) (*ecdsa.PrivateKey, []byte, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, nil, err
+// NewKey makes the key of a certificate.
+func NewKey() (*ecdsa.PrivateKey, error) { return ecdsa.GenerateKey(elliptic.P256(), rand.Reader) }
+
+// ParseKey reads what EncodeKey wrote.
+func ParseKey(text []byte) (*ecdsa.PrivateKey, error) {
+	block, _ := pem.Decode(text)
+	if block == nil || block.Type != "PRIVATE KEY" {
+		return nil, errors.New("no PRIVATE KEY in PEM")
 	}
-	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: commonName}}, key)
+	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	return key, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}), nil
+	key, ok := parsed.(*ecdsa.PrivateKey)
+	if !ok {
+		return nil, errors.New("not an ECDSA key")
+	}
+	return key, nil
+}
+
+// EncodeRequest makes a request for a certificate of a key (PKCS #10) in PEM. What the certificate will say is decided by who signs
+// it.
+func EncodeRequest(key *ecdsa.PrivateKey) ([]byte, error) {
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
+	if err != nil {
+		return nil, err
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}), nil
 }
 
 // ReadRequest reads a request for a certificate that came from elsewhere, and returns its public key. Whoever sent it has shown

@@ -4,9 +4,6 @@
 package devca
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"fmt"
 	"sync"
@@ -62,7 +59,7 @@ func (c *CA) Certificate(name string, now time.Time) (*tls.Certificate, error) {
 	if known := c.leaves[name]; known != nil && now.Add(leafLifetime/2).Before(known.Leaf.NotAfter) {
 		return known, nil
 	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	key, err := ca.NewKey()
 	if err != nil {
 		return nil, err
 	}

@@ -2,7 +2,6 @@ package store
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -137,15 +136,3 @@ func ParseUserName(user string) (Role, string, error) {
 
 // IsNode reports whether the role is that of nodes, which have keys of their own.
 func (r Role) IsNode() bool { return r == NodeDNS || r == NodePoP }
-
-// Sections returns those of a snapshot's prefixes that a role may read, to follow them and no others: etcd refuses all of a request
-// that touches more than its user may read.
-func (r Role) Sections() []string {
-	var may []string
-	for _, p := range Table() {
-		if p.Of(r) != None && slices.Contains(sections, p.Prefix) {
-			may = append(may, p.Prefix)
-		}
-	}
-	return may
-}
