@@ -21,7 +21,7 @@ func (s *Service) Topology(ctx context.Context) (*Stored, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Stored{Revision: revision, Topology: t, Faults: some(faults), Warnings: warnings(t)}, nil
+	return &Stored{Revision: revision, Topology: t, Faults: some(faults), Warnings: some(t.Warnings())}, nil
 }
 
 // tag is the entity tag of a whole topology: of what it says, since the store's revision goes on for other reasons.
@@ -31,9 +31,6 @@ func (s *Stored) tag() string {
 	sum.Write(s.Topology.Marshal())
 	return `"` + hex.EncodeToString(sum.Sum(nil)[:16]) + `"`
 }
-
-// warnings are what a topology likely does not mean.
-func warnings(*topology.Topology) []topology.Fault { return []topology.Fault{} }
 
 // Object returns one object as it is stored. The error is ErrNotFound if there is none.
 func (s *Service) Object(ctx context.Context, r topology.Ref) (*StoredObject, error) {
@@ -101,33 +98,40 @@ func (s *Service) apply(ctx context.Context, change *store.Change, request Apply
 	if err != nil {
 		return nil, err
 	}
-	stored, _, _, err := st.Stored(ctx)
-	if err != nil {
-		return nil, err
-	}
 	if request.Replace {
-		for _, r := range stored.Refs() {
-			if change.Put[r] == nil {
+		stored, err := st.At(ctx, 0)
+		if err != nil {
+			return nil, err
+		}
+		for name := range stored.Values {
+			if r, err := topology.ParseRef(name); err == nil && change.Put[r] == nil {
 				change.Delete = append(change.Delete, r)
 			}
 		}
 	}
-	for r, o := range change.Put {
-		if old := stored.Object(r); old != nil && string(topology.MarshalValue(old)) == string(topology.MarshalValue(o)) {
-			delete(change.Put, r)
-		}
+	change.RevertInvalid, change.Author = request.RevertInvalid, author(ctx)
+	planned, err := st.Plan(ctx, *change)
+	if err != nil {
+		return nil, refused(err)
 	}
-	after := stored.With(change.Put, change.Delete)
-	applied := &Applied{Changes: changesOf(topology.Diff(stored, after)), Effect: []Effect{}, Warnings: warnings(after)}
-	if request.DryRun {
-		if faults := after.Validate(); len(faults) > 0 {
-			return nil, refused(&topology.InvalidError{Faults: faults})
+	return s.carryOut(ctx, planned, request.DryRun, func() (int64, error) { return st.Apply(ctx, *change) })
+}
+
+// carryOut tells what a plan is, with its effect when it is not to be done, and otherwise does it.
+func (s *Service) carryOut(ctx context.Context, p *store.Planned, dryRun bool, do func() (int64, error)) (*Applied, error) {
+	applied := &Applied{Changes: changesOf(p.Changes), Effect: []Effect{}, Warnings: some(p.After.Warnings())}
+	var err error
+	switch {
+	case dryRun:
+		applied.Effect, err = s.effects(p.After)
+	case len(p.Changes) > 0:
+		if applied.Revision, err = do(); err == nil {
+			s.settle(ctx, applied.Revision)
 		}
-		applied.Effect, err = s.effects(after)
-		return applied, err
+	default:
+		applied.Revision = p.Revision
 	}
-	change.Author = author(ctx)
-	if applied.Revision, err = st.Apply(ctx, *change); err != nil {
+	if err != nil {
 		return nil, refused(err)
 	}
 	return applied, nil
@@ -229,14 +233,16 @@ type conflict struct {
 
 func (c *conflict) Unwrap() []error { return []error{c.error, ErrConflict} }
 
-// members are what the problem document of an error has besides its detail.
-func members(err error) map[string]any {
+// extensions are what the problem document of an error has besides its detail.
+func extensions(err error) map[string]any {
 	extra := map[string]any{}
 	if faults := (*topology.InvalidError)(nil); errors.As(err, &faults) {
 		extra["faults"] = faults.Faults
 	}
 	if c := (*conflict)(nil); errors.As(err, &c) {
 		extra["changed"] = c.changed
+	} else if c := (*store.ConflictError)(nil); errors.As(err, &c) {
+		extra["changed"] = c.Objects
 	}
 	return extra
 }

@@ -26,15 +26,16 @@ var (
 // errNoView is told before there is anything to answer from.
 var errNoView = fmt.Errorf("%w: no valid topology has been read yet", ErrNotReady)
 
-// invalidTopology is a *topology.InvalidError, which is an ErrInvalid as well.
-type invalidTopology struct{ *topology.InvalidError }
+// invalid is an error about a topology, an override or a key that is not valid, which is an ErrInvalid as well.
+type invalid struct{ error }
 
-func (e invalidTopology) Unwrap() []error { return []error{ErrInvalid, e.InvalidError} }
+// Unwrap makes it both.
+func (e invalid) Unwrap() []error { return []error{ErrInvalid, e.error} }
 
 // refused makes an error of the layers below one of this package's.
 func refused(err error) error {
-	if faults := (*topology.InvalidError)(nil); errors.As(err, &faults) {
-		return invalidTopology{faults}
+	if errors.Is(err, topology.ErrInvalid) {
+		return invalid{err}
 	}
 	return err
 }
@@ -48,6 +49,8 @@ var codes = []struct {
 	{ErrInvalid, http.StatusBadRequest},
 	{topology.ErrInvalid, http.StatusBadRequest},
 	{ErrNotFound, http.StatusNotFound},
+	{store.ErrTrimmed, http.StatusNotFound},
+	{store.ErrUncertain, http.StatusConflict},
 	{ErrConflict, http.StatusConflict},
 	{ErrTooLarge, http.StatusRequestEntityTooLarge},
 	{ErrNotReady, http.StatusServiceUnavailable},
@@ -70,7 +73,7 @@ func codeOf(err error) (code int, known bool) {
 // sentinelOf returns the error that a status stands for; nil for one that stands for none.
 func sentinelOf(code int) error {
 	for _, c := range codes {
-		if c.code == code && c.err != topology.ErrInvalid && c.err != context.DeadlineExceeded {
+		if c.code == code && c.err != topology.ErrInvalid && c.err != context.DeadlineExceeded && c.err != store.ErrTrimmed && c.err != store.ErrUncertain {
 			return c.err
 		}
 	}

@@ -234,7 +234,7 @@ func (h *handler) encodeError(ctx context.Context, err error, w http.ResponseWri
 	if code == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", "1")
 	}
-	problem.WriteWith(w, code, err.Error(), members(err))
+	problem.WriteWith(w, code, err.Error(), extensions(err))
 }
 
 // tooMany answers a request that comes too soon.

@@ -25,20 +25,21 @@ func (s *Service) Keys(ctx context.Context, page Page) (*KeyPage, error) {
 	if err != nil {
 		return nil, err
 	}
-	keys, err := s.keys(ctx)
+	snap, err := s.snapshot(ctx)
 	if err != nil {
 		return nil, err
 	}
+	keys := snap.Keys
 	ids := make([]string, 0, keys.Len())
 	for id := range keys.All() {
-		if id >= page.After { // After is the first one of the page
+		if id > page.After {
 			ids = append(ids, id)
 		}
 	}
 	slices.Sort(ids)
 	list := &KeyPage{Keys: []KeyStatus{}}
 	if len(ids) > limit {
-		list.Next, ids = ids[limit], ids[:limit]
+		list.Next, ids = ids[limit-1], ids[:limit]
 	}
 	for _, id := range ids {
 		list.Keys = append(list.Keys, s.keyStatus(id, keys.Lookup(id)))
@@ -46,22 +47,11 @@ func (s *Service) Keys(ctx context.Context, page Page) (*KeyPage, error) {
 	return list, nil
 }
 
-// keys are those of the newest snapshot, or of the store when nobody follows it.
-func (s *Service) keys(ctx context.Context) (*topology.KeySet, error) {
-	store, err := s.store()
-	if err != nil {
-		return nil, err
-	}
-	snap, err := store.Read(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return snap.Keys, nil
-}
-
 // keyStatus shows a key without its hash, which is nobody's business.
 func (s *Service) keyStatus(id string, k *topology.Key) KeyStatus {
-	return KeyStatus{ID: id, Key: k, Expired: k.Expired(s.Now())}
+	shown := *k
+	shown.SHA256, shown.PreviousSHA256 = "", ""
+	return KeyStatus{ID: id, Key: &shown, Expired: k.Expired(s.Now())}
 }
 
 // CreateKey makes an API key.
@@ -89,9 +79,11 @@ func (s *Service) CreateKey(ctx context.Context, request KeyRequest) (*NewKey, e
 		}
 		key.From = append(key.From, prefix)
 	}
-	if _, err := store.PutKey(ctx, id, key, author(ctx)); err != nil {
+	revision, err := store.PutKey(ctx, id, key, author(ctx))
+	if err != nil {
 		return nil, refused(err)
 	}
+	s.settle(ctx, revision)
 	return &NewKey{s.keyStatus(id, key), secret}, nil
 }
 
@@ -101,11 +93,11 @@ func (s *Service) RotateKey(ctx context.Context, id string, overlap time.Duratio
 	if err != nil {
 		return nil, err
 	}
-	keys, err := s.keys(ctx)
+	snap, err := s.snapshot(ctx)
 	if err != nil {
 		return nil, err
 	}
-	key := keys.Lookup(id)
+	key := snap.Keys.Lookup(id)
 	if key == nil {
 		return nil, fmt.Errorf("key %s: %w", id, ErrNotFound)
 	}
@@ -113,9 +105,11 @@ func (s *Service) RotateKey(ctx context.Context, id string, overlap time.Duratio
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
-	if _, err := store.PutKey(ctx, id, rotated, author(ctx)); err != nil {
+	revision, err := store.PutKey(ctx, id, rotated, author(ctx))
+	if err != nil {
 		return nil, refused(err)
 	}
+	s.settle(ctx, revision)
 	return &NewKey{s.keyStatus(id, rotated), secret}, nil
 }
 
@@ -125,6 +119,9 @@ func (s *Service) RevokeKey(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	_, err = store.DeleteKey(ctx, id, author(ctx))
+	revision, err := store.DeleteKey(ctx, id, author(ctx))
+	if err == nil {
+		s.settle(ctx, revision)
+	}
 	return err
 }

@@ -102,6 +102,39 @@ func (s *Service) store() (*store.Store, error) {
 	return s.Store, nil
 }
 
+// snapshot returns the newest one, or reads it when nobody follows the store.
+func (s *Service) snapshot(ctx context.Context) (*topology.Snapshot, error) {
+	st, err := s.store()
+	if err != nil {
+		return nil, err
+	}
+	if snap := s.Snapshot(); snap != nil {
+		return snap, nil
+	}
+	return st.Read(ctx)
+}
+
+// settle waits a moment until what was written is read here, so that who writes and then looks sees it.
+func (s *Service) settle(ctx context.Context, revision int64) {
+	deadline, look := time.After(settleTime), time.NewTicker(settleTime/500)
+	defer look.Stop()
+	for {
+		if snap := s.Snapshot(); snap == nil || snap.Revision >= revision {
+			return
+		}
+		select {
+		case <-look.C:
+		case <-deadline:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// settleTime bounds how long a write waits until it is read here.
+const settleTime = time.Second
+
 // parseClient reads an address or a prefix.
 func parseClient(text string) (netip.Prefix, error) {
 	if addr, err := netip.ParseAddr(text); err == nil && addr.Zone() == "" {

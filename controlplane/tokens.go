@@ -89,7 +89,7 @@ func (t *Tokens) followOnce(ctx context.Context) error {
 		for _, event := range response.Events {
 			id := strings.TrimPrefix(string(event.Kv.Key), t.root+"tokens/")
 			delete(known, id)
-			if event.Type == clientv3.EventTypePut {
+			if event.Type == clientv3.EventTypePut && !strings.Contains(id, "/") {
 				if read, ok := parseToken(event.Kv.Value); ok {
 					known[id] = read
 				}
@@ -110,8 +110,9 @@ func (t *Tokens) load(ctx context.Context) (map[string]*token, int64, error) {
 	}
 	known := map[string]*token{}
 	for _, kv := range response.Kvs {
-		if read, ok := parseToken(kv.Value); ok {
-			known[strings.TrimPrefix(string(kv.Key), t.root+"tokens/")] = read
+		id := strings.TrimPrefix(string(kv.Key), t.root+"tokens/")
+		if read, ok := parseToken(kv.Value); ok && !strings.Contains(id, "/") { // below others stand those of nodes
+			known[id] = read
 		}
 	}
 	return known, response.Header.Revision, nil
@@ -122,7 +123,7 @@ func parseToken(text []byte) (*token, bool) {
 	read := new(token)
 	decoder := yaml.NewDecoder(strings.NewReader(string(text)))
 	decoder.KnownFields(true)
-	if decoder.Decode(read) != nil || read.Schema != topology.FirstSchema || len(read.SHA256) != 64 || !slices.Contains(roles, read.Role) {
+	if decoder.Decode(read) != nil || read.Schema < topology.FirstSchema || topology.IsTooNew(read.Schema) || len(read.SHA256) != 64 || !slices.Contains(roles, read.Role) {
 		return nil, false
 	}
 	return read, true
