@@ -208,6 +208,8 @@ func (h *handler) stream(r *http.Request, s *stream, last int64) error {
 				continue
 			}
 			text = []byte(": still here\n\n")
+		case <-h.config.Closing:
+			return nil
 		case <-ctx.Done():
 			return ctx.Err()
 		}

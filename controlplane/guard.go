@@ -34,20 +34,29 @@ func newGuard(s *Service) *guard {
 // taken from any address: others behind it may be guessing.
 func (g *guard) identify(r *http.Request) (Identity, time.Duration, error) {
 	source, now := sourceOf(r.RemoteAddr), g.service.Now()
-	scheme, secret, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	if !strings.EqualFold(scheme, "Bearer") || secret == "" {
+	secret := bearer(r)
+	if secret == "" {
 		return Identity{}, 0, fmt.Errorf("%w: %s", ErrUnauthorized, unauthorizedDetail)
 	}
 	if g.service.Auth == nil {
 		return Identity{}, 0, fmt.Errorf("%w: this control plane knows no tokens", ErrNotReady)
 	}
-	who, err := g.service.Auth.Authenticate(strings.TrimSpace(secret))
+	who, err := g.service.Auth.Authenticate(secret)
 	if errors.Is(err, ErrUnauthorized) {
 		if wait, ok := g.failed.take(source, now); !ok {
 			return Identity{}, wait, fmt.Errorf("%w with wrong tokens from %v", ErrLimited, source)
 		}
 	}
 	return who, 0, err
+}
+
+// bearer returns the token of a request, or nothing.
+func bearer(r *http.Request) string {
+	scheme, secret, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return ""
+	}
+	return strings.TrimSpace(secret)
 }
 
 // allowed serves a route to those who may use it.
@@ -71,7 +80,7 @@ func (h *handler) allowed(r *route, next http.Handler) http.Handler {
 			return
 		}
 		if r.writes() {
-			if wait, ok := h.writes.take(who.Name, h.service.Now()); !ok {
+			if wait, ok := h.writes.take(tokenID(bearer(request)), h.service.Now()); !ok {
 				h.metrics.refused.WithLabelValues("writes").Inc()
 				tooMany(w, wait, fmt.Sprintf("%s writes too often: want at most %g a second", who.Name, h.config.WritesPerSecond))
 				return

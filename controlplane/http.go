@@ -24,6 +24,7 @@ type HandlerConfig struct {
 	Registry *prometheus.Registry // that /metrics shows, with the handler's own; nil: one with only those
 	Page     http.Handler         // of all paths that are nobody else's, without a token; nil: there is none
 	Schema   []byte               // JSON Schema of the topology's documents, for /v1/schema.json
+	Closing  <-chan struct{}      // closed when streams of events are to end; nil: when their clients go
 	Ready    func() error         // why requests should go elsewhere, for /readyz; nil: when there is a view
 
 	WritesPerSecond float64 // of one token, in the long run; 0 stands for 20

@@ -129,6 +129,16 @@ func parseToken(text []byte) (*token, bool) {
 	return read, true
 }
 
+// Knows reports whether a token is stored and has not expired. It asks etcd.
+func (t *Tokens) Knows(ctx context.Context, secret string) (bool, error) {
+	known, _, err := t.load(ctx)
+	if err != nil {
+		return false, err
+	}
+	stored := known[tokenID(secret)]
+	return stored != nil && stored.SHA256 == topology.HashKey(secret) && !stored.expired(t.now()), nil
+}
+
 // Authenticate returns whose token it is. The errors are ErrUnauthorized, and ErrNotReady before the tokens have been read.
 func (t *Tokens) Authenticate(secret string) (Identity, error) {
 	known := t.known.Load()
@@ -136,8 +146,7 @@ func (t *Tokens) Authenticate(secret string) (Identity, error) {
 		return Identity{}, fmt.Errorf("%w: tokens have not been read from etcd yet", ErrNotReady)
 	}
 	hash := topology.HashKey(secret) // of any text, so that time does not tell whether there is such an id
-	id, _, _ := strings.Cut(strings.TrimPrefix(secret, tokenPrefix), "_")
-	stored := (*known)[id]
+	stored := (*known)[tokenID(secret)]
 	if stored == nil {
 		stored = &token{SHA256: strings.Repeat("-", len(hash))}
 	}
@@ -148,6 +157,12 @@ func (t *Tokens) Authenticate(secret string) (Identity, error) {
 		return Identity{}, fmt.Errorf("%w: the token has expired", ErrUnauthorized)
 	}
 	return Identity{Name: stored.Name, Role: stored.Role}, nil
+}
+
+// tokenID returns the id that a token says it has.
+func tokenID(secret string) string {
+	id, _, _ := strings.Cut(strings.TrimPrefix(secret, tokenPrefix), "_")
+	return id
 }
 
 func (t *token) expired(now time.Time) bool { return !t.Expires.IsZero() && !now.Before(t.Expires) }
