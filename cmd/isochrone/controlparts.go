@@ -125,7 +125,7 @@ type traffic struct {
 }
 
 func newTraffic(activity func() controlplane.Activity) *traffic {
-	t := &traffic{activity: activity, at: time.Now()}
+	t := &traffic{activity: activity, at: time.Now(), known: true} // nothing has come yet
 	t.was = t.total()
 	return t
 }

@@ -58,7 +58,8 @@ Start with "isochrone up": everything in one process, on loopback.`,
 	add("run", newUpCommand(), newDNSCommand(), newPoPCommand(), newClusterCommand())
 	add("client", newSendCommand())
 	add("edit", newStatusCommand(), newExplainCommand(), newTopologyCommand(), newZoneCommand(), newDrainCommand(), newUndrainCommand(),
-		newOverridesCommand(), newKeyCommand())
+		newForceCommand(), newUnforceCommand(), newPinCommand(), newUnpinCommand(), newOverridesCommand(), newKeyCommand(), newTokenCommand(),
+		newAuditCommand(), newNodesCommand(), newWhoamiCommand(), newContextCommand())
 	add("offline", newMapCommand(), newRTTCommand(), newSimulateCommand())
 	return root
 }
