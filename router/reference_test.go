@@ -444,6 +444,34 @@ var (
 	seed      = flag.Uint64("seed", 1, "`number` that random worlds are made of")
 )
 
+// earlier returns what a topology may have been before its last edit, which may have changed its rankings or not.
+func earlier(r *rand.Rand, top *topology.Topology) *topology.Topology {
+	names := slices.Sorted(maps.Keys(top.PoPs))
+	name := names[r.IntN(len(names))]
+	p, ref := *top.PoPs[name], topology.Ref{Kind: topology.PoPs, Name: name}
+	switch r.IntN(8) {
+	case 0:
+		p.State = topology.Disabled
+	case 1:
+		p.CapacityRPS++
+	case 2:
+		p.Addresses = []netip.Addr{netip.MustParseAddr("192.0.2.200")}
+	case 3:
+		p.Addresses = nil
+	case 4:
+		p.Location = randomPlaces[r.IntN(10)].Location
+	case 5:
+		return top.With(nil, []topology.Ref{ref})
+	case 6:
+		return top.With(map[topology.Ref]topology.Object{{Kind: topology.PoPs, Name: "gone"}: &p}, nil)
+	default:
+		s := *top.Services["intake.example"]
+		s.Steering.Rank, s.Steering.TTL = topology.RankByRTT, topology.Duration(time.Hour)
+		return top.With(map[topology.Ref]topology.Object{{Kind: topology.Services, Name: "intake.example"}: &s}, nil)
+	}
+	return top.With(map[topology.Ref]topology.Object{ref: &p}, nil)
+}
+
 func checkWorld(t *testing.T, r *rand.Rand, n, questions int) {
 	t.Helper()
 	ref := &reference{top: randomTopology(r), geo: randomWorld(r)}
@@ -452,7 +480,10 @@ func checkWorld(t *testing.T, r *rand.Rand, n, questions int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	table := compileMap(t, ref.top, ref.geo, measured)
+	table, err := compileMap(t, earlier(r, ref.top), ref.geo, measured).With(&topology.Snapshot{Topology: ref.top})
+	if err != nil {
+		t.Fatal(err)
+	}
 	view := &View{table, NewState(table, ref.in)}
 	var (
 		asks []Ask

@@ -54,7 +54,7 @@ func Suppose(v *View, what ...string) (*View, error) {
 		snap := *v.Table.snapshot
 		snap.Topology = top.With(changed, nil)
 		var err error
-		if table, err = Compile(&snap, v.Table.atlas, v.Table.rttMap); err != nil {
+		if table, err = v.Table.With(&snap); err != nil {
 			return nil, err
 		}
 	}

@@ -232,6 +232,12 @@ func (z *Zone) fillDefaults() {
 }
 
 func (s *Service) fillDefaults() {
+	if len(s.PoPs) == 0 { // an empty list is none, which means all
+		s.PoPs = nil
+	}
+	if len(s.Clusters) == 0 {
+		s.Clusters = nil
+	}
 	if s.Steering.TTL == 0 {
 		s.Steering.TTL = Duration(20 * time.Second)
 	}

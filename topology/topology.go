@@ -104,12 +104,14 @@ type Intake struct {
 
 // PoP is a point of presence: a place where clients are received.
 type PoP struct {
-	Schema      int          `yaml:"schema" json:"schema"`
-	Location    Location     `yaml:"location" json:"location"`
-	Addresses   []netip.Addr `yaml:"addresses,flow" json:"addresses"`                      // unicast, IPv4 and IPv6
-	Port        uint16       `yaml:"port" json:"port"`                                     // of the intake, UDP and TCP; default 443
-	CapacityRPS int          `yaml:"capacity_rps,omitempty" json:"capacity_rps,omitempty"` // requests a second; 0 means not stated
-	State       State        `yaml:"state" json:"state"`                                   // default active
+	Schema      int            `yaml:"schema" json:"schema"`
+	Location    Location       `yaml:"location" json:"location"`
+	Addresses   []netip.Addr   `yaml:"addresses,flow" json:"addresses"`                      // unicast, IPv4 and IPv6
+	VIPs        []netip.Addr   `yaml:"vips,omitempty,flow" json:"vips,omitempty"`            // anycast, which other PoPs may have too; so far only checked and shown
+	Announces   []netip.Prefix `yaml:"announces,omitempty,flow" json:"announces,omitempty"`  // by BGP; so far only checked and shown
+	Port        uint16         `yaml:"port" json:"port"`                                     // of the intake, UDP and TCP; default 443
+	CapacityRPS int            `yaml:"capacity_rps,omitempty" json:"capacity_rps,omitempty"` // requests a second; 0 means not stated
+	State       State          `yaml:"state" json:"state"`                                   // default active
 }
 
 // Cluster is a regional cluster: it does the business logic for the envelopes that PoPs forward.

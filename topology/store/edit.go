@@ -88,12 +88,18 @@ func (s *Store) carryOut(ctx context.Context, p *Planned, author, message string
 		return 0, err
 	}
 	ops = append(ops, clientv3.OpPut(s.number("history/", p.Revision)+editSuffix, string(text)), s.audit(author, string(p.action), objects...))
-	return s.commit(ctx, s.unchanged(p.Revision), ops)
+	compares := s.unchanged(p.Revision)
+	if len(ops) <= groupSize { // there is room to compare for deletions too, so that what the entry says was before is true
+		for _, object := range objects {
+			compares = append(compares, clientv3.Compare(clientv3.ModRevision(s.root+"topology/"+object), "=", p.stored.modified[object]))
+		}
+	}
+	return s.commit(ctx, compares, ops)
 }
 
 // unchanged compares for a topology that is as it was at a revision: nothing was put since, and no edit left a history entry,
-// so that nothing was deleted by one either. A deletion by other means than an edit, in this very moment, goes unseen; should
-// it make the topology invalid, followers keep the last good one.
+// so that nothing was deleted by one either. A deletion by other means than an edit, in this very moment, goes unseen, but for that of
+// the few objects that are edited themselves; should it make the topology invalid, followers keep the last good one.
 func (s *Store) unchanged(revision int64) []clientv3.Cmp {
 	before := func(section string) clientv3.Cmp {
 		return clientv3.Compare(clientv3.ModRevision(s.root+section).WithPrefix(), "<", revision+1)
@@ -103,15 +109,19 @@ func (s *Store) unchanged(revision int64) []clientv3.Cmp {
 
 // commit carries out operations in one transaction, if all comparisons hold; it returns ErrConflict if one does not.
 func (s *Store) commit(ctx context.Context, compares []clientv3.Cmp, ops []clientv3.Op) (int64, error) {
-	size := 0
-	var groups []clientv3.Op
+	size, groups := 0, ops
+	if len(ops) > groupSize {
+		groups = nil
+	}
 	for group := range slices.Chunk(ops, groupSize) {
 		for _, op := range group {
 			size += len(op.KeyBytes()) + len(op.ValueBytes()) + opOverhead
 		}
-		groups = append(groups, clientv3.OpTxn(nil, group, nil))
+		if len(ops) > groupSize {
+			groups = append(groups, clientv3.OpTxn(nil, group, nil))
+		}
 	}
-	if size > maxChangeBytes || len(groups) > maxGroups {
+	if size > maxChangeBytes || len(ops) > maxGroups*groupSize {
 		return 0, fmt.Errorf("%w: %d operations of %d bytes with their history; apply the objects in parts", ErrTooLarge, len(ops), size)
 	}
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)

@@ -219,8 +219,8 @@ func pack(before, after map[string]string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	err = json.NewEncoder(zip).Encode(p)
-	return text.String(), errors.Join(err, zip.Close(), encoder.Close())
+	err = errors.Join(json.NewEncoder(zip).Encode(p), zip.Close(), encoder.Close())
+	return text.String(), err
 }
 
 // shared returns how many bytes two texts have in common at the beginning, and how many of the rest at the end.

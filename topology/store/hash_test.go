@@ -63,8 +63,8 @@ func (n *hashNode) restart(t *testing.T, w *hashWorld, path string) {
 	n.read(w)
 }
 
-// randomEdit returns a key with a value, valid or not, or nil for a deletion. Some values are those of others, written otherwise.
-func randomEdit(r *rand.Rand, world *topology.Topology) (key string, value []byte) {
+// randomValue returns a key with a value, valid or not, or nil for a deletion. Some values are those of others, written otherwise.
+func randomValue(r *rand.Rand, world *topology.Topology) (key string, value []byte) {
 	switch r.IntN(10) {
 	case 0, 1, 2, 3:
 		refs := world.Refs()
@@ -131,7 +131,7 @@ func TestHashesTellWhatIsInForce(t *testing.T) {
 		}
 		for range 100 {
 			for range 1 + r.IntN(3) {
-				put(randomEdit(r, world))
+				put(randomValue(r, world))
 			}
 			w.revision++
 			for _, n := range []*hashNode{every, restarts} {

@@ -58,7 +58,7 @@ func (s *Store) RecordOutside(ctx context.Context) error {
 		// Progress is saved now and then: what is seen twice is written once.
 		if wrote || unsaved >= 100 || response.IsProgressNotify() {
 			unsaved = 0
-			if err := s.advance(ctx, func(p *progress) { p.Through = max(p.Through, through) }); err != nil {
+			if err := s.advance(ctx, func(p *recording) { p.Through = max(p.Through, through) }); err != nil {
 				return err
 			}
 		}
@@ -71,7 +71,7 @@ func (s *Store) RecordOutside(ctx context.Context) error {
 
 // observe returns an observer of what comes after a revision: the one that recording has come to.
 func (s *Store) observe(ctx context.Context) (*observer, int64, error) {
-	p, _, err := s.progress(ctx)
+	p, _, err := s.recording(ctx)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -95,7 +95,7 @@ func (s *Store) observe(ctx context.Context) (*observer, int64, error) {
 		}
 	}
 	o := s.observer(stored)
-	return o, through, s.advance(ctx, func(p *progress) {
+	return o, through, s.advance(ctx, func(p *recording) {
 		p.Through = through
 		if p.Since == 0 {
 			p.Since = through
@@ -206,7 +206,7 @@ func (s *Store) writeOutside(ctx context.Context, e *Entry) error {
 
 // sumUp writes entries for what was edited by other means while nobody recorded it and etcd no longer knows how: what is stored
 // against what the newest entry about each object left. It returns the revision up to which all is recorded then.
-func (s *Store) sumUp(ctx context.Context, stored *values, p progress) (int64, error) {
+func (s *Store) sumUp(ctx context.Context, stored *values, p recording) (int64, error) {
 	before, after, err := s.unexplained(ctx, stored, p)
 	if err != nil {
 		return 0, err
@@ -265,7 +265,7 @@ func (s *Store) sumUp(ctx context.Context, stored *values, p progress) (int64, e
 
 // unexplained returns what is stored otherwise than the history says, as the history has it and as it is. Of objects that it does not
 // mention nothing is known once it was trimmed.
-func (s *Store) unexplained(ctx context.Context, stored *values, p progress) (before, after map[string]string, err error) {
+func (s *Store) unexplained(ctx context.Context, stored *values, p recording) (before, after map[string]string, err error) {
 	before, after, seen := map[string]string{}, map[string]string{}, map[string]bool{}
 	note := func(name, left string, was bool) {
 		value, is := stored.texts[name]
@@ -314,7 +314,7 @@ const maxUnrecorded = 10_000
 
 // unrecorded returns the outside edits up to a revision that have no entry yet, the newest first: those that etcd still knows.
 func (s *Store) unrecorded(ctx context.Context, stored *values) ([]*Entry, error) {
-	p, _, err := s.progress(ctx)
+	p, _, err := s.recording(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -133,7 +133,7 @@ const pageOfHistory = 100
 
 // undone returns the topology as it was at a revision by undoing edits.
 func (s *Store) undone(ctx context.Context, revision int64) (*Past, error) {
-	progress, _, err := s.progress(ctx)
+	progress, _, err := s.recording(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -191,7 +191,7 @@ func (s *Store) compacted(ctx context.Context) (int64, error) {
 
 // undo goes back from one state to a revision, edit by edit. What an entry says was before is true whatever came after it; where an
 // older entry's value is not what is found, an edit that no entry tells of lies between, and nobody knows when it was made.
-func (s *Store) undo(ctx context.Context, from *values, revision int64, p progress) (*Past, error) {
+func (s *Store) undo(ctx context.Context, from *values, revision int64, p recording) (*Past, error) {
 	texts, made, doubts := maps.Clone(from.texts), int64(0), []string(nil)
 	if p.Since == 0 || revision < p.Since {
 		doubts = append(doubts, "edits by other means were not recorded then: the history has those alone that were made by Isochrone")

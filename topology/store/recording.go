@@ -11,21 +11,21 @@ import (
 	"github.com/isochrone/isochrone/topology"
 )
 
-// progressKey is where the leader's tasks keep how far they have come with the history.
-const progressKey = "leader/recorded"
+// recordingKey is where the leader's tasks keep how far they have come with the history.
+const recordingKey = "leader/recorded"
 
-// progress is how complete the history is.
-type progress struct {
+// recording is how complete the history is.
+type recording struct {
 	Schema  int   `yaml:"schema"`
 	Since   int64 `yaml:"since,omitempty"`   // from this revision on all outside edits are recorded, or summed up
 	Through int64 `yaml:"through,omitempty"` // up to this one they have been looked at
 	Trimmed int64 `yaml:"trimmed,omitempty"` // the entries up to this one's were trimmed
 }
 
-// progress reads it, and the revision at which it was written; both are 0 when there is none.
-func (s *Store) progress(ctx context.Context) (progress, int64, error) {
-	var p progress
-	revision, err := s.record(ctx, progressKey, &p)
+// recording reads it, and the revision at which it was written; both are 0 when there is none.
+func (s *Store) recording(ctx context.Context) (recording, int64, error) {
+	var p recording
+	revision, err := s.record(ctx, recordingKey, &p)
 	return p, revision, err
 }
 
@@ -47,16 +47,16 @@ func (s *Store) record(ctx context.Context, key string, into any) (int64, error)
 }
 
 // advance changes the progress, whoever else does so.
-func (s *Store) advance(ctx context.Context, change func(*progress)) error {
+func (s *Store) advance(ctx context.Context, change func(*recording)) error {
 	for {
-		p, revision, err := s.progress(ctx)
+		p, revision, err := s.recording(ctx)
 		if err != nil {
 			return err
 		}
 		p.Schema = topology.SchemaVersion
 		change(&p)
-		same := clientv3.Compare(clientv3.ModRevision(s.root+progressKey), "=", revision)
-		_, err = s.commit(ctx, []clientv3.Cmp{same}, []clientv3.Op{clientv3.OpPut(s.root+progressKey, string(topology.MarshalValue(p)))})
+		same := clientv3.Compare(clientv3.ModRevision(s.root+recordingKey), "=", revision)
+		_, err = s.commit(ctx, []clientv3.Cmp{same}, []clientv3.Op{clientv3.OpPut(s.root+recordingKey, string(topology.MarshalValue(p)))})
 		if !errors.Is(err, ErrConflict) {
 			return err
 		}
