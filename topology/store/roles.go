@@ -136,3 +136,16 @@ func ParseUserName(user string) (Role, string, error) {
 
 // IsNode reports whether the role is that of nodes, which have keys of their own.
 func (r Role) IsNode() bool { return r == NodeDNS || r == NodePoP }
+
+// held are the first releases of etcd that hold a user to its roles in nested transactions and in watches as well, by series.
+var held = map[[2]int]int{{3, 5}: 33, {3, 6}: 14, {3, 7}: 1}
+
+// HoldsRoles reports whether an etcd of this version holds users to their roles in all requests. What is no version does not.
+func HoldsRoles(version string) bool {
+	var major, minor, patch int
+	if n, err := fmt.Sscanf(version, "%d.%d.%d", &major, &minor, &patch); n != 3 || err != nil {
+		return false
+	}
+	first, known := held[[2]int{major, minor}]
+	return known && patch >= first || major > 3 || major == 3 && minor > 7
+}

@@ -370,3 +370,14 @@ func TestUserNames(t *testing.T) {
 		}
 	}
 }
+
+func TestHoldsRoles(t *testing.T) {
+	for version, want := range map[string]bool{
+		"3.4.23": false, "3.4.99": false, "3.5.32": false, "3.5.33": true, "3.6.13": false, "3.6.14": true, "3.7.0": false, "3.7.3": true,
+		"3.8.0": true, "4.0.0": true, "": false, "next": false, "3.7.1-rc.0": true,
+	} {
+		if got := HoldsRoles(version); got != want {
+			t.Errorf("%q: got %v, want %v", version, got, want)
+		}
+	}
+}
