@@ -137,10 +137,10 @@ func TestPoPJoins(t *testing.T) {
 		t.Errorf("node.key: %v, %v", info, err)
 	}
 	sin1 := d.client(identityDir(home).cert(), identityDir(home).key())
-	if _, err := sin1.Put(ctx, storeRoot+"nodes/sin1", "alive"); err != nil {
+	if _, err := sin1.Put(ctx, storeRoot+"nodes/pop:sin1", "alive"); err != nil {
 		t.Errorf("the node cannot say that it is alive: %v", err)
 	}
-	for _, key := range []string{"nodes/fra1", "topology/pops/sin1", "secrets/tsig.axfr"} {
+	for _, key := range []string{"nodes/pop:fra1", "nodes/dns:sin1", "topology/pops/sin1", "secrets/tsig.axfr"} {
 		if _, err := sin1.Put(ctx, storeRoot+key, "mine"); err == nil {
 			t.Errorf("the node writes %s", key)
 		}

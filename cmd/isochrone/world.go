@@ -24,6 +24,7 @@ import (
 	"github.com/isochrone/isochrone/health"
 	"github.com/isochrone/isochrone/health/probe"
 	"github.com/isochrone/isochrone/internal/devca"
+	"github.com/isochrone/isochrone/internal/etcdclient"
 	"github.com/isochrone/isochrone/internal/sockets"
 	"github.com/isochrone/isochrone/internal/statedir"
 	"github.com/isochrone/isochrone/router"
@@ -41,6 +42,7 @@ type world struct {
 
 	etcd           *embedded.Etcd
 	client         *clientv3.Client
+	store          *store.Store
 	node           *node
 	socketPool     *sockets.Pool // of DNS
 	sources        *sources
@@ -98,14 +100,15 @@ func (w *world) startStore(ctx context.Context) (err error) {
 	if err != nil {
 		return listenError(w.options.etcd, "--etcd", err)
 	}
-	w.client, err = connectEtcd(clientv3.Config{Endpoints: []string{w.etcd.Endpoint()}})
+	w.client, err = etcdclient.Connect(clientv3.Config{Endpoints: []string{w.etcd.Endpoint()}})
 	if err != nil {
 		return err
 	}
 	w.known.Etcd, w.known.CA = w.etcd.Endpoint(), devca.Path(string(w.options.dir))
-	w.node = newNode(w.options.dir, w.options.dir.path("last-good.yaml"), w.log, w.client)
+	w.store = store.New(w.client, storeRoot)
+	w.node = newNode("up", w.options.dir, w.options.dir.path("last-good.yaml"), w.log, newContact(w.log, "etcd"))
 	w.node.ca = ca
-	snap, err := w.node.store.Read(ctx)
+	snap, err := w.store.Read(ctx)
 	if err != nil {
 		return err
 	}
@@ -138,7 +141,7 @@ func (w *world) ensureKey(ctx context.Context, snap *topology.Snapshot, file str
 		return "", err
 	}
 	key.Note, key.Probe = like.Note, like.Probe
-	if _, err := w.node.store.PutKey(ctx, id, key, "up"); err != nil {
+	if _, err := w.store.PutKey(ctx, id, key, "up"); err != nil {
 		return "", err
 	}
 	return secret, writeSecret(w.options.dir.path(file), secret)
@@ -146,13 +149,15 @@ func (w *world) ensureKey(ctx context.Context, snap *topology.Snapshot, file str
 
 // startFollowing waits for the first snapshot.
 func (w *world) startFollowing(ctx context.Context) error {
-	w.layers.add().run("topology", func(ctx context.Context) error {
-		return w.node.follow(ctx, func(snap *topology.Snapshot) {
-			if err := w.live.Topology(snap, time.Now()); err != nil {
-				w.log.Error("the table stays as it is", "error", err)
-			}
-		})
-	})
+	tables := newCompiler(w.live, w.log)
+	connect := func(context.Context) (*upstream, error) {
+		up := etcdUpstream(w.client, storeRoot, "up", hostName())
+		up.close = func() error { return nil } // PoPs may need the client after it
+		return up, nil
+	}
+	layer := w.layers.add()
+	layer.run("tables", tables.run)
+	layer.run("topology", func(ctx context.Context) error { return w.node.follow(ctx, connect, tables.take) })
 	return w.await(ctx, w.node.first)
 }
 
@@ -247,6 +252,7 @@ func (w *world) startDNS(on *layer) error {
 	w.known.DNS = bound.TCP[0].Addr().String()
 	w.dns = dns.New(dns.Config{Log: w.log})
 	w.dns.Configure(settings)
+	w.live.Prepare(w.dns.Prepare)
 	w.live.Follow(w.dns.Publish)
 	on.run("DNS", func(ctx context.Context) error { return w.dns.Run(ctx, bound) })
 	return nil

@@ -77,7 +77,7 @@ func Seal(name string, secret []byte, recipients []string, note string, now time
 		return nil, fmt.Errorf("seal %s: %w", name, err)
 	}
 	return &topology.Sealed{
-		Schema: topology.SchemaVersion, Recipients: recipients, Age: text.String(), Note: note, Created: now.UTC().Truncate(time.Second),
+		Schema: topology.FirstSchema, Recipients: recipients, Age: text.String(), Note: note, Created: now.UTC().Truncate(time.Second),
 	}, nil
 }
 
