@@ -128,7 +128,7 @@ func (r *Registrar) Invite(ctx context.Context, request InviteRequest) (*Invitat
 	}
 	token := JoinToken{ID: randomWord(idLength), Secret: randomWord(secretLength), URLs: r.URLs, CA: ca.Hash(r.CA.Certificate())}
 	stored := &invitation{
-		Schema: topology.SchemaVersion, Kind: request.Kind, Name: request.Name, SHA256: hashSecret(token.Secret),
+		Schema: topology.FirstSchema, Kind: request.Kind, Name: request.Name, SHA256: hashSecret(token.Secret),
 		Created: now, Expires: request.Expires.UTC().Truncate(time.Second), Author: request.Author, Etcd: err == nil,
 	}
 	key := invitationKey(token.ID)
@@ -180,7 +180,7 @@ func (r *Registrar) Join(ctx context.Context, request JoinRequest) (*Joined, err
 		return nil, err
 	}
 	user := store.UserName(role, invited.Name)
-	m := &member{Schema: topology.SchemaVersion, Kind: invited.Kind, Name: invited.Name, Etcd: invited.Etcd, Joined: now.UTC().Truncate(time.Second)}
+	m := &member{Schema: topology.FirstSchema, Kind: invited.Kind, Name: invited.Name, Etcd: invited.Etcd, Joined: now.UTC().Truncate(time.Second)}
 	joined, err := r.sign(m, public, now)
 	if err != nil {
 		return nil, err

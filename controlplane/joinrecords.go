@@ -75,7 +75,7 @@ func (r *Registrar) load(ctx context.Context, key string, record any) (int64, er
 func (r *Registrar) commit(ctx context.Context, author, action, object string, same []clientv3.Cmp, ops ...clientv3.Op) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, recordTimeout)
 	defer cancel()
-	entry := store.AuditEntry{Schema: topology.SchemaVersion, Author: author, Time: r.Now().UTC(), Action: action, Objects: []string{object}}
+	entry := store.AuditEntry{Schema: topology.FirstSchema, Author: author, Time: r.Now().UTC(), Action: action, Objects: []string{object}}
 	at := r.key(fmt.Sprintf("audit/%020d-%08x", entry.Time.UnixNano(), mathrand.Uint32()))
 	response, err := r.Etcd.Txn(ctx).If(same...).Then(append(ops, clientv3.OpPut(at, string(topology.MarshalValue(entry))))...).Commit()
 	if err != nil {

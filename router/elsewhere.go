@@ -14,7 +14,7 @@ func (t *Table) Atlas() *Atlas { return t.atlas }
 func (t *Table) Elsewhere(atlas *Atlas, top *topology.Topology) (*Table, error) {
 	snap := *t.snapshot
 	snap.Topology = top
-	return compile(&snap, atlas, t.rttMap, max(1, runtime.GOMAXPROCS(0)/2))
+	return compile(&snap, atlas, t.rttMap, max(1, runtime.GOMAXPROCS(0)/2), nil)
 }
 
 // On returns a table as it is with the view's verdicts, shares and time, and with its overrides unless others are given. The maps must

@@ -45,7 +45,7 @@ type PrefixAccess struct {
 // Table says for each prefix below the root what each role may do there; what it does not name nobody may touch, but root. Write
 // includes reading, since nothing here is written blindly: transactions compare before they put. An operator's edit compares over
 // all of topology/ and history/ and reads what a snapshot is made of, so an operator reads secrets/ too, which are sealed. A node
-// writes nodes/NAME and reports/NAME of its own name alone, by a role of its own. The control plane writes those of all names,
+// writes its own nodes/KIND:NAME and reports/KIND:NAME alone, by a role of its own. The control plane writes those of all names,
 // because it relays what far nodes report.
 func Table() []PrefixAccess {
 	row := func(prefix string, dns, pop, operator, control Access, why string) PrefixAccess {
@@ -108,12 +108,13 @@ func permissions(root string, r Role) []permission {
 	return all
 }
 
-// ownPermissions returns what a node may do with the keys of its own name: write. It reads them by its kind's role.
+// ownPermissions returns what a node may do with the keys of its own name, which is NodeName's: write. It reads them by its kind's
+// role.
 func ownPermissions(root string, r Role, name string) []permission {
 	var all []permission
 	for _, p := range Table() {
 		if p.Of(r) == Own {
-			all = append(all, permission{root + p.Prefix + name, "", clientv3.PermissionType(clientv3.PermWrite)})
+			all = append(all, permission{root + p.Prefix + UserName(r, name), "", clientv3.PermissionType(clientv3.PermWrite)})
 		}
 	}
 	return all
@@ -121,7 +122,9 @@ func ownPermissions(root string, r Role, name string) []permission {
 
 // UserName returns the name of a user in etcd, which is the common name of its certificate: the kind and the name, such as
 // pop:sin1. It is the name, too, of a node's own role.
-func UserName(r Role, name string) string { return strings.TrimPrefix(string(r), "node-") + ":" + name }
+func UserName(r Role, name string) string {
+	return NodeName(strings.TrimPrefix(string(r), "node-"), name)
+}
 
 // ParseUserName takes apart what UserName has made.
 func ParseUserName(user string) (Role, string, error) {
@@ -136,3 +139,16 @@ func ParseUserName(user string) (Role, string, error) {
 
 // IsNode reports whether the role is that of nodes, which have keys of their own.
 func (r Role) IsNode() bool { return r == NodeDNS || r == NodePoP }
+
+// held are the first releases of etcd that hold a user to its roles in nested transactions and in watches as well, by series.
+var held = map[[2]int]int{{3, 5}: 33, {3, 6}: 14, {3, 7}: 1}
+
+// HoldsRoles reports whether an etcd of this version holds users to their roles in all requests. What is no version does not.
+func HoldsRoles(version string) bool {
+	var major, minor, patch int
+	if n, err := fmt.Sscanf(version, "%d.%d.%d", &major, &minor, &patch); n != 3 || err != nil {
+		return false
+	}
+	first, known := held[[2]int{major, minor}]
+	return known && patch >= first || major > 3 || major == 3 && minor > 7
+}
