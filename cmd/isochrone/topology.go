@@ -16,7 +16,7 @@ func newTopologyCommand() *cobra.Command {
 	var t target
 	command := newGroup("topology", "Read, check and edit the topology, and go back in its history",
 		newTopologyGet(&t), newTopologyApply(&t), newTopologyValidate(), newTopologyEdit(&t), newTopologyRemove(&t),
-		newTopologyHistory(&t), newTopologyShow(&t), newTopologyDiff(&t), newTopologyRollback(&t), newTopologyDoctor(&t))
+		newTopologyHistory(&t), newTopologyShow(&t), newTopologyDiff(&t), newTopologyRollback(&t), newTopologyDoctor(&t), newTopologySchema())
 	t.register(command)
 	return command
 }
