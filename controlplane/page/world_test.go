@@ -101,7 +101,9 @@ func (w *world) handler() http.Handler {
 	mux.Handle("/", page.Handler())
 	for pattern, f := range map[string]func(*http.Request) (any, *problem.Document){
 		"GET /v1/status": func(*http.Request) (any, *problem.Document) { return w.status(), nil },
-		"GET /v1/whoami": func(*http.Request) (any, *problem.Document) { return controlplane.Identity{Name: "ops", Role: w.role}, nil },
+		"GET /v1/whoami": func(*http.Request) (any, *problem.Document) {
+			return controlplane.Identity{Name: "ops", Role: w.role}, nil
+		},
 		"GET /v1/topology": func(*http.Request) (any, *problem.Document) {
 			return controlplane.Stored{Revision: w.revision, Topology: w.top, Faults: w.faults}, nil
 		},
@@ -109,7 +111,7 @@ func (w *world) handler() http.Handler {
 		"GET /v1/nodes": func(*http.Request) (any, *problem.Document) {
 			return []controlplane.NodeStatus{{Name: "ctl-1", Kind: "control", Version: "0.4.0", Started: w.began, Good: w.revision, Leader: true}, {Name: "dns-fra", Kind: "dns", Version: "0.4.0", Started: w.began, Good: w.revision}}, nil
 		},
-		"GET /v1/safe": w.safe,
+		"GET /v1/safe":    w.safe,
 		"GET /v1/history": func(*http.Request) (any, *problem.Document) { return controlplane.HistoryPage{Entries: w.history}, nil },
 		"GET /v1/audit": func(*http.Request) (any, *problem.Document) {
 			return controlplane.AuditPage{Entries: []controlplane.AuditEntry{{Revision: 41, Time: w.began, Author: "ops", Action: "apply", Objects: []string{"pops/sin1"}}}}, nil

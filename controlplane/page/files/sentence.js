@@ -59,7 +59,7 @@ export function sentence(status, nodes) {
   const urgent = found.filter((f) => f.level !== "note");
   const all = summary(status).replace(/and all (\d+)/, "and $1");
   if (!urgent.length) return { level: "well", parts: [{ text: all }], also: found.map((f) => f.text), spoken: all };
-  const parts = urgent.slice(0, shown).map((f, i) => ({ ...f, text: i ? f.text : f.text.replace(/^[a-z](?=[a-z]* )/, (c) => c.toUpperCase()) }));
+  const parts = urgent.slice(0, shown).map((f, i) => ({ ...f, text: i ? f.text : f.text.replace(/^(a newer|no PoP|cluster) /, (words) => words[0].toUpperCase() + words.slice(1)) }));
   const also = [summary(status), ...found.filter((f) => f.level === "note").map((f) => f.text)];
   return {
     level: urgent.some((f) => f.level === "bad") ? "bad" : "warn", parts, more: urgent.length - parts.length, also,
