@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/isochrone/isochrone/internal/problem"
+	"github.com/isochrone/isochrone/topology"
 )
 
 // HandlerConfig is what a handler needs besides the service. Zero values stand for what is told.
@@ -23,7 +24,7 @@ type HandlerConfig struct {
 	Log      *slog.Logger         // of errors that clients are not shown
 	Registry *prometheus.Registry // that /metrics shows, with the handler's own; nil: one with only those
 	Page     http.Handler         // of all paths that are nobody else's, without a token; nil: there is none
-	Schema   []byte               // JSON Schema of the topology's documents, for /v1/schema.json
+	Mounts   map[string]http.Handler // others' handlers by pattern, such as "POST /v1/join"; they find out themselves who is asking
 	Closing  <-chan struct{}      // closed when streams of events are to end; nil: when their clients go
 	Ready    func() error         // why requests should go elsewhere, for /readyz; nil: when there is a view
 
@@ -90,12 +91,16 @@ func (h *handler) mux() http.Handler {
 	events := eventsRoute()
 	handle(events.method, events.path, h.allowed(&events, http.HandlerFunc(h.events)))
 	handle("GET", openAPIPath, fixed("application/json", openAPI(append(table, events))))
-	handle("GET", "/v1/schema.json", fixed("application/schema+json", h.config.Schema))
+	handle("GET", "/v1/schema.json", fixed("application/schema+json", topology.JSONSchema()))
 	handle("GET", "/healthz", fixed("text/plain; charset=utf-8", []byte("ok\n")))
 	handle("GET", "/readyz", http.HandlerFunc(h.ready))
 	handle("GET", "/metrics", h.allowed(&route{method: "GET", role: Viewer}, promhttp.HandlerFor(h.config.Registry, promhttp.HandlerOpts{})))
 	for path, methods := range allowed {
 		mux.Handle(path, h.metrics.counted(path, notAllowed(methods)))
+	}
+	for pattern, mounted := range h.config.Mounts {
+		_, path, _ := strings.Cut(pattern, "/")
+		mux.Handle(pattern, h.metrics.counted("/"+path, h.contained(mounted)))
 	}
 	mux.Handle("/v1/", h.metrics.counted("/v1/", http.HandlerFunc(notFound)))
 	if h.config.Page != nil {

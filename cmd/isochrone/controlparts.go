@@ -19,22 +19,29 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/isochrone/isochrone/controlplane"
+	"github.com/isochrone/isochrone/controlplane/leader"
+	"github.com/isochrone/isochrone/controlplane/page"
 	"github.com/isochrone/isochrone/topology/store"
 )
 
 // controlParts are what a control plane does in a process: "isochrone control" and "isochrone up" have them alike.
 type controlParts struct {
 	log     *slog.Logger
+	etcd    *clientv3.Client
+	root    string
+	name    string // by which nodes are known, of this process
 	store   *store.Store
 	service *controlplane.Service
 	nodes   atomic.Pointer[map[string]store.Node] // nil before they have been read
+	leads   atomic.Bool                           // does this process
+	leader  atomic.Pointer[string]                // name of the one that does; nil before it is known
 }
 
 // newControlParts returns the parts of a process that follows the store as a node.
-func newControlParts(etcd *clientv3.Client, root string, n *node, s *sources, log *slog.Logger) *controlParts {
-	c := &controlParts{log: log, store: store.New(etcd, root)}
+func newControlParts(etcd *clientv3.Client, root, name string, n *node, s *sources, log *slog.Logger) *controlParts {
+	c := &controlParts{log: log, etcd: etcd, root: root, name: name, store: store.New(etcd, root)}
 	c.service = &controlplane.Service{
-		View: s.live.View, Snapshot: n.Snapshot, Now: time.Now, Store: c.store, Auth: controlplane.NewTokens(etcd, root), Alive: c.alive,
+		View: s.live.View, Snapshot: n.Snapshot, Now: time.Now, Store: c.store, Auth: controlplane.NewTokens(etcd, root), Alive: c.alive, Leader: c.leads.Load,
 		Geo: func() controlplane.GeoStatus {
 			info := s.info()
 			return controlplane.GeoStatus{
@@ -59,6 +66,41 @@ func (c *controlParts) run(on *layer) {
 	on.run("nodes", func(ctx context.Context) error {
 		return c.store.FollowNodes(ctx, func(nodes map[string]store.Node) { c.nodes.Store(&nodes) })
 	})
+	on.run("leader's tasks", func(ctx context.Context) error {
+		return leader.Run(ctx, leader.Candidate{Client: c.etcd, Prefix: c.root, Name: c.name, Log: c.log},
+			leader.Task{Name: "record outside edits", Run: c.store.RecordOutside},
+			leader.Task{Name: "say who leads", Run: c.lead})
+	})
+	on.run("leader", c.lookForLeader)
+}
+
+// lead is the task by which this process knows that it leads.
+func (c *controlParts) lead(ctx context.Context) error {
+	c.leads.Store(true)
+	defer c.leads.Store(false)
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// leaderInterval is how often is looked who leads.
+const leaderInterval = 2 * time.Second
+
+// lookForLeader keeps the name of the leader until ctx ends.
+func (c *controlParts) lookForLeader(ctx context.Context) error {
+	look := time.NewTicker(leaderInterval)
+	defer look.Stop()
+	for {
+		asking, cancel := context.WithTimeout(ctx, leaderInterval)
+		if name, _, err := leader.Leader(asking, c.etcd, c.root); err == nil {
+			c.leader.Store(&name)
+		}
+		cancel()
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // alive lists the nodes as they were read last.
@@ -67,7 +109,13 @@ func (c *controlParts) alive(context.Context) ([]controlplane.NodeStatus, error)
 	if known == nil {
 		return nil, fmt.Errorf("%w: nodes have not been read yet", controlplane.ErrNotReady)
 	}
-	return nodeList(*known), nil
+	list := nodeList(*known)
+	if name := c.leader.Load(); name != nil {
+		for i := range list {
+			list[i].Leader = list[i].Name == *name
+		}
+	}
+	return list, nil
 }
 
 // nodeList lists nodes in the form of the API.
@@ -82,11 +130,13 @@ func nodeList(known map[string]store.Node) []controlplane.NodeStatus {
 	return list
 }
 
-// handler serves the API, until closing is closed for streams. The page may be nil.
-func (c *controlParts) handler(closing <-chan struct{}, page http.Handler) http.Handler {
+// handler serves the API and the page; its streams end when closing is closed. Others' handlers are mounted by pattern.
+func (c *controlParts) handler(closing <-chan struct{}, mounts map[string]http.Handler) http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	return controlplane.NewHandler(c.service, controlplane.HandlerConfig{Log: c.log, Registry: registry, Closing: closing, Page: page})
+	return controlplane.NewHandler(c.service, controlplane.HandlerConfig{
+		Log: c.log, Registry: registry, Closing: closing, Page: page.Handler(), Mounts: mounts,
+	})
 }
 
 // tokenFile is where "isochrone up" keeps its token of the API, in the state directory.

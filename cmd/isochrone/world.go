@@ -237,7 +237,7 @@ func (w *world) startAPI(ctx context.Context, on *layer) error {
 		return listenError(w.options.api, "--api", err)
 	}
 	w.known.API = "http://" + api.Addr().String()
-	w.control = newControlParts(w.client, storeRoot, w.node, w.sources, w.log)
+	w.control = newControlParts(w.client, storeRoot, store.NodeName("up", hostName()), w.node, w.sources, w.log)
 	w.control.service.Activity, w.control.service.Traffic = w.activity, newTraffic(w.activity).rate
 	if err := w.control.ensureToken(ctx, w.options.dir); err != nil {
 		return errors.Join(err, api.Close())
