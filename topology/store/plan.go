@@ -81,6 +81,9 @@ func (s *Store) planOn(ctx context.Context, base int64, action Action) (*Planned
 	if err != nil {
 		return nil, nil, err
 	}
+	if _, restoring := stored.texts[restoringMarker]; restoring {
+		return nil, nil, ErrRestoring
+	}
 	if base != 0 {
 		if err := s.conflict(ctx, stored, base); err != nil {
 			return nil, nil, err
