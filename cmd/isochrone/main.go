@@ -58,7 +58,7 @@ Start with "isochrone up": everything in one process, on loopback.`,
 	add("run", newUpCommand(), newDNSCommand(), newPoPCommand(), newClusterCommand())
 	add("client", newSendCommand())
 	add("edit", newStatusCommand(), newExplainCommand(), newTopologyCommand(), newZoneCommand(), newDrainCommand(), newUndrainCommand(),
-		newOverridesCommand(), newKeyCommand())
+		newOverridesCommand(), newKeyCommand(), newBackupCommand(), newRestoreCommand())
 	add("offline", newMapCommand(), newRTTCommand(), newSimulateCommand())
 	return root
 }
