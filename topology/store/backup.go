@@ -24,8 +24,14 @@ import (
 // backupFormat is the version of the form of backups.
 const backupFormat = 1
 
-// ofTheMoment are the sections that a backup leaves out: what they hold is about processes and seconds, and wrong in another store.
-var ofTheMoment = []string{"nodes/", "reports/", "leader/", "quota/"}
+// backedUp are the sections that a backup has, in order. They are read one by one, since that is how roles may read them. ofTheMoment
+// are those that it leaves out: what they hold is about processes and seconds, and wrong in another store.
+var (
+	backedUp = []string{
+		"acme/", "audit/", "dnssec/", "history/", "keys/", "overrides/", "rttmap/", "secrets/", "shares/", "tickets/", "tokens/", "topology/",
+	}
+	ofTheMoment = []string{"leader/", "nodes/", "quota/", "reports/"}
+)
 
 // Summary says what a backup holds.
 type Summary struct {
@@ -59,7 +65,7 @@ type backupTrailer struct {
 	SHA256 string `json:"sha256"`
 }
 
-// Backup writes all that stands below the root, as it is at one revision, except for what is of the moment. Secrets are in it as they are
+// Backup writes all that stands below the root, as it is at one revision, except for what is of the moment, and what is in no section. Secrets are in it as they are
 // in etcd: sealed, or as hashes. Names of clients, addresses and notes are in it, too.
 func (s *Store) Backup(ctx context.Context, w io.Writer) (Summary, error) {
 	if restoring, err := s.exists(ctx, inProgressKey); err != nil {
@@ -84,9 +90,6 @@ func (s *Store) Backup(ctx context.Context, w io.Writer) (Summary, error) {
 		return Summary{}, fmt.Errorf("write the backup: %w", err)
 	}
 	err = s.walk(ctx, revision, false, func(key string, at int64, value []byte) error {
-		if !strings.Contains(key, "/") || key == "topology/"+restoringMarker { // nobody's
-			return nil
-		}
 		summary.add(key)
 		return lines.Encode(backupLine{key, at, blob(value)})
 	})
@@ -118,38 +121,31 @@ func programVersion() string {
 // pageOfKeys is how many keys are read at once.
 const pageOfKeys = 200
 
-// walk calls each with all keys below the root but those of the moment, in order, as they are at one revision. It may leave out the
-// values.
+// walk calls each with all keys that belong into a backup, in order, as they are at one revision, 0 for now. It may leave out the values.
 func (s *Store) walk(ctx context.Context, revision int64, keysOnly bool, each func(key string, at int64, value []byte) error) error {
-	options := []clientv3.OpOption{
-		clientv3.WithRange(clientv3.GetPrefixRangeEnd(s.root)), clientv3.WithRev(revision), clientv3.WithLimit(pageOfKeys),
-	}
-	if keysOnly {
-		options = append(options, clientv3.WithKeysOnly())
-	}
-	for from := s.root; ; {
-		asking, cancel := context.WithTimeout(ctx, requestTimeout)
-		page, err := s.client.Get(asking, from, options...)
-		cancel()
-		if err != nil {
-			return fmt.Errorf("read the store: %w", err)
+	for _, section := range backedUp {
+		end := clientv3.GetPrefixRangeEnd(s.root + section)
+		options := []clientv3.OpOption{clientv3.WithRange(end), clientv3.WithRev(revision), clientv3.WithLimit(pageOfKeys)}
+		if keysOnly {
+			options = append(options, clientv3.WithKeysOnly())
 		}
-		more := page.More
-		for _, kv := range page.Kvs {
-			key := strings.TrimPrefix(string(kv.Key), s.root)
-			if i := slices.IndexFunc(ofTheMoment, func(section string) bool { return strings.HasPrefix(key, section) }); i >= 0 {
-				from, more = clientv3.GetPrefixRangeEnd(s.root+ofTheMoment[i]), true
-				break
+		for from, more := s.root+section, true; more; {
+			asking, cancel := context.WithTimeout(ctx, requestTimeout)
+			page, err := s.client.Get(asking, from, options...)
+			cancel()
+			if err != nil {
+				return fmt.Errorf("read %s: %w", section, err)
 			}
-			from = string(kv.Key) + "\x00"
-			if err := each(key, kv.ModRevision, kv.Value); err != nil {
-				return err
+			for _, kv := range page.Kvs {
+				if err := each(strings.TrimPrefix(string(kv.Key), s.root), kv.ModRevision, kv.Value); err != nil {
+					return err
+				}
+				from = string(kv.Key) + "\x00"
 			}
-		}
-		if !more {
-			return nil
+			more = page.More
 		}
 	}
+	return nil
 }
 
 // ErrDamaged is returned for a backup that is not whole.

@@ -130,7 +130,7 @@ func (s *Store) finish(ctx context.Context, p *Planned, assembler *topology.Asse
 	if p.After, faults = assembler.Stored(); len(faults) > 0 {
 		return s.refusal(ctx, p, faults)
 	}
-	p.Changes = changes(before, after)
+	p.Changes = changes(before, after, p.Before.Object, p.After.Object)
 	return s.checkSchemas(ctx, p)
 }
 
