@@ -135,12 +135,18 @@ func (l *Live) newest() *topology.Snapshot {
 func (l *Live) compile(snap *topology.Snapshot, atlas *Atlas, measured *rtt.Map, now time.Time) error {
 	if snap != nil {
 		before := l.newest()
-		table, err := compile(snap, atlas, measured, max(1, runtime.GOMAXPROCS(0)/2)) // the other half goes on answering
+		var old *Table
+		if view := l.View(); view != nil {
+			old = view.Table
+		}
+		table, err := compile(snap, atlas, measured, max(1, runtime.GOMAXPROCS(0)/2), old) // the other half goes on answering
 		if err != nil {
 			return fmt.Errorf("compile topology of revision %d: %w", snap.Revision, err)
 		}
 		l.take(table, before, now)
-		runtime.GC() // the old table and what compiling has left are as large as all that is in use
+		if old == nil || table.targets != old.targets {
+			runtime.GC() // the old table and what compiling has left are as large as all that is in use
+		}
 	}
 	l.atlas, l.rttMap = atlas, measured
 	return nil

@@ -18,6 +18,7 @@ import (
 	mdns "github.com/miekg/dns"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/isochrone/isochrone/internal/etcdclient"
 	"github.com/isochrone/isochrone/topology"
 	"github.com/isochrone/isochrone/topology/store"
 )
@@ -81,7 +82,7 @@ func (w *editWorld) follow(b *testing.B, endpoint string, n int) {
 		following.Wait()
 	})
 	for range n {
-		client, err := connectEtcd(clientv3.Config{Endpoints: []string{endpoint}})
+		client, err := etcdclient.Connect(clientv3.Config{Endpoints: []string{endpoint}})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -95,7 +96,7 @@ func (w *editWorld) follow(b *testing.B, endpoint string, n int) {
 	ready.Wait()
 }
 
-// writeNetworks writes a geo database of n networks, each at a place of its own.
+// writeNetworks writes a geo database of n networks, all over the world.
 func writeNetworks(b *testing.B, path string, n int) {
 	b.Helper()
 	tree, err := mmdbwriter.New(mmdbwriter.Options{DatabaseType: "GeoLite2-City", IncludeReservedNetworks: true})
@@ -108,11 +109,12 @@ func writeNetworks(b *testing.B, path string, n int) {
 		if err != nil {
 			b.Fatal(err)
 		}
+		place := i * 7919 % 97_000 // as many places as a real database has
 		record := mmdbtype.Map{
 			"country":   mmdbtype.Map{"iso_code": mmdbtype.String([]string{"SG", "DE", "US", "BR", "JP"}[i%5])},
 			"continent": mmdbtype.Map{"code": mmdbtype.String([]string{"AS", "EU", "NA", "SA", "AS"}[i%5])},
 			"location": mmdbtype.Map{
-				"latitude": mmdbtype.Float64(float64(i*7919%14000)/100 - 60), "longitude": mmdbtype.Float64(float64(i*104729%36000)/100 - 180),
+				"latitude": mmdbtype.Float64(float64(place%311)*0.4 - 60), "longitude": mmdbtype.Float64(float64(place/311)*1.15 - 180),
 			},
 		}
 		if err := tree.Insert(network, record); err != nil {
@@ -198,10 +200,15 @@ func BenchmarkEditToAnswer(b *testing.B) {
 		b.Run(fmt.Sprintf("pops=%d/networks=%d", size.pops, size.networks), func(b *testing.B) {
 			w := startEditWorld(b, size.pops, size.networks, 99)
 			edits := 0
+			apply := func(ctx context.Context, p *topology.PoP) error {
+				_, err := w.Apply(ctx, store.Change{Put: map[topology.Ref]topology.Object{{Kind: topology.PoPs, Name: "sin1"}: p}, Author: "benchmark"})
+				return err
+			}
 			for name, edit := range map[string]func(ctx context.Context, p *topology.PoP) error{
-				"apply": func(ctx context.Context, p *topology.PoP) error {
-					_, err := w.Apply(ctx, store.Change{Put: map[topology.Ref]topology.Object{{Kind: topology.PoPs, Name: "sin1"}: p}, Author: "benchmark"})
-					return err
+				"apply": apply,
+				"move": func(ctx context.Context, p *topology.PoP) error { // after which clients have to be ranked anew
+					p.Location.LatDeg += float64(edits%50) / 100
+					return apply(ctx, p)
 				},
 				"put": func(ctx context.Context, p *topology.PoP) error {
 					_, err := w.client.Put(ctx, storeRoot+"topology/pops/sin1", string(topology.MarshalValue(p)))

@@ -8,12 +8,11 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/spf13/pflag"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/zap"
 
+	"github.com/isochrone/isochrone/internal/etcdclient"
 	"github.com/isochrone/isochrone/internal/statedir"
 )
 
@@ -78,7 +77,7 @@ func (f *etcdFlags) connect(ctx context.Context, dir string) (*clientv3.Client, 
 		}
 		config.Password = strings.TrimSpace(string(password))
 	}
-	return connectEtcd(config)
+	return etcdclient.Connect(config)
 }
 
 // tls returns nil when nothing is said of certificates: those of the system are trusted then.
@@ -107,11 +106,4 @@ func (f *etcdFlags) tls() (*tls.Config, error) {
 		}
 	}
 	return config, nil
-}
-
-// connectEtcd returns a client that says nothing on the terminal, and finds out when a connection is dead.
-func connectEtcd(config clientv3.Config) (*clientv3.Client, error) {
-	config.DialTimeout, config.Logger = 5*time.Second, zap.NewNop()
-	config.DialKeepAliveTime, config.DialKeepAliveTimeout = 10*time.Second, 5*time.Second
-	return clientv3.New(config)
 }

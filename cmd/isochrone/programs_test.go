@@ -19,6 +19,7 @@ import (
 	mdns "github.com/miekg/dns"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/isochrone/isochrone/internal/etcdclient"
 	"github.com/isochrone/isochrone/topology/store/embedded"
 )
 
@@ -226,7 +227,7 @@ func startEtcdAt(t testing.TB, at string) (*embedded.Etcd, *clientv3.Client) {
 		t.Fatal(err)
 	}
 	t.Cleanup(etcd.Close)
-	client, err := connectEtcd(clientv3.Config{Endpoints: []string{etcd.Endpoint()}})
+	client, err := etcdclient.Connect(clientv3.Config{Endpoints: []string{etcd.Endpoint()}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,6 +24,7 @@ import (
 	"github.com/isochrone/isochrone/health"
 	"github.com/isochrone/isochrone/health/probe"
 	"github.com/isochrone/isochrone/internal/devca"
+	"github.com/isochrone/isochrone/internal/etcdclient"
 	"github.com/isochrone/isochrone/internal/sockets"
 	"github.com/isochrone/isochrone/internal/statedir"
 	"github.com/isochrone/isochrone/router"
@@ -99,7 +100,7 @@ func (w *world) startStore(ctx context.Context) (err error) {
 	if err != nil {
 		return listenError(w.options.etcd, "--etcd", err)
 	}
-	w.client, err = connectEtcd(clientv3.Config{Endpoints: []string{w.etcd.Endpoint()}})
+	w.client, err = etcdclient.Connect(clientv3.Config{Endpoints: []string{w.etcd.Endpoint()}})
 	if err != nil {
 		return err
 	}

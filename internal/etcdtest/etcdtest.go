@@ -167,7 +167,7 @@ func (m *Member) Start(t testing.TB) {
 		"--listen-client-urls", m.Client, "--advertise-client-urls", m.Client,
 		"--listen-peer-urls", "http://" + m.listen, "--initial-advertise-peer-urls", "http://" + m.cluster.links.at(m.Name),
 		"--initial-cluster", strings.Join(initial, ","), "--initial-cluster-token", m.cluster.Members[0].dir,
-		"--heartbeat-interval", "100", "--election-timeout", "1000", "--log-level", "warn", "--logger", "zap",
+		"--heartbeat-interval", "100", "--election-timeout", "1000", "--log-level", "error", "--logger", "zap",
 	}, m.cluster.flags...)...)
 	m.command.Stdout, m.command.Stderr = m.output, m.output
 	if err := m.command.Start(); err != nil {

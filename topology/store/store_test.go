@@ -46,8 +46,8 @@ func example() *topology.Topology {
 	for i, name := range topology.ExamplePoPs {
 		pops[name] = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 1, byte(i + 1)}), 8443)
 	}
-	for _, name := range topology.ExampleClusters {
-		clusters[name] = "http://127.0.2.1:8090"
+	for i, name := range topology.ExampleClusters {
+		clusters[name] = fmt.Sprintf("http://127.0.2.%d:8090", i+1)
 	}
 	return topology.Example(netip.MustParseAddr("127.0.0.1"), pops, clusters)
 }
