@@ -23,8 +23,9 @@ const (
 
 // clusters knows, for one PoP, where each service's envelopes go.
 type clusters struct {
-	config Config
-	ranked atomic.Pointer[ranking]
+	config  Config
+	ranked  atomic.Pointer[ranking]
+	decided atomic.Pointer[decisions]
 
 	mu       sync.Mutex
 	breakers map[string]*breaker
@@ -48,18 +49,23 @@ type ranking struct {
 func newClusters(c Config) *clusters { return &clusters{config: c, breakers: map[string]*breaker{}} }
 
 // order returns the clusters that an envelope may go to, in the order in which to try them: those that are well, by
-// predicted RTT, then those that are held to be dead, in case they are not. A cluster that is drained comes only if there
-// are no others; one that is disabled never.
+// predicted RTT, then those that are held to be dead, in case they are not. An operator's verdict counts in place of health's. A
+// cluster that is drained comes only if there are no others; one that is disabled never.
 func (c *clusters) order(service string) []destination {
 	snap := c.config.Snapshot()
 	ranked := c.ranking(snap.Topology)
-	verdicts, drained := c.config.Verdicts(), drainedClusters(snap, time.Now())
+	verdicts, decided := c.config.Verdicts(), c.decisions(snap, time.Now())
 	var well, dead, draining []destination
 	for _, d := range ranked.services[service] {
+		decision := decided.Cluster(d.name)
+		down := verdicts.IsDown(health.Target{Kind: health.Cluster, Name: d.name})
+		if forced, ok := decision.Verdict(); ok {
+			down = forced == topology.ForceDown
+		}
 		switch {
-		case d.State == topology.Draining || drained[d.name]:
+		case d.State == topology.Draining || decision.Drained():
 			draining = append(draining, d)
-		case verdicts.IsDown(health.Target{Kind: health.Cluster, Name: d.name}):
+		case down:
 			dead = append(dead, d)
 		default:
 			well = append(well, d)
@@ -71,17 +77,22 @@ func (c *clusters) order(service string) []destination {
 	return draining
 }
 
-func drainedClusters(snap *topology.Snapshot, now time.Time) map[string]bool {
-	var drained map[string]bool
-	for _, o := range snap.Overrides {
-		if o.Kind == topology.Drain && o.Cluster != "" && now.Before(o.Expires) {
-			if drained == nil {
-				drained = map[string]bool{}
-			}
-			drained[o.Cluster] = true
+// decisions are what operators have decided by the overrides of a snapshot.
+type decisions struct {
+	snapshot *topology.Snapshot
+	topology.Decisions
+}
+
+// decisions returns what is in effect, which is found out anew with each snapshot and when an override ends.
+func (c *clusters) decisions(snap *topology.Snapshot, now time.Time) *decisions {
+	if known := c.decided.Load(); known != nil && known.snapshot == snap {
+		if until, ok := known.Until(); !ok || now.Before(until) {
+			return known
 		}
 	}
-	return drained
+	made := &decisions{snap, topology.Decide(snap.Overrides, now)}
+	c.decided.Store(made)
+	return made
 }
 
 // ranking returns the ranking of a topology, which is made when it is first asked for.

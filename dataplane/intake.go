@@ -3,7 +3,6 @@ package dataplane
 import (
 	"context"
 	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -50,7 +49,7 @@ type refusal struct {
 
 // refusals are the statuses that a refusal can have.
 var refusals = map[int]bool{
-	http.StatusBadRequest: true, http.StatusUnauthorized: true, http.StatusNotFound: true, http.StatusMethodNotAllowed: true,
+	http.StatusBadRequest: true, http.StatusUnauthorized: true, http.StatusForbidden: true, http.StatusNotFound: true, http.StatusMethodNotAllowed: true,
 	http.StatusRequestEntityTooLarge: true, http.StatusUnsupportedMediaType: true, http.StatusMisdirectedRequest: true,
 	http.StatusUnprocessableEntity: true, http.StatusTooManyRequests: true, http.StatusInternalServerError: true,
 	http.StatusServiceUnavailable: true,
@@ -191,13 +190,22 @@ func (p *PoP) authenticate(snap *topology.Snapshot, r *http.Request, a *admissio
 		return nil, refuse(http.StatusUnauthorized, "the request has no X-API-Key")
 	}
 	id, _ := topology.KeyID(text)
-	key := snap.Keys.Lookup(id)
-	if key == nil || subtle.ConstantTimeCompare([]byte(topology.HashKey(text)), []byte(key.SHA256)) != 1 {
+	key, now := snap.Keys.Lookup(id), time.Now()
+	if key == nil || !key.Matches(text, now) {
 		return nil, refuse(http.StatusUnauthorized, "the X-API-Key is not known")
+	}
+	if key.Expired(now) {
+		return nil, refuse(http.StatusUnauthorized, "the X-API-Key has expired")
 	}
 	a.keyID, a.probe = id, r.Header.Get("X-Isochrone-Probe") != ""
 	if a.probe != key.Probe {
 		return nil, refuse(http.StatusUnauthorized, "probes need a key for probes, which is good for nothing else")
+	}
+	if !key.IsFor(a.service) {
+		return nil, refuse(http.StatusForbidden, "the X-API-Key is not for this service")
+	}
+	if client, _ := netip.ParseAddrPort(r.RemoteAddr); !key.IsFrom(client.Addr()) { // in no prefix either, if it is none
+		return nil, refuse(http.StatusForbidden, "the X-API-Key may not be used from this address")
 	}
 	return key, nil
 }

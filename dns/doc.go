@@ -8,13 +8,14 @@
 // to each other.
 //
 //	router.View ──► serving (serving.go): view + index + settings, swapped as one by Publish and Configure
-//	index (zone.go): zone → name → record sets; made anew for a new topology or new keys only
+//	index (zone.go): zone → name → record sets; made anew for a new topology or new keys only, by Prepare before the view is published
 //
 // On Linux a thread of its own serves each UDP socket, a batch of datagrams at a time (udp_linux.go); what is for the full path waits in
 // a bounded queue (run.go). TCP, TLS and HTTPS (stream.go, https.go) share one bounded table of connections (connections.go).
 //
 //	server := dns.New(dns.Config{Log: log})
 //	server.Configure(settings)
+//	live.Prepare(server.Prepare)
 //	live.Follow(server.Publish)
 //	err := server.Run(ctx, sockets)
 package dns

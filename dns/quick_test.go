@@ -179,6 +179,7 @@ func BenchmarkFull(b *testing.B) {
 func BenchmarkSwap(b *testing.B) {
 	live := following(b, manifold())
 	s := New(Config{Log: slog.New(slog.DiscardHandler)})
+	live.Prepare(s.Prepare)
 	live.Follow(s.Publish)
 	verdicts := []health.Verdicts{downed("sin1"), downed("nrt1")}
 	b.ReportAllocs()

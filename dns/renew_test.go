@@ -119,3 +119,35 @@ func wantQuick(t *testing.T, s *Server) {
 		t.Errorf("the fast path has no answer: %d", n)
 	}
 }
+
+// TestPrepareMakesTheIndex edits a topology behind a Live: its index is made before the view is published, which takes the very one.
+func TestPrepareMakesTheIndex(t *testing.T) {
+	atlas, err := router.NewAtlas(networks{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, live := New(Config{Log: slog.New(slog.DiscardHandler)}), router.NewLive(atlas)
+	var made *index
+	live.Prepare(func(v *router.View) {
+		before := s.serving.Load()
+		s.Prepare(v)
+		if made = s.ahead.index; s.serving.Load() != before {
+			t.Error("what is prepared is served already")
+		}
+		if view := live.View(); view != nil { // a verdict meanwhile
+			s.Publish(view)
+		}
+	})
+	live.Follow(s.Publish)
+	for edit := range int64(2) {
+		if err := live.Topology(&topology.Snapshot{Revision: 7 + edit, Good: 7 + edit, Topology: example()}, s.now()); err != nil {
+			t.Fatal(err)
+		}
+		if s.serving.Load().index != made || s.ahead != nil {
+			t.Errorf("edit %d: the index was made again", edit)
+		}
+		if edit > 0 {
+			wantQuick(t, s)
+		}
+	}
+}

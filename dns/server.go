@@ -30,6 +30,7 @@ type Server struct {
 
 	mu       sync.Mutex // of those who renew what is served
 	settings Settings
+	ahead    *ahead   // nil for none
 	popNames []string // by counter; PoPs keep their counter for good
 	popsSeen map[string]uint16
 	shards   []*counts

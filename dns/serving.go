@@ -3,6 +3,7 @@ package dns
 import (
 	"slices"
 
+	"github.com/isochrone/isochrone/dns/dnssec"
 	"github.com/isochrone/isochrone/router"
 )
 
@@ -15,6 +16,46 @@ type serving struct {
 	settings   Settings
 	jar        cookieJar
 	limiter    *limiter // nil for none
+}
+
+// ahead is an index that was made before it is served.
+type ahead struct {
+	of    *router.Table
+	keys  *dnssec.Keyring
+	epoch int64
+	*index
+}
+
+// Prepare makes what a view needs that is going to be published, if it needs more than what is served: that can take long, and other views
+// can be published meanwhile. It is for router.Live's Prepare; without it Publish does all the work.
+func (s *Server) Prepare(view *router.View) {
+	s.mu.Lock()
+	old, began := s.serving.Load(), s.now()
+	if old.view == nil || old.view.Table.Snapshot().Signed != view.Table.Snapshot().Signed {
+		s.readKeys()
+	}
+	next := *old
+	next.view, next.settings, next.epoch = view, s.settings, began.Unix()/epochLength
+	s.mu.Unlock()
+	if old.index != nil && next.epoch == old.epoch && sameNames(view.Table, old.view.Table) {
+		return
+	}
+	next.index = newIndex(view.Table, next.settings.Keys, next.epoch, old.index)
+	if old.index != nil {
+		next.headStart(began)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ahead = &ahead{of: view.Table, keys: next.settings.Keys, epoch: next.epoch, index: next.index}
+}
+
+// indexOf returns the index of a table, which may have been made ahead.
+func (s *Server) indexOf(t *router.Table, epoch int64, old *index) (x *index, isNew bool) {
+	if made := s.ahead; made != nil && made.epoch == epoch && made.keys.Equal(s.settings.Keys) && sameNames(made.of, t) {
+		s.ahead = nil
+		return made.index, false
+	}
+	return newIndex(t, s.settings.Keys, epoch, old), true
 }
 
 // Publish takes a new view. Questions are answered from it when Publish returns.
@@ -60,12 +101,13 @@ func (s *Server) renew(view *router.View, rekeyed bool) {
 	}
 	next.epoch = s.now().Unix() / epochLength
 	if view != nil && (old.index == nil || rekeyed || next.epoch != old.epoch || !sameNames(view.Table, old.view.Table)) {
-		next.index = newIndex(view.Table, s.settings.Keys, next.epoch, old.index)
+		var isNew bool
+		next.index, isNew = s.indexOf(view.Table, next.epoch, old.index)
 		next.popCounter = s.countersOf(view.Table)
 		for _, problem := range next.index.problems {
 			s.config.Log.Error("a zone is not signed as it should be", "problem", problem)
 		}
-		if old.index != nil {
+		if old.index != nil && isNew {
 			next.headStart(began)
 		}
 	}

@@ -184,6 +184,7 @@ func BenchmarkSocket(b *testing.B) {
 		b.Run(map[bool]string{false: "still", true: "swapping"}[swapping], func(b *testing.B) {
 			live := following(b, manifold())
 			s := New(Config{Log: slog.New(slog.DiscardHandler)})
+			live.Prepare(s.Prepare)
 			live.Follow(s.Publish)
 			thread, client := threadAndClient(b, s)
 			packet := packOf(b, query(serviceName, dns.TypeA, "198.51.100.0/24"))

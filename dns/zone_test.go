@@ -84,6 +84,7 @@ func signedAt(t testing.TB, clock func() time.Time, world *topology.Topology, ve
 	live.Verdicts(verdicts, now)
 	s := New(Config{Log: slog.New(slog.DiscardHandler), Now: clock})
 	s.Configure(Settings{Keys: dnssec.NewKeyring(keys...), ExplainTo: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
+	live.Prepare(s.Prepare)
 	live.Follow(s.Publish)
 	if problems := s.Problems(); len(problems) > 0 {
 		t.Fatal(problems)

@@ -23,8 +23,10 @@ type Live struct {
 
 	mu       sync.Mutex         // of those who publish; whoever has both took edits first
 	snapshot *topology.Snapshot // nil before the first
+	decided  *topology.Snapshot // whose overrides are in force already, while its topology is not; nil for none
 	verdicts health.Verdicts
 	shares   map[string]float64
+	prepared []func(*View)
 	followed []func(*View)
 }
 
@@ -42,6 +44,16 @@ func (l *Live) Follow(publish func(*View)) {
 	}
 }
 
+// Prepare has prepare called with a view of what takes more than a new state, such as another topology or other signing, before Follow's
+// publish is called with one: what takes long is made meanwhile, while verdicts and overrides go on to take effect. The view that is
+// published afterwards has that table or a copy with a newer snapshot, and another state if there is one. Prepare must not call methods of
+// the Live but View.
+func (l *Live) Prepare(prepare func(*View)) {
+	l.edits.Lock()
+	defer l.edits.Unlock()
+	l.prepared = append(l.prepared, prepare)
+}
+
 // View returns the current view, or nil before there is one.
 func (l *Live) View() *View { return l.view.Load() }
 
@@ -53,21 +65,48 @@ func (l *Live) Topology(snap *topology.Snapshot, now time.Time) error {
 	}
 	l.edits.Lock()
 	defer l.edits.Unlock()
+	if old := l.View(); old != nil && old.Table.snapshot.Topology == snap.Topology { // other signing
+		renewed := *old.Table
+		renewed.snapshot = snap
+		l.take(&renewed, l.newest(), now)
+		return nil
+	}
 	return l.compile(snap, l.atlas, l.rttMap, now)
 }
 
-// sameTopology publishes a view with a new snapshot, if the topology is the one in force.
+// sameTopology publishes a view with a new snapshot, if topology and signing are those in force.
 func (l *Live) sameTopology(snap *topology.Snapshot, now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	old := l.view.Load()
-	if old == nil || old.Table.snapshot.Topology != snap.Topology {
+	if old == nil || old.Table.snapshot.Topology != snap.Topology || old.Table.snapshot.Signed != snap.Signed {
 		return false
 	}
 	renewed := *old.Table
-	renewed.snapshot, l.snapshot = snap, snap
+	renewed.snapshot, l.snapshot, l.decided = snap, snap, nil
 	l.publish(&renewed, now)
 	return true
+}
+
+// Decisions takes the overrides of a snapshot whose topology is not in force yet, since one is being compiled. They take effect on the
+// topology in force, and go on to do so when an earlier snapshot's is. The snapshot itself is for Topology, later.
+func (l *Live) Decisions(snap *topology.Snapshot, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.decided = snap; l.snapshot == nil {
+		return
+	}
+	renewed := *l.view.Load().Table
+	renewed.snapshot = withOverrides(l.snapshot, snap)
+	l.snapshot = renewed.snapshot
+	l.publish(&renewed, now)
+}
+
+// withOverrides returns a snapshot with the overrides of a later one.
+func withOverrides(snap, later *topology.Snapshot) *topology.Snapshot {
+	decided := *snap
+	decided.Overrides = later.Overrides
+	return &decided
 }
 
 // Atlas takes a new geo database.
@@ -95,26 +134,52 @@ func (l *Live) newest() *topology.Snapshot {
 // overrides take effect on the old table meanwhile.
 func (l *Live) compile(snap *topology.Snapshot, atlas *Atlas, measured *rtt.Map, now time.Time) error {
 	if snap != nil {
-		table, err := compile(snap, atlas, measured, max(1, runtime.GOMAXPROCS(0)/2)) // the other half goes on answering
+		before := l.newest()
+		var old *Table
+		if view := l.View(); view != nil {
+			old = view.Table
+		}
+		table, err := compile(snap, atlas, measured, max(1, runtime.GOMAXPROCS(0)/2), old) // the other half goes on answering
 		if err != nil {
 			return fmt.Errorf("compile topology of revision %d: %w", snap.Revision, err)
 		}
-		l.take(table, now)
-		runtime.GC() // the old table and what compiling has left are as large as all that is in use
+		l.take(table, before, now)
+		if old == nil || table.targets != old.targets {
+			runtime.GC() // the old table and what compiling has left are as large as all that is in use
+		}
 	}
 	l.atlas, l.rttMap = atlas, measured
 	return nil
 }
 
-// take publishes a new table, with the newest snapshot of its topology.
-func (l *Live) take(table *Table, now time.Time) {
+// take has a new table prepared for, and publishes it. What was taken since the snapshot before was the newest one stays in force.
+func (l *Live) take(table *Table, before *topology.Snapshot, now time.Time) {
+	if len(l.prepared) > 0 {
+		ahead := l.ahead(table, now)
+		for _, prepare := range l.prepared {
+			prepare(ahead)
+		}
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if newer := l.snapshot; newer != nil && newer.Topology == table.snapshot.Topology && newer.Revision > table.snapshot.Revision {
+	if newer := l.snapshot; newer != before && newer.Topology == table.snapshot.Topology {
 		table.snapshot = newer
+	}
+	if d := l.decided; d != nil && d.Revision > table.snapshot.Revision {
+		table.snapshot = withOverrides(table.snapshot, d)
+	} else {
+		l.decided = nil
 	}
 	l.snapshot = table.snapshot
 	l.publish(table, now)
+}
+
+// ahead returns a view of a table that is not in force yet.
+func (l *Live) ahead(table *Table, now time.Time) *View {
+	l.mu.Lock()
+	in := Inputs{Verdicts: l.verdicts, Overrides: table.snapshot.Overrides, Shares: l.shares, Now: now}
+	l.mu.Unlock()
+	return &View{Table: table, State: NewState(table, in)}
 }
 
 // Verdicts takes new verdicts, which must not change afterwards.

@@ -20,6 +20,7 @@ const scopes = 4
 
 // ranking orders one set of candidates by one policy for every block of a table.
 type ranking struct {
+	key        string // of policy and candidates
 	policy     *topology.Policy
 	candidates []Choice
 	member     []bool            // by Choice: is a candidate

@@ -175,6 +175,18 @@ func (r *reference) order(service *topology.Service, policy *topology.Policy, f 
 	return order
 }
 
+// override returns the newest override of a kind on a PoP, if it has not ended.
+func (r *reference) override(kind topology.OverrideKind, pop string) *topology.Override {
+	var newest *topology.Override
+	for _, name := range slices.Sorted(maps.Keys(r.in.Overrides)) {
+		o := r.in.Overrides[name]
+		if o.Kind == kind && o.PoP == pop && r.in.Now.Before(o.Expires) && (newest == nil || !o.Created.Before(newest.Created)) {
+			newest = o
+		}
+	}
+	return newest
+}
+
 // decide returns the PoPs for a client, and the outcome.
 func (r *reference) decide(name string, f Family, addr netip.Addr) ([]string, Outcome) {
 	service := r.top.Services[name]
@@ -192,16 +204,19 @@ func (r *reference) decide(name string, f Family, addr netip.Addr) ([]string, Ou
 		if r.top.PoPs[name].State != topology.Active {
 			return true
 		}
-		for _, o := range r.in.Overrides {
-			if o.PoP == name && r.in.Now.Before(o.Expires) {
-				return true
-			}
-		}
-		return false
+		return r.override(topology.Drain, name) != nil
 	}
-	down := func(name string) bool { return r.in.Verdicts.IsDown(health.Target{Kind: health.PoP, Name: name}) }
+	down := func(name string) bool {
+		if o := r.override(topology.Force, name); o != nil {
+			return o.Verdict == topology.ForceDown
+		}
+		return r.in.Verdicts.IsDown(health.Target{Kind: health.PoP, Name: name})
+	}
 	lucky := func(name string) bool {
 		share, limited := r.in.Shares[name]
+		if o := r.override(topology.Pin, name); o != nil {
+			share, limited = *o.Share, true
+		}
 		return !limited || share >= 1 || b.draw(saltFor(saltOf(name), forShare)) < drawsOf(share)
 	}
 	order := r.order(service, policy, f, addr)
@@ -365,7 +380,7 @@ func randomPrefix(r *rand.Rand) netip.Prefix {
 	return p
 }
 
-// randomInputs has PoPs that are down, drained, or get a share.
+// randomInputs has PoPs that are down, drained, or get a share, and some about which operators think otherwise.
 func randomInputs(r *rand.Rand, top *topology.Topology) Inputs {
 	in := Inputs{Verdicts: health.Verdicts{}, Overrides: map[string]*topology.Override{}, Shares: map[string]float64{}, Now: start}
 	odds := []int{2, 4, 1000}[r.IntN(3)] // one in so many is down
@@ -378,8 +393,23 @@ func randomInputs(r *rand.Rand, top *topology.Topology) Inputs {
 		case r.IntN(4) == 0:
 			in.Shares[name] = []float64{0, 0.1, 0.5, 0.99, 1}[r.IntN(5)]
 		}
+		for i := range max(0, r.IntN(8)-5) { // of which some are about the same, and some over
+			in.Overrides[fmt.Sprintf("%s-%d", name, i)] = randomOverride(r, name)
+		}
 	}
 	return in
+}
+
+// randomOverride forces a verdict on a PoP or pins its share, now or some time ago.
+func randomOverride(r *rand.Rand, pop string) *topology.Override {
+	o := &topology.Override{
+		Kind: topology.Force, PoP: pop, Verdict: []topology.ForcedVerdict{topology.ForceUp, topology.ForceDown}[r.IntN(2)], Reason: "r", Author: "a",
+		Created: start.Add(-time.Duration(r.IntN(3)) * time.Hour), Expires: start.Add(time.Duration(r.IntN(4)-1) * time.Hour),
+	}
+	if r.IntN(2) == 0 {
+		o.Kind, o.Verdict, o.Share = topology.Pin, "", &[]float64{0, 0.1, 0.5, 1}[r.IntN(4)]
+	}
+	return o
 }
 
 func randomMeasurements(r *rand.Rand, top *topology.Topology) []rtt.Measurement {
@@ -414,6 +444,34 @@ var (
 	seed      = flag.Uint64("seed", 1, "`number` that random worlds are made of")
 )
 
+// earlier returns what a topology may have been before its last edit, which may have changed its rankings or not.
+func earlier(r *rand.Rand, top *topology.Topology) *topology.Topology {
+	names := slices.Sorted(maps.Keys(top.PoPs))
+	name := names[r.IntN(len(names))]
+	p, ref := *top.PoPs[name], topology.Ref{Kind: topology.PoPs, Name: name}
+	switch r.IntN(8) {
+	case 0:
+		p.State = topology.Disabled
+	case 1:
+		p.CapacityRPS++
+	case 2:
+		p.Addresses = []netip.Addr{netip.MustParseAddr("192.0.2.200")}
+	case 3:
+		p.Addresses = nil
+	case 4:
+		p.Location = randomPlaces[r.IntN(10)].Location
+	case 5:
+		return top.With(nil, []topology.Ref{ref})
+	case 6:
+		return top.With(map[topology.Ref]topology.Object{{Kind: topology.PoPs, Name: "gone"}: &p}, nil)
+	default:
+		s := *top.Services["intake.example"]
+		s.Steering.Rank, s.Steering.TTL = topology.RankByRTT, topology.Duration(time.Hour)
+		return top.With(map[topology.Ref]topology.Object{{Kind: topology.Services, Name: "intake.example"}: &s}, nil)
+	}
+	return top.With(map[topology.Ref]topology.Object{ref: &p}, nil)
+}
+
 func checkWorld(t *testing.T, r *rand.Rand, n, questions int) {
 	t.Helper()
 	ref := &reference{top: randomTopology(r), geo: randomWorld(r)}
@@ -422,7 +480,10 @@ func checkWorld(t *testing.T, r *rand.Rand, n, questions int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	table := compileMap(t, ref.top, ref.geo, measured)
+	table, err := compileMap(t, earlier(r, ref.top), ref.geo, measured).With(&topology.Snapshot{Topology: ref.top})
+	if err != nil {
+		t.Fatal(err)
+	}
 	view := &View{table, NewState(table, ref.in)}
 	var (
 		asks []Ask

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -220,6 +221,58 @@ func TestOverrideExpires(t *testing.T) {
 		if got, _ := ask(t, &View{table, state}, IPv4, "1.0.0.0/24"); fmt.Sprint(got) != test.want {
 			t.Errorf("%v after the drain: got %v, want %s", test.after, got, test.want)
 		}
+	}
+}
+
+// TestOverrides has operators decide about sin1, which is nearest to the client, and next about nrt1.
+func TestOverrides(t *testing.T) {
+	table := compileTest(t, sixPoPs(), world())
+	override := func(kind topology.OverrideKind, verdict topology.ForcedVerdict, share *float64, age time.Duration) *topology.Override {
+		return &topology.Override{
+			Kind: kind, PoP: "sin1", Verdict: verdict, Share: share, Author: "ops", Reason: "works", Created: start.Add(-age), Expires: start.Add(time.Hour),
+		}
+	}
+	none, whole := 0.0, 1.0
+	up, down := override(topology.Force, topology.ForceUp, nil, 2), override(topology.Force, topology.ForceDown, nil, 1)
+	newerUp, drain := override(topology.Force, topology.ForceUp, nil, 0), override(topology.Drain, "", nil, 3)
+	pinned, unpinned := override(topology.Pin, "", &none, 1), override(topology.Pin, "", &whole, 1)
+	for _, test := range []struct {
+		name      string
+		dead      []string
+		share     float64
+		overrides []*topology.Override
+		want, why string // of sin1
+	}{
+		{"down", nil, 1, []*topology.Override{down}, "[nrt1]", "forced down by ops until 2030-01-01T01:00:00Z: works"},
+		{"up", []string{"sin1"}, 1, []*topology.Override{up}, "[sin1]", "nearest that may be answered (forced up by ops until 2030-01-01T01:00:00Z: works)"},
+		{"the newest counts", nil, 1, []*topology.Override{up, down}, "[nrt1]", "forced down by"},
+		{"whichever comes first", []string{"sin1"}, 1, []*topology.Override{newerUp, down, up}, "[sin1]", "(forced up by"},
+		{"at once", nil, 1, []*topology.Override{down, down, up, newerUp, newerUp}, "[sin1]", "(forced up by"},
+		{"a drain is stronger", nil, 1, []*topology.Override{drain, newerUp}, "[nrt1]", "drained by ops until"},
+		{"down and all dead", []string{"fra1", "iad1", "nrt1", "gru1", "jnb1"}, 1, []*topology.Override{down}, "[sin1]", "fails open (forced down by"},
+		{"pinned to nothing", nil, 1, []*topology.Override{pinned}, "[nrt1]", "gets 0 % of its clients, and this one is not among them (pinned to 0 % by"},
+		{"pinned to all", nil, 0, []*topology.Override{unpinned}, "[sin1]", "nearest that may be answered (pinned to 100 % by ops"},
+		{"pinned while forced down", nil, 1, []*topology.Override{unpinned, down}, "[nrt1]", "forced down by"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			in := Inputs{Verdicts: viewOf(table, test.dead...).State.Verdicts(), Overrides: map[string]*topology.Override{}, Shares: map[string]float64{"sin1": test.share}, Now: start}
+			for i, o := range test.overrides {
+				in.Overrides[fmt.Sprint(i)] = o
+			}
+			view := &View{table, NewState(table, in)}
+			var trace Trace
+			Decide(view, 0, IPv4, netip.MustParsePrefix("1.0.0.0/24"), &trace)
+			i := slices.IndexFunc(trace.Candidates, func(c Candidate) bool { return c.PoP == "sin1" })
+			if c := trace.Candidates[i]; fmt.Sprint(trace.Answer) != test.want || !strings.Contains(c.Reason, test.why) || !strings.Contains(c.Override, " by ops until ") {
+				t.Errorf("got %v, %s, override %q\nwant %s, %s", trace.Answer, c.Reason, c.Override, test.want, test.why)
+			}
+			if expires, ok := view.State.Expires(); !ok || !expires.Equal(start.Add(time.Hour)) {
+				t.Errorf("expires %v, %v", expires, ok)
+			}
+			if lost, _ := ask(t, &View{table, view.State.Without(table, "sin1")}, IPv4, "1.0.0.0/24"); len(test.dead) < 5 && fmt.Sprint(lost) != "[nrt1]" {
+				t.Errorf("without sin1 the client gets %v, whatever operators have forced", lost)
+			}
+		})
 	}
 }
 

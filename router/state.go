@@ -1,7 +1,7 @@
 package router
 
 import (
-	"fmt"
+	"cmp"
 	"maps"
 	"math"
 	"time"
@@ -19,7 +19,7 @@ type State struct {
 	why      []string            // by Choice: the operator's decision, or the verdict's reason; for traces
 	services []serviceState
 	inputs   Inputs
-	expires  time.Time
+	decided  topology.Decisions // of Inputs.Overrides, at Inputs.Now
 }
 
 type serviceState struct {
@@ -55,19 +55,25 @@ func NewState(t *Table, in Inputs) *State {
 	for r := range s.standing {
 		s.standing[r] = all
 	}
-	drained := s.drains(in)
+	s.decided = topology.Decide(in.Overrides, in.Now)
 	for i, pop := range t.pops {
 		s.share[i], s.shares[i] = math.MaxUint64, 1
-		share, limited := in.Shares[pop.name]
-		verdict := in.Verdicts[health.Target{Kind: health.PoP, Name: pop.name}]
-		switch o := drained[pop.name]; {
+		decision := s.decided.PoP(pop.name)
+		down, why := s.verdict(pop.name, decision)
+		share, limited := decision.Share()
+		if !limited {
+			share, limited = in.Shares[pop.name]
+		} else {
+			why = cmp.Or(why, decision.Pin.String())
+		}
+		s.why[i] = why
+		switch {
 		case pop.State == topology.Draining || pop.State == topology.Disabled:
 			all[i], s.why[i] = barred, string(pop.State)+" in the topology"
-		case o != nil:
-			all[i] = barred
-			s.why[i] = fmt.Sprintf("drained by %s until %s: %s", o.Author, o.Expires.UTC().Format(time.RFC3339), o.Reason)
-		case verdict.Status == health.Down:
-			all[i], s.why[i] = dead, "down: "+verdict.Reason
+		case decision.Drained():
+			all[i], s.why[i] = barred, decision.Drain.String()
+		case down:
+			all[i] = dead
 		case limited && share < 1:
 			all[i], s.shares[i], s.share[i] = shared, max(share, 0), drawsOf(share)
 		}
@@ -78,21 +84,15 @@ func NewState(t *Table, in Inputs) *State {
 	return s
 }
 
-// drains finds the drains that are in effect, and when the first of them ends.
-func (s *State) drains(in Inputs) map[string]*topology.Override {
-	drained := map[string]*topology.Override{}
-	for _, o := range in.Overrides {
-		if o.Kind != topology.Drain || o.PoP == "" || !in.Now.Before(o.Expires) {
-			continue
-		}
-		if s.expires.IsZero() || o.Expires.Before(s.expires) {
-			s.expires = o.Expires
-		}
-		if other := drained[o.PoP]; other == nil || other.Expires.Before(o.Expires) {
-			drained[o.PoP] = o
-		}
+// verdict returns whether a PoP is down, and why, if somebody says so: the operator, and else health.
+func (s *State) verdict(pop string, decision topology.Decision) (down bool, why string) {
+	if forced, ok := decision.Verdict(); ok {
+		return forced == topology.ForceDown, decision.Force.String()
 	}
-	return drained
+	if v := s.inputs.Verdicts[health.Target{Kind: health.PoP, Name: pop}]; v.Status == health.Down {
+		return true, "down: " + v.Reason
+	}
+	return false, ""
 }
 
 func (s *State) service(service *tableService) serviceState {
@@ -121,13 +121,26 @@ func (s *State) service(service *tableService) serviceState {
 
 // Without returns the state as it would be if a PoP were down.
 func (s *State) Without(t *Table, pop string) *State {
-	in := s.inputs
+	return NewState(t, s.inputs.supposing(pop, health.Down))
+}
+
+// supposing returns the inputs as they would be with another verdict on a PoP. An operator who has forced one is disregarded: who asks
+// what happens when a PoP is down wants to know just that.
+func (in Inputs) supposing(pop string, status health.Status) Inputs {
 	in.Verdicts = maps.Clone(in.Verdicts)
 	if in.Verdicts == nil {
 		in.Verdicts = health.Verdicts{}
 	}
-	in.Verdicts[health.Target{Kind: health.PoP, Name: pop}] = health.Verdict{Status: health.Down, Reason: "supposed"}
-	return NewState(t, in)
+	in.Verdicts[health.Target{Kind: health.PoP, Name: pop}] = health.Verdict{Status: status, Reason: "supposed"}
+	forces := func(_ string, o *topology.Override) bool { return o.Kind == topology.Force && o.PoP == pop }
+	for name, o := range in.Overrides {
+		if forces(name, o) {
+			in.Overrides = maps.Clone(in.Overrides)
+			maps.DeleteFunc(in.Overrides, forces)
+			break
+		}
+	}
+	return in
 }
 
 // drawsOf returns how much of all draws a share is.
@@ -142,17 +155,21 @@ func drawsOf(share float64) uint64 {
 }
 
 // Expires returns when an override that is in effect ends, so that a new state must be made, and false when none does.
-func (s *State) Expires() (time.Time, bool) { return s.expires, !s.expires.IsZero() }
+func (s *State) Expires() (time.Time, bool) { return s.decided.Until() }
 
-// Standing returns whether a choice may be answered now, to a share of its clients at least, and otherwise why not.
+// Standing returns whether a choice may be answered now, to a share of its clients at least. Why tells the reason if it may not, and
+// otherwise the operator's decision that made a difference, if there is one.
 func (s *State) Standing(c Choice) (ok bool, why string) {
 	for r := range regions {
 		if s.standing[r][c] <= shared {
-			return true, ""
+			return true, s.why[c]
 		}
 	}
 	return false, s.why[c]
 }
+
+// Decisions returns what operators have decided by overrides, as it is in effect.
+func (s *State) Decisions() topology.Decisions { return s.decided }
 
 // Verdicts returns the verdicts that the state was made of. The map must not be changed.
 func (s *State) Verdicts() health.Verdicts { return s.inputs.Verdicts }

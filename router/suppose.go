@@ -16,10 +16,6 @@ import (
 // service that does not name its PoPs. The error says what could not be understood.
 func Suppose(v *View, what ...string) (*View, error) {
 	in, top := v.State.inputs, v.Table.snapshot.Topology
-	in.Verdicts = maps.Clone(in.Verdicts)
-	if in.Verdicts == nil {
-		in.Verdicts = health.Verdicts{}
-	}
 	changed := map[topology.Ref]topology.Object{}
 	for _, one := range what {
 		words := strings.Fields(one)
@@ -34,12 +30,11 @@ func Suppose(v *View, what ...string) (*View, error) {
 		if words[2] != "at" && pop == nil {
 			return nil, fmt.Errorf("%q: there is no PoP %s; there are %s", one, words[1], strings.Join(slices.Sorted(maps.Keys(top.PoPs)), ", "))
 		}
-		target := health.Target{Kind: health.PoP, Name: words[1]}
 		switch {
 		case words[2] == "down" && len(words) == 3:
-			in.Verdicts[target] = health.Verdict{Status: health.Down, Reason: "supposed"}
+			in = in.supposing(words[1], health.Down)
 		case words[2] == "up" && len(words) == 3:
-			in.Verdicts[target] = health.Verdict{Status: health.Up, Reason: "supposed"}
+			in = in.supposing(words[1], health.Up)
 		case words[2] == "draining" && len(words) == 3:
 			drained := *pop
 			drained.State = topology.Draining
@@ -59,7 +54,7 @@ func Suppose(v *View, what ...string) (*View, error) {
 		snap := *v.Table.snapshot
 		snap.Topology = top.With(changed, nil)
 		var err error
-		if table, err = Compile(&snap, v.Table.atlas, v.Table.rttMap); err != nil {
+		if table, err = v.Table.With(&snap); err != nil {
 			return nil, err
 		}
 	}
@@ -81,7 +76,7 @@ func supposedPoP(top *topology.Topology, known *topology.PoP, text string) (*top
 	if errLat != nil || errLon != nil || !(lat >= -90 && lat <= 90) || !(lon >= -180 && lon <= 180) {
 		return nil, fmt.Errorf("%q is not a place in degrees", text)
 	}
-	made := &topology.PoP{Schema: topology.SchemaVersion, Port: 443, State: topology.Active}
+	made := &topology.PoP{Schema: topology.FirstSchema, Port: 443, State: topology.Active}
 	if known != nil {
 		*made = *known
 	} else {

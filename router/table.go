@@ -87,10 +87,11 @@ type tableService struct {
 // Compile makes a table, on all processors. The RTT map may be nil. The arguments become part of the table and must not change
 // afterwards. The error is ErrTooLarge.
 func Compile(snap *topology.Snapshot, atlas *Atlas, measured *rtt.Map) (*Table, error) {
-	return compile(snap, atlas, measured, runtime.GOMAXPROCS(0))
+	return compile(snap, atlas, measured, runtime.GOMAXPROCS(0), nil)
 }
 
-func compile(snap *topology.Snapshot, atlas *Atlas, measured *rtt.Map, workers int) (*Table, error) {
+// compile makes a table, which shares what it can with an older one, or nil.
+func compile(snap *topology.Snapshot, atlas *Atlas, measured *rtt.Map, workers int, old *Table) (*Table, error) {
 	t := &Table{snapshot: snap, model: rtt.Default(), atlas: atlas, rttMap: measured, byName: map[string]ServiceID{}}
 	if n := len(snap.Topology.PoPs); n >= math.MaxUint16 {
 		return nil, fmt.Errorf("%w: %d PoPs, at most 65534 can be compiled", ErrTooLarge, n)
@@ -106,9 +107,12 @@ func compile(snap *topology.Snapshot, atlas *Atlas, measured *rtt.Map, workers i
 		t.pops, locations = append(t.pops, tablePoP{name, pop, salt}), append(locations, pop.Location)
 		t.group, t.share = append(t.group, saltFor(salt, forGroup)), append(t.share, saltFor(salt, forShare))
 	}
+	t.addServices(choices)
+	if t.inherit(old) {
+		return t, nil
+	}
 	t.targets = t.model.Targets(locations)
 	t.mean = t.meanRTTs()
-	t.addServices(choices)
 	t.cover()
 	if err := t.rankAll(choices, min(workers, maxWorkers)); err != nil {
 		return nil, err
@@ -126,6 +130,7 @@ func (t *Table) addServices(choices map[string]Choice) {
 		key := policyKey(policy, candidates)
 		if shared[key] == nil {
 			shared[key] = newRanking(t, policy, candidates, choices)
+			shared[key].key = key
 			t.rankings = append(t.rankings, shared[key])
 		}
 		return shared[key]
@@ -229,9 +234,11 @@ func (t *Table) PoPs() int { return len(t.pops) }
 // Candidates returns the choices that offer a service, whatever their state. The slice must not be changed.
 func (t *Table) Candidates(id ServiceID) []Choice { return t.services[id].candidates }
 
-// DecidesAs reports whether two tables are of one compilation, and so differ at most in what their snapshots have besides the
-// topology.
-func (t *Table) DecidesAs(o *Table) bool { return t.targets == o.targets }
+// DecidesAs reports whether two tables are of one topology and one compilation, and so differ at most in what their snapshots have
+// besides the topology.
+func (t *Table) DecidesAs(o *Table) bool {
+	return t.targets == o.targets && t.snapshot.Topology == o.snapshot.Topology
+}
 
 // Snapshot returns what the table was compiled from.
 func (t *Table) Snapshot() *topology.Snapshot { return t.snapshot }

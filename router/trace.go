@@ -44,7 +44,8 @@ type Candidate struct {
 	Group       int            `json:"group"`             // PoPs of one group share their clients; 0 behind those that are ranked for this client
 	Share       float64        `json:"share"`             // of its clients that it gets, 0..1
 	State       topology.State `json:"state"`
-	Health      health.Status  `json:"health"`
+	Health      health.Status  `json:"health"`             // what health says, even while an operator says otherwise
+	Override    string         `json:"override,omitempty"` // the operator's decisions about it, in words
 	Chosen      bool           `json:"chosen"`
 	Reason      string         `json:"reason"` // why it was chosen or lost
 }
@@ -101,6 +102,12 @@ func (tr *Trace) candidates(v *View, q *question, o origin, a Answer) {
 			Share: v.State.shares[c], State: pop.State, Chosen: slices.Contains(a.Choices[:a.N], c),
 			Health: cmp.Or(v.State.inputs.Verdicts[health.Target{Kind: health.PoP, Name: pop.name}].Status, health.Unknown),
 		}
+		decision := v.State.decided.PoP(pop.name)
+		for _, o := range []*topology.Override{decision.Drain, decision.Force, decision.Pin} {
+			if o != nil {
+				x.Override = strings.TrimPrefix(x.Override+"; "+o.String(), "; ")
+			}
+		}
 		for _, f := range []Family{IPv4, IPv6} {
 			if pop.has(f) {
 				x.Families = append(x.Families, f.String())
@@ -141,6 +148,9 @@ func (tr *Trace) candidates(v *View, q *question, o origin, a Answer) {
 		}
 		x.Group = q.group(rank)
 		x.Reason = tr.reason(v, q, c, a, standings[c], variant, slices.Index(order, c) > slices.Index(order, lastChosen(a)))
+		if why := v.State.why[c]; why != "" && standings[c] <= shared && (x.Chosen || standings[c] == shared) {
+			x.Reason += " (" + why + ")" // an operator has decided so
+		}
 		tr.Candidates = append(tr.Candidates, x)
 	}
 	for _, c := range q.service.candidates {

@@ -20,14 +20,20 @@ type Assembler struct {
 	signing   map[string]parsed[*Signing] // the last valid one, and the faults of what is stored now
 	awaited   map[string]bool             // zones of signing that was in force before and has not been read again yet
 
-	touched bool // a topology value changed since the last snapshot
-	last    *Snapshot
+	touched  bool // a topology value changed since the last snapshot
+	last     *Snapshot
+	good     digest  // of the last snapshot's topology …
+	known    bool    // … once it has been found out
+	warnings []Fault // of that topology
 }
 
 // parsed is a stored value, or why it is not valid.
 type parsed[T any] struct {
 	value  T
 	faults []Fault
+	digest digest // of a valid value; that of an object is found out when it is first wanted
+	known  bool   // the digest is
+	tooNew bool   // the schema is newer than this program knows
 }
 
 // NewAssembler returns an Assembler for which nothing is stored. The last good topology may be given, nil stands for an
@@ -50,7 +56,7 @@ func (a *Assembler) KeepSigning(signing map[string]*Signing, since int64) {
 		return
 	}
 	for zone, s := range signing {
-		a.signing[zone] = parsed[*Signing]{value: s}
+		a.signing[zone] = parsed[*Signing]{value: s, digest: digestOfSigning(zone, s)}
 		a.awaited[zone] = true
 	}
 	a.last.Signing, a.last.Signed = signing, since
@@ -61,8 +67,7 @@ func (a *Assembler) Put(key string, value []byte) {
 	switch parts := strings.Split(key, "/"); {
 	case parts[0] == "topology" && len(parts) == 3:
 		r := Ref{Kind(parts[1]), parts[2]}
-		o, faults := ParseObject(r, value)
-		a.objects[r] = parsed[Object]{o, faults}
+		a.objects[r] = parseStored(r, value)
 		a.touched = true
 	case parts[0] == "topology":
 		r := Ref{Kind(strings.Join(parts[1:], "/")), ""}
@@ -70,12 +75,12 @@ func (a *Assembler) Put(key string, value []byte) {
 		a.touched = true
 	case parts[0] == "overrides" && len(parts) == 2:
 		o, faults := ParseOverride(parts[1], value)
-		a.overrides[parts[1]] = parsed[*Override]{o, faults}
+		a.overrides[parts[1]] = parsed[*Override]{value: o, faults: faults, digest: digestOfOverride(parts[1], o)}
 	case parts[0] == "keys" && len(parts) == 2:
 		a.putKey(parts[1], value)
 	case parts[0] == "secrets" && len(parts) == 2:
 		s, faults := ParseSealed(parts[1], value)
-		a.secrets[parts[1]] = parsed[*Sealed]{s, faults}
+		a.secrets[parts[1]] = parsed[*Sealed]{value: s, faults: faults}
 	case parts[0] == "dnssec" && len(parts) == 2:
 		a.putSigning(parts[1], value)
 	}
@@ -102,6 +107,15 @@ func (a *Assembler) Delete(key string) {
 	}
 }
 
+// parseStored reads an object. One that is not valid has no value.
+func parseStored(r Ref, text []byte) parsed[Object] {
+	o, faults := parseObject(r, text)
+	if len(faults) > 0 {
+		return parsed[Object]{faults: faults, tooNew: o != nil && IsTooNew(schemaOf(o))}
+	}
+	return parsed[Object]{value: o}
+}
+
 func (a *Assembler) putKey(id string, value []byte) {
 	delete(a.badKeys, id)
 	k, faults := ParseKey(id, value)
@@ -121,11 +135,11 @@ func (a *Assembler) putSigning(zone string, text []byte) {
 	if last := a.signing[zone].value; last != nil && (value == nil || bytes.Equal(MarshalValue(value), MarshalValue(last))) {
 		value = last
 	}
-	a.signing[zone] = parsed[*Signing]{value, faults}
+	a.signing[zone] = parsed[*Signing]{value: value, faults: faults, digest: digestOfSigning(zone, value)}
 }
 
-// signed fills in the signing of a snapshot: the very map of the last one, unless something has changed.
-func (a *Assembler) signed(next *Snapshot) {
+// signed fills in the signing of a snapshot: the very map of the last one, unless something has changed. It returns the digest.
+func (a *Assembler) signed(next *Snapshot) (sum digest) {
 	for zone := range a.awaited {
 		delete(a.signing, zone)
 	}
@@ -135,50 +149,57 @@ func (a *Assembler) signed(next *Snapshot) {
 		next.Ignored = append(next.Ignored, s.faults...)
 		if s.value != nil {
 			signing[zone] = s.value
+			sum = sum.plus(s.digest)
 		}
 	}
 	if next.Signing, next.Signed = a.last.Signing, a.last.Signed; !maps.Equal(signing, a.last.Signing) {
 		next.Signing, next.Signed = signing, next.Revision
 	}
+	return sum
 }
 
 // Stored returns the topology as it is stored, whether it is valid or not, and its faults. Objects that cannot be read are
 // left out of it.
 func (a *Assembler) Stored() (*Topology, []Fault) {
-	t, faults := &Topology{}, []Fault(nil)
+	t, faults, _ := a.stored()
+	return t, faults
+}
+
+// stored tells also whether there are objects whose schema is too new. Then it tells nothing of how the others fit together, since it
+// cannot know that.
+func (a *Assembler) stored() (t *Topology, faults []Fault, tooNew bool) {
+	t = &Topology{}
 	for r, o := range a.objects {
 		if o.value != nil {
 			t.put(r, o.value)
 		}
 		faults = append(faults, o.faults...)
+		tooNew = tooNew || o.tooNew
 	}
-	return t, sortFaults(append(faults, t.Validate()...))
+	if !tooNew {
+		faults = append(faults, t.Validate()...)
+	}
+	return t, sortFaults(faults), tooNew
 }
 
 // Snapshot returns what is in force at a revision of the store.
 func (a *Assembler) Snapshot(revision int64) *Snapshot {
 	next := &Snapshot{
-		Revision: revision, Topology: a.last.Topology, Good: a.last.Good, Faults: a.last.Faults,
+		Revision: revision, Topology: a.last.Topology, Good: a.last.Good, Faults: a.last.Faults, TooOld: a.last.TooOld,
 		Overrides: make(map[string]*Override, len(a.overrides)), Keys: a.keys.set(), Secrets: make(map[string]*Sealed, len(a.secrets)),
 	}
 	if a.touched {
-		t, faults := a.Stored()
-		if next.Faults = faults; len(faults) == 0 && !t.equals(a.last.Topology) {
-			next.Topology, next.Good = t, revision
-		}
+		a.renew(next)
 		a.touched = false
 	}
+	next.Warnings = slices.Clone(a.warnings)
+	sum := a.good
 	for name, o := range a.overrides {
 		next.Ignored = append(next.Ignored, o.faults...)
-		if o.value == nil {
-			continue
-		}
-		next.Overrides[name] = o.value
-		if o.value.PoP != "" && next.Topology.PoPs[o.value.PoP] == nil {
-			next.Ignored = append(next.Ignored, Fault{Path: "overrides." + name + ".pop", Message: "there is no PoP " + o.value.PoP})
-		}
-		if o.value.Cluster != "" && next.Topology.Clusters[o.value.Cluster] == nil {
-			next.Ignored = append(next.Ignored, Fault{Path: "overrides." + name + ".cluster", Message: "there is no cluster " + o.value.Cluster})
+		if o.value != nil {
+			next.Overrides[name] = o.value
+			next.Warnings = append(next.Warnings, o.value.warnings(name, next.Topology)...)
+			sum = sum.plus(o.digest)
 		}
 	}
 	for _, faults := range a.badKeys {
@@ -190,25 +211,41 @@ func (a *Assembler) Snapshot(revision int64) *Snapshot {
 			next.Secrets[name] = s.value
 		}
 	}
-	a.signed(next)
+	next.Hash, next.KeysHash = sum.plus(a.signed(next)).String(), next.Keys.Hash()
 	sortFaults(next.Ignored)
+	sortFaults(next.Warnings)
 	a.last = next
 	return next
 }
 
-// equals reports whether two topologies have the same objects, so that nothing is to be made anew of one that has been read again, such
-// as after a loss of the store.
-func (t *Topology) equals(o *Topology) bool {
-	refs := t.Refs()
-	if !slices.Equal(refs, o.Refs()) {
-		return false
+// renew puts the stored topology in force, if it is valid. One that is the same as before, such as one that has been read again after a
+// loss of the store, stays the very one, so that nothing is made anew of it.
+func (a *Assembler) renew(next *Snapshot) {
+	t, faults, tooNew := a.stored()
+	next.Faults, next.TooOld = faults, tooNew
+	if !a.known {
+		a.good, a.known, a.warnings = a.last.Topology.digest(), true, a.last.Topology.Warnings()
 	}
-	for _, r := range refs {
-		if x, y := t.Object(r), o.Object(r); x != y && !bytes.Equal(MarshalValue(x), MarshalValue(y)) {
-			return false
+	if len(faults) > 0 {
+		return
+	}
+	if sum := a.digest(); sum != a.good {
+		next.Topology, next.Good = t, next.Revision
+		a.good, a.warnings = sum, t.Warnings()
+	}
+}
+
+// digest returns that of the stored objects, which are all valid.
+func (a *Assembler) digest() digest {
+	var sum digest
+	for r, o := range a.objects {
+		if !o.known {
+			o.digest, o.known = digestOfObject(r, o.value), true
+			a.objects[r] = o
 		}
+		sum = sum.plus(o.digest)
 	}
-	return true
+	return sum
 }
 
 func sortFaults(faults []Fault) []Fault {

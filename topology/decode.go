@@ -37,6 +37,10 @@ func (d *decoder) decode(document []byte, path string, target any) {
 		d.fault(nil, path, "%d bytes are too many: at most %d fit one document; apply the objects in parts, and split a large zone into child zones", len(document), MaxDocumentBytes)
 		return
 	}
+	if node := jsonNode(document); node != nil {
+		d.value(node, path, reflect.ValueOf(target).Elem(), 0)
+		return
+	}
 	reader := yaml.NewDecoder(bytes.NewReader(document))
 	var node, more yaml.Node
 	if err := reader.Decode(&node); errors.Is(err, io.EOF) {
@@ -123,6 +127,9 @@ func (d *decoder) object(node *yaml.Node, path string, target reflect.Value, dep
 	}
 	fields := map[string]reflect.Value{}
 	collectFields(target, fields)
+	if schema, ok := fields["schema"]; ok && d.isTooNew(node, path, schema) {
+		return
+	}
 	d.pairs(node, path, func(key *yaml.Node, value *yaml.Node, inner string) {
 		if field, ok := fields[key.Value]; ok {
 			d.value(value, inner, field, depth+1)
@@ -130,6 +137,21 @@ func (d *decoder) object(node *yaml.Node, path string, target reflect.Value, dep
 		}
 		d.fault(key, inner, "unknown key; %s", spelling.Suggest(key.Value, slices.Sorted(maps.Keys(fields))))
 	})
+}
+
+// isTooNew reports whether an object has a schema that is newer than this program knows. Then nothing but that is read of it: its check
+// tells the one fault.
+func (d *decoder) isTooNew(node *yaml.Node, path string, target reflect.Value) bool {
+	for i := 0; i+1 < len(node.Content); i += 2 {
+		if value := node.Content[i+1]; node.Content[i].Value == "schema" && value.Kind == yaml.ScalarNode {
+			if schema, err := strconv.Atoi(value.Value); err == nil && IsTooNew(schema) {
+				target.SetInt(int64(schema))
+				d.lines[join(path, "schema")] = value.Line
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // collectFields finds the fields of a struct, and of those that stand in it inline, by the names of their yaml tags.

@@ -30,22 +30,22 @@ var exampleLocations = map[string]Location{
 func Example(nameserver netip.Addr, pops map[string]netip.AddrPort, clusters map[string]string) *Topology {
 	t := &Topology{
 		Zones: map[string]*Zone{ExampleZone: {
-			Schema:      SchemaVersion,
+			Schema:      FirstSchema,
 			Nameservers: map[string][]netip.Addr{"ns1." + ExampleZone: {nameserver}},
 			Hostmaster:  "hostmaster." + ExampleZone,
 		}},
-		Services: map[string]*Service{ExampleService: {Schema: SchemaVersion}},
+		Services: map[string]*Service{ExampleService: {Schema: FirstSchema}},
 		PoPs:     map[string]*PoP{},
 		Clusters: map[string]*Cluster{},
 	}
 	for _, name := range ExamplePoPs {
 		t.PoPs[name] = &PoP{
-			Schema: SchemaVersion, Location: exampleLocations[name],
+			Schema: FirstSchema, Location: exampleLocations[name],
 			Addresses: []netip.Addr{pops[name].Addr()}, Port: pops[name].Port(), CapacityRPS: 2000,
 		}
 	}
 	for _, name := range ExampleClusters {
-		t.Clusters[name] = &Cluster{Schema: SchemaVersion, Location: exampleLocations[name], Endpoints: []string{clusters[name]}}
+		t.Clusters[name] = &Cluster{Schema: FirstSchema, Location: exampleLocations[name], Endpoints: []string{clusters[name]}}
 	}
 	for _, r := range t.Refs() {
 		t.Object(r).fillDefaults()

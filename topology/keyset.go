@@ -14,6 +14,7 @@ type KeySet struct {
 	seed   maphash.Seed
 	shards [keyShards]map[string]*Key
 	count  int
+	sum    digest
 }
 
 // NewKeySet returns a set of keys.
@@ -39,6 +40,14 @@ func (s *KeySet) Len() int {
 		return 0
 	}
 	return s.count
+}
+
+// Hash returns 64 hexadecimal digits that are the same for sets of the same keys.
+func (s *KeySet) Hash() string {
+	if s == nil {
+		return digest{}.String()
+	}
+	return s.sum.String()
 }
 
 // All yields all keys, in no order.
@@ -68,18 +77,23 @@ type keySetEditor struct {
 
 func (e *keySetEditor) put(id string, k *Key) {
 	shard := e.writable(id)
-	if _, there := shard[id]; !there {
+	if before, there := shard[id]; there {
+		e.next.sum = e.next.sum.minus(digestOfKey(id, before))
+	} else {
 		e.next.count++
 	}
 	shard[id] = k
+	e.next.sum = e.next.sum.plus(digestOfKey(id, k))
 }
 
 func (e *keySetEditor) remove(id string) {
-	if e.next.Lookup(id) == nil {
+	k := e.next.Lookup(id)
+	if k == nil {
 		return
 	}
 	delete(e.writable(id), id)
 	e.next.count--
+	e.next.sum = e.next.sum.minus(digestOfKey(id, k))
 }
 
 // writable returns the shard of an id, to be changed.

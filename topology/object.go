@@ -130,6 +130,9 @@ func Parse(text []byte) (*Topology, error) {
 	}
 	var d decoder
 	d.decode(text, "", &doc)
+	if IsTooNew(doc.Schema) {
+		return nil, &InvalidError{d.locate(checkSchema("schema", doc.Schema))}
+	}
 	t := &Topology{Zones: doc.Zones, Services: doc.Services, PoPs: doc.PoPs, Clusters: doc.Clusters}
 	var faults []Fault
 	if len(d.faults) == 0 || doc.Schema != 0 {
@@ -163,6 +166,15 @@ func inheritSchema(o Object, schema int) {
 
 // ParseObject reads one object, as it is the value of an etcd key. It fills in defaults and checks the object by itself.
 func ParseObject(r Ref, text []byte) (Object, []Fault) {
+	o, faults := parseObject(r, text)
+	if len(faults) > 0 {
+		return nil, faults
+	}
+	return o, nil
+}
+
+// parseObject returns the object with its faults: one whose schema is too new has its schema.
+func parseObject(r Ref, text []byte) (Object, []Fault) {
 	var o Object
 	switch r.Kind {
 	case Zones:
@@ -179,44 +191,14 @@ func ParseObject(r Ref, text []byte) (Object, []Fault) {
 	var d decoder
 	d.decode(text, r.path(), o)
 	if len(d.faults) > 0 {
-		return nil, d.faults
+		return o, d.faults
 	}
 	o.fillDefaults()
-	if faults := d.locate(checkObject(r, o)); len(faults) > 0 {
-		return nil, faults
-	}
-	return o, nil
-}
-
-// ParseOverride reads and checks an override.
-func ParseOverride(name string, text []byte) (*Override, []Fault) {
-	o, d := new(Override), decoder{}
-	if d.decode(text, "overrides."+name, o); len(d.faults) > 0 {
-		return nil, d.faults
-	}
-	if faults := d.locate(checkOverride(name, o)); len(faults) > 0 {
-		return nil, faults
-	}
-	return o, nil
-}
-
-// ParseKey reads and checks an API key's record.
-func ParseKey(id string, text []byte) (*Key, []Fault) {
-	k, d := new(Key), decoder{}
-	if d.decode(text, "keys."+id, k); len(d.faults) > 0 {
-		return nil, d.faults
-	}
-	if k.QuotaPerMinute == 0 {
-		k.QuotaPerMinute = DefaultQuotaPerMinute
-	}
-	if faults := d.locate(checkKey(id, k)); len(faults) > 0 {
-		return nil, faults
-	}
-	return k, nil
+	return o, d.locate(checkObject(r, o))
 }
 
 // Marshal returns the canonical YAML of a whole topology.
-func (t *Topology) Marshal() []byte { return canonical(document{SchemaVersion, *t}) }
+func (t *Topology) Marshal() []byte { return canonical(document{FirstSchema, *t}) }
 
 // MarshalJSON returns the topology in the form of Marshal, as JSON.
 func (t *Topology) MarshalJSON() ([]byte, error) {
@@ -224,7 +206,7 @@ func (t *Topology) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
 		Schema int `json:"schema"`
 		*plain
-	}{SchemaVersion, (*plain)(t)})
+	}{FirstSchema, (*plain)(t)})
 }
 
 // MarshalValue returns the canonical YAML of an object, an override or a key, as it is stored.
@@ -250,6 +232,12 @@ func (z *Zone) fillDefaults() {
 }
 
 func (s *Service) fillDefaults() {
+	if len(s.PoPs) == 0 { // an empty list is none, which means all
+		s.PoPs = nil
+	}
+	if len(s.Clusters) == 0 {
+		s.Clusters = nil
+	}
 	if s.Steering.TTL == 0 {
 		s.Steering.TTL = Duration(20 * time.Second)
 	}

@@ -136,9 +136,7 @@ func (c *checker) rule(field string, r *Rule) {
 		oneOf(c, fmt.Sprintf("%s.continents[%d]", field, i), continent, Continents...)
 	}
 	for i, prefix := range r.Prefixes {
-		if !prefix.IsValid() || prefix.Masked() != prefix || prefix.Addr().Is4In6() {
-			c.fault(fmt.Sprintf("%s.prefixes[%d]", field, i), "%v is not in its canonical form", prefix)
-		}
+		c.prefix(fmt.Sprintf("%s.prefixes[%d]", field, i), prefix)
 	}
 	if len(r.Must)+len(r.MustNot)+len(r.Prefer) == 0 {
 		c.fault(field, "does nothing: want must, must_not or prefer")

@@ -91,7 +91,7 @@ func TestPolicyFaults(t *testing.T) {
 		{"panic: 101", "steering.panic: 101 is not in 0..100"},
 		{"rules: [{countries: [sg], must: [sin1]}]", `steering.rules[0].countries[0]: "sg" is not a country code`},
 		{"rules: [{continents: [XX], must: [sin1]}]", `steering.rules[0].continents[0]: "XX" is not one of`},
-		{"rules: [{prefixes: [203.0.113.1/24], must: [sin1]}]", "steering.rules[0].prefixes[0]: 203.0.113.1/24 is not in its canonical form"},
+		{"rules: [{prefixes: [203.0.113.1/24], must: [sin1]}]", "steering.rules[0].prefixes[0]: 203.0.113.1/24 is not in its canonical form, which is 203.0.113.0/24"},
 		{"rules: [{prefixes: [203.0.113.1], must: [sin1]}]", `"203.0.113.1" is not a prefix such as`},
 		{"rules: [{asns: [-1], must: [sin1]}]", `"-1" is not a whole number in 0..4294967295`},
 		{"rules: [{countries: [SG]}]", "steering.rules[0]: does nothing"},

@@ -33,7 +33,9 @@ func ParseSealed(name string, text []byte) (*Sealed, []Fault) {
 
 func checkSealed(name string, s *Sealed) []Fault {
 	c := &checker{path: "secrets." + name}
-	c.faults = checkSchema(c.path+".schema", s.Schema)
+	if c.faults = checkSchema(c.path+".schema", s.Schema); IsTooNew(s.Schema) {
+		return c.faults
+	}
 	c.domain("", name)
 	for i, r := range s.Recipients {
 		if !strings.HasPrefix(r, "age1") {

@@ -108,7 +108,9 @@ func ParseSigning(zone string, text []byte) (*Signing, []Fault) {
 
 func checkSigning(zone string, s *Signing) []Fault {
 	c := &checker{path: "dnssec." + zone}
-	c.faults = checkSchema(c.path+".schema", s.Schema)
+	if c.faults = checkSchema(c.path+".schema", s.Schema); IsTooNew(s.Schema) {
+		return c.faults
+	}
 	c.domain("", zone)
 	if len(s.Keys) > maxSigningKeys {
 		c.fault("keys", "has %d entries, at most %d are taken", len(s.Keys), maxSigningKeys)

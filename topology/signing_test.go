@@ -48,7 +48,7 @@ func TestSigningFaults(t *testing.T) {
 		change func(*Signing)
 		want   []string
 	}{
-		{"schema", func(s *Signing) { s.Schema = 2 }, []string{"dnssec.example.net.schema: 2 is newer"}},
+		{"schema", func(s *Signing) { s.Schema = 9 }, []string{"dnssec.example.net.schema: 9 is newer"}},
 		{"role", func(s *Signing) { s.Keys[1].Role = "csk" }, []string{`keys[1].role: "csk" is not one of`, "no zsk of algorithm 15 is active"}},
 		{"algorithm", func(s *Signing) { s.Keys[0].Algorithm = 8 }, []string{"keys[0].algorithm: 8 is not taken: want 13"}},
 		{"base64", func(s *Signing) { s.Keys[0].Public = "!" }, []string{"keys[0].public", "is not base64"}},

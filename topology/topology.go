@@ -3,11 +3,7 @@ package topology
 import (
 	"net/netip"
 	"strings"
-	"time"
 )
-
-// SchemaVersion is the newest schema of topology objects that this program knows.
-const SchemaVersion = 1
 
 // Topology is everything that operators describe for good. The maps are keyed by name.
 type Topology struct {
@@ -108,12 +104,14 @@ type Intake struct {
 
 // PoP is a point of presence: a place where clients are received.
 type PoP struct {
-	Schema      int          `yaml:"schema" json:"schema"`
-	Location    Location     `yaml:"location" json:"location"`
-	Addresses   []netip.Addr `yaml:"addresses,flow" json:"addresses"`                      // unicast, IPv4 and IPv6
-	Port        uint16       `yaml:"port" json:"port"`                                     // of the intake, UDP and TCP; default 443
-	CapacityRPS int          `yaml:"capacity_rps,omitempty" json:"capacity_rps,omitempty"` // requests a second; 0 means not stated
-	State       State        `yaml:"state" json:"state"`                                   // default active
+	Schema      int            `yaml:"schema" json:"schema"`
+	Location    Location       `yaml:"location" json:"location"`
+	Addresses   []netip.Addr   `yaml:"addresses,flow" json:"addresses"`                      // unicast, IPv4 and IPv6
+	VIPs        []netip.Addr   `yaml:"vips,omitempty,flow" json:"vips,omitempty"`            // anycast, which other PoPs may have too; so far only checked and shown
+	Announces   []netip.Prefix `yaml:"announces,omitempty,flow" json:"announces,omitempty"`  // by BGP; so far only checked and shown
+	Port        uint16         `yaml:"port" json:"port"`                                     // of the intake, UDP and TCP; default 443
+	CapacityRPS int            `yaml:"capacity_rps,omitempty" json:"capacity_rps,omitempty"` // requests a second; 0 means not stated
+	State       State          `yaml:"state" json:"state"`                                   // default active
 }
 
 // Cluster is a regional cluster: it does the business logic for the envelopes that PoPs forward.
@@ -125,45 +123,22 @@ type Cluster struct {
 	State       State    `yaml:"state" json:"state"` // default active
 }
 
-// Override is a temporary operator's decision about one object. It takes effect on top of the topology in force, even
-// while a newer topology is invalid.
-type Override struct {
-	Schema  int          `yaml:"schema" json:"schema"`
-	Kind    OverrideKind `yaml:"kind" json:"kind"`
-	PoP     string       `yaml:"pop,omitempty" json:"pop,omitempty"`         // the PoP or …
-	Cluster string       `yaml:"cluster,omitempty" json:"cluster,omitempty"` // … the cluster it is about
-	Reason  string       `yaml:"reason" json:"reason"`
-	Author  string       `yaml:"author" json:"author"`
-	Created time.Time    `yaml:"created" json:"created"`
-	Expires time.Time    `yaml:"expires" json:"expires"`
-}
-
-// OverrideKind is what an override does.
-type OverrideKind string
-
-// The kinds of override.
-const Drain OverrideKind = "drain"
-
-// Key is an API key of a client. Its id is the name; the secret itself is stored nowhere.
-type Key struct {
-	Schema         int       `yaml:"schema" json:"schema"`
-	SHA256         string    `yaml:"sha256" json:"sha256"`                     // of the whole key, lower-case hex, 64 characters
-	QuotaPerMinute int64     `yaml:"quota_per_minute" json:"quota_per_minute"` // over all PoPs together; default 1000
-	Probe          bool      `yaml:"probe,omitempty" json:"probe,omitempty"`   // only for probes: accepted with X-Isochrone-Probe, never forwarded or counted
-	Note           string    `yaml:"note,omitempty" json:"note,omitempty"`
-	Created        time.Time `yaml:"created" json:"created"`
-}
-
 // Snapshot is a consistent reading of the store. All that it holds is immutable.
 type Snapshot struct {
 	Revision  int64                // of the store; a later snapshot of one store has a higher one
 	Topology  *Topology            // the last good topology, never nil
 	Good      int64                // the revision at which Topology was read; lower than Revision when what came later is invalid or about something else
 	Faults    []Fault              // why the newest topology is not in force; empty when it is
+	TooOld    bool                 // that is because of a schema that is newer than this program knows
+	Warnings  []Fault              // what is likely not meant of the topology and the overrides in force
 	Overrides map[string]*Override // the valid ones, by name, expired ones included
 	Keys      *KeySet              // the valid ones
 	Secrets   map[string]*Sealed   // the valid ones, by name
 	Signing   map[string]*Signing  // by zone: of each the last valid one that was read
 	Signed    int64                // the revision at which Signing last changed
 	Ignored   []Fault              // overrides, keys, secrets and signing that are invalid, each ignored by itself
+
+	// Hashes of 64 hexadecimal digits, which are the same in all nodes that have the same in force, however they came by it.
+	Hash     string // of topology, overrides (expired ones too) and signing
+	KeysHash string // of keys
 }

@@ -57,7 +57,7 @@ func TestParseTellsWhatAndWhere(t *testing.T) {
 	for _, test := range []struct{ name, text, want string }{
 		{"empty", "", "document: is empty"},
 		{"no schema", "pops: {}", "schema: is missing: want schema: 1"},
-		{"schema too new", "schema: 9", "line 1: schema: 9 is newer than this program knows (1): upgrade it"},
+		{"schema too new", "schema: 9", fmt.Sprintf("line 1: schema: 9 is newer than this program knows (%d): upgrade it", SchemaVersion)},
 		{"not YAML", "pops: [", "document: not YAML"},
 		{"two documents", "schema: 1\n---\nschema: 1\n", "a second document follows"},
 		{"unknown key", "schema: 1\npops:\n  sin1:\n    adresses: []\n", "line 4: pops.sin1.adresses: unknown key; did you mean addresses?"},
@@ -74,6 +74,12 @@ func TestParseTellsWhatAndWhere(t *testing.T) {
 		{"name", "schema: 1\npops:\n  Sin_1:\n    port: 1\n", `pops.Sin_1: "Sin_1" is not a name`},
 		{"duration", "schema: 1\nservices:\n  s.example:\n    steering: {ttl: 20}\n", `line 4: services.s.example.steering.ttl: "20" is not a duration such as 20s`},
 		{"endpoint", "schema: 1\nclusters:\n  a:\n    endpoints: [ftp://x]\n", `clusters.a.endpoints[0]: "ftp://x" is not a URL`},
+		{"endpoint twice", "schema: 1\nclusters:\n  a:\n    endpoints: ['https://a', 'https://a']\n", `clusters.a.endpoints[1]: "https://a" stands here twice`},
+		{"VIP outside", "schema: 1\npops:\n  a:\n    vips: [192.0.2.1]\n    announces: [198.51.100.0/24]\n", `line 4: pops.a.vips[0]: 192.0.2.1 lies in no prefix that the PoP announces ([198.51.100.0/24])`},
+		{"VIP twice", "schema: 1\npops:\n  a:\n    vips: [192.0.2.1, 192.0.2.1]\n    announces: [192.0.2.0/24]\n", `pops.a.vips[1]: 192.0.2.1 stands here twice`},
+		{"prefix twice", "schema: 1\npops:\n  a:\n    announces: [192.0.2.0/24, 192.0.2.0/24]\n", `pops.a.announces[1]: 192.0.2.0/24 stands here twice`},
+		{"prefix with a host", "schema: 1\npops:\n  a:\n    announces: [192.0.2.1/24]\n", `pops.a.announces[0]: 192.0.2.1/24 is not in its canonical form, which is 192.0.2.0/24`},
+		{"VIP in IPv6 form", "schema: 1\npops:\n  a:\n    vips: ['::ffff:192.0.2.1']\n", `pops.a.vips[0]: ::ffff:192.0.2.1 is an IPv4 address in IPv6 form: write 192.0.2.1`},
 		{"list wanted", "schema: 1\npops:\n  a:\n    addresses: 192.0.2.1\n", "line 4: pops.a.addresses: want a list"},
 		{"alias", "schema: 1\npops:\n  a: &x {port: 1}\n  b: *x\n", "line 4: pops.b: anchors and aliases are not taken"},
 		{"empty object", "schema: 1\npops:\n  a:\n", "line 3: pops.a: is empty"},
@@ -116,6 +122,21 @@ func TestValidate(t *testing.T) {
 			}
 		}, "the service has no PoP with an address"},
 		{"address used twice", func(x *Topology) { x.PoPs["sin1"].Addresses = x.PoPs["fra1"].Addresses }, "127.0.1.2:8443 is used by pops.fra1 already"},
+		{"all clusters disabled", func(x *Topology) {
+			for _, c := range x.Clusters {
+				c.State = Disabled
+			}
+		}, "services.intake.isochrone.test.clusters: all clusters of the service are disabled: want one that is active or draining"},
+		{"its clusters disabled", func(x *Topology) {
+			x.Clusters["ap"].State = Disabled
+			x.Services[ExampleService].Clusters = []string{"ap"}
+		}, "all clusters of the service are disabled"},
+		{"VIP that is unicast", func(x *Topology) {
+			x.PoPs["sin1"].VIPs = x.PoPs["fra1"].Addresses
+		}, "pops.sin1.vips[0]: 127.0.1.2 is a unicast address of pops.fra1: want an address that no PoP has for itself"},
+		{"endpoint of two clusters", func(x *Topology) {
+			x.Clusters["ap"].Endpoints, x.Clusters["eu"].Endpoints = []string{"https://A.example/x/"}, []string{"https://a.example:443/x"}
+		}, `clusters.eu.endpoints[0]: "https://a.example:443/x" is used by clusters.ap already: want each in one cluster`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			x := example()
@@ -125,6 +146,19 @@ func TestValidate(t *testing.T) {
 				t.Errorf("got %s\nwant %s", faults, test.want)
 			}
 		})
+	}
+}
+
+// TestAnycast has a VIP on several PoPs, which is what anycast is.
+func TestAnycast(t *testing.T) {
+	x := example()
+	for _, name := range []string{"sin1", "fra1"} {
+		x.PoPs[name].VIPs = []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}
+		x.PoPs[name].Announces = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::/48")}
+	}
+	again, err := Parse(x.Marshal())
+	if err != nil || len(again.Validate()) > 0 || len(again.PoPs["fra1"].VIPs) != 2 || len(again.PoPs["fra1"].Announces) != 2 {
+		t.Errorf("%v, faults %v\n%s", err, again.Validate(), x.Marshal())
 	}
 }
 
@@ -198,26 +232,16 @@ func TestAssemblerRefusesStrayKeys(t *testing.T) {
 	}
 }
 
-func TestNewKey(t *testing.T) {
-	id, key, record, err := NewKey(bytes.NewReader(bytes.Repeat([]byte{7}, 25)), time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, ok := KeyID(key); !ok || got != id {
-		t.Errorf("KeyID(%q) = %q, %v; want %q", key, got, ok, id)
-	}
-	if got, faults := ParseKey(id, MarshalValue(record)); len(faults) > 0 || *got != *record || got.SHA256 != HashKey(key) {
-		t.Errorf("got %+v, faults %v, want %+v", got, faults, record)
-	}
-	if _, _, _, err := NewKey(strings.NewReader("short"), time.Now()); err == nil {
-		t.Error("a key was made of too little randomness")
-	}
-}
-
 func FuzzParse(f *testing.F) {
 	f.Add(example().Marshal())
 	f.Add([]byte("schema: 1\npops: {a: &x {port: 1}, b: *x}"))
 	f.Add([]byte(`{"schema": 1, "pops": {"a": {"location": {"lat": 1e400}}}}`))
+	asJSON, err := json.Marshal(example())
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(asJSON)
+	f.Add([]byte("{\"schema\"\n:1,\"pops\":{\"\\ud83d\\ude00\":[null,{}]},\"schema\":2}"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		x, err := Parse(text)
 		if err != nil {

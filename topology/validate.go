@@ -1,7 +1,6 @@
 package topology
 
 import (
-	"encoding/hex"
 	"fmt"
 	"math"
 	"net/netip"
@@ -12,26 +11,14 @@ import (
 	"time"
 )
 
+// maxAddresses bounds the unicast addresses of a PoP, and the anycast ones.
+const maxAddresses = 64
+
 var (
 	label      = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 	hostLabel  = regexp.MustCompile(`^[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?$`)
 	countryISO = regexp.MustCompile(`^[A-Z]{2}$`)
 )
-
-// IsTooNew reports whether an object's schema is newer than this program knows.
-func IsTooNew(schema int) bool { return schema > SchemaVersion }
-
-func checkSchema(path string, schema int) []Fault {
-	switch {
-	case schema == 0:
-		return []Fault{{Path: path, Message: fmt.Sprintf("is missing: want schema: %d", SchemaVersion)}}
-	case IsTooNew(schema):
-		return []Fault{{Path: path, Message: fmt.Sprintf("%d is newer than this program knows (%d): upgrade it", schema, SchemaVersion)}}
-	case schema < 0:
-		return []Fault{{Path: path, Message: fmt.Sprintf("%d is not a schema: want %d", schema, SchemaVersion)}}
-	}
-	return nil
-}
 
 // checker collects the faults of one object.
 type checker struct {
@@ -68,18 +55,17 @@ func (c *checker) seconds(field string, value Duration, high time.Duration) {
 // checkObject checks one object by itself.
 func checkObject(r Ref, o Object) []Fault {
 	c := &checker{path: r.path()}
+	if c.faults = checkSchema(c.path+".schema", schemaOf(o)); IsTooNew(schemaOf(o)) {
+		return c.faults
+	}
 	switch o := o.(type) {
 	case *Zone:
-		c.faults = checkSchema(c.path+".schema", o.Schema)
 		c.zone(r.Name, o)
 	case *Service:
-		c.faults = checkSchema(c.path+".schema", o.Schema)
 		c.service(r.Name, o)
 	case *PoP:
-		c.faults = checkSchema(c.path+".schema", o.Schema)
 		c.pop(r.Name, o)
 	case *Cluster:
-		c.faults = checkSchema(c.path+".schema", o.Schema)
 		c.cluster(r.Name, o)
 	}
 	return c.faults
@@ -144,8 +130,31 @@ func (c *checker) pop(name string, p *PoP) {
 		c.fault("", "is a reserved name: explain.SERVICE tells how a service's answers come about")
 	}
 	c.location(p.Location)
-	for i, a := range p.Addresses {
-		field := fmt.Sprintf("addresses[%d]", i)
+	c.addresses("addresses", p.Addresses)
+	c.addresses("vips", p.VIPs)
+	for i, prefix := range p.Announces {
+		field := fmt.Sprintf("announces[%d]", i)
+		if c.prefix(field, prefix); slices.Contains(p.Announces[:i], prefix) {
+			c.fault(field, "%v stands here twice", prefix)
+		}
+	}
+	for i, vip := range p.VIPs {
+		if !slices.ContainsFunc(p.Announces, func(prefix netip.Prefix) bool { return prefix.Contains(vip) }) {
+			c.fault(fmt.Sprintf("vips[%d]", i), "%v lies in no prefix that the PoP announces (%v): want one that holds it in announces", vip, p.Announces)
+		}
+	}
+	within(c, "capacity_rps", p.CapacityRPS, 0, math.MaxInt32)
+	oneOf(c, "state", p.State, Active, Draining, Disabled)
+}
+
+// addresses checks the addresses of one PoP.
+func (c *checker) addresses(list string, addresses []netip.Addr) {
+	if len(addresses) > maxAddresses {
+		c.fault(list, "has %d entries, at most %d are taken", len(addresses), maxAddresses)
+		return
+	}
+	for i, a := range addresses {
+		field := fmt.Sprintf("%s[%d]", list, i)
 		switch {
 		case a.Is4In6():
 			c.fault(field, "%v is an IPv4 address in IPv6 form: write %v", a, a.Unmap())
@@ -153,12 +162,10 @@ func (c *checker) pop(name string, p *PoP) {
 			c.fault(field, "%v has a zone, which clients cannot use", a)
 		case a.IsUnspecified() || a.IsMulticast():
 			c.fault(field, "%v is no address of a host", a)
-		case slices.Contains(p.Addresses[:i], a):
+		case slices.Contains(addresses[:i], a):
 			c.fault(field, "%v stands here twice", a)
 		}
 	}
-	within(c, "capacity_rps", p.CapacityRPS, 0, math.MaxInt32)
-	oneOf(c, "state", p.State, Active, Draining, Disabled)
 }
 
 func (c *checker) cluster(name string, cl *Cluster) {
@@ -169,6 +176,9 @@ func (c *checker) cluster(name string, cl *Cluster) {
 	}
 	for i, endpoint := range cl.Endpoints {
 		u, err := url.Parse(endpoint)
+		if slices.Contains(cl.Endpoints[:i], endpoint) {
+			c.fault(fmt.Sprintf("endpoints[%d]", i), "%q stands here twice", endpoint)
+		}
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
 			c.fault(fmt.Sprintf("endpoints[%d]", i), "%q is not a URL such as https://cluster.example.net", endpoint)
 		}
@@ -200,91 +210,4 @@ func (c *checker) location(l Location) {
 	if !countryISO.MatchString(l.Country) {
 		c.fault("location.country", "%q is not a country code such as SG (ISO 3166-1 alpha-2)", l.Country)
 	}
-}
-
-// Validate checks how the objects of a topology fit together, and returns all faults.
-func (t *Topology) Validate() []Fault {
-	c := &checker{}
-	used := map[netip.AddrPort]string{}
-	for _, r := range t.Refs() {
-		c.path = r.path()
-		switch o := t.Object(r).(type) {
-		case *Zone:
-			c.crossZone(t, r.Name, o)
-		case *Service:
-			c.crossService(t, r.Name, o)
-			c.crossNames(t, r.Name, o)
-		case *PoP:
-			for i, a := range o.Addresses {
-				at := netip.AddrPortFrom(a, o.Port)
-				if other, taken := used[at]; taken {
-					c.fault(fmt.Sprintf("addresses[%d]", i), "%v is used by pops.%s already", at, other)
-				}
-				used[at] = r.Name
-			}
-		}
-	}
-	return sortFaults(c.faults)
-}
-
-func (c *checker) crossService(t *Topology, name string, s *Service) {
-	inZone := false
-	for zone := range t.Zones {
-		inZone = inZone || isBelow(name, zone)
-	}
-	if !inZone {
-		c.fault("", "%q lies in none of the zones", name)
-	}
-	known := func(field, kind string, names []string, exists func(string) bool) {
-		for i, n := range names {
-			switch {
-			case !exists(n):
-				c.fault(fmt.Sprintf("%s[%d]", field, i), "there is no %s %q", kind, n)
-			case slices.Contains(names[:i], n):
-				c.fault(fmt.Sprintf("%s[%d]", field, i), "%q stands here twice", n)
-			}
-		}
-	}
-	known("pops", "PoP", s.PoPs, func(n string) bool { return t.PoPs[n] != nil })
-	known("clusters", "cluster", s.Clusters, func(n string) bool { return t.Clusters[n] != nil })
-	offers := func(n string) bool { return t.PoPs[n] != nil && s.offeredBy(n) }
-	s.Steering.eachList(func(field string, names []string) { known("steering."+field, "PoP of the service", names, offers) })
-	reachable := false
-	for n, p := range t.PoPs {
-		reachable = reachable || len(p.Addresses) > 0 && offers(n)
-	}
-	if !reachable {
-		c.fault("pops", "the service has no PoP with an address")
-	}
-	if len(t.Clusters) == 0 {
-		c.fault("clusters", "the service has no cluster")
-	}
-}
-
-// isBelow reports whether a domain name is in a zone: its apex or below.
-func isBelow(name, zone string) bool { return name == zone || strings.HasSuffix(name, "."+zone) }
-
-func checkOverride(name string, o *Override) []Fault {
-	c := &checker{path: "overrides." + name}
-	c.faults = checkSchema(c.path+".schema", o.Schema)
-	c.label(name)
-	oneOf(c, "kind", o.Kind, Drain)
-	if (o.PoP == "") == (o.Cluster == "") {
-		c.fault("", "want one of pop and cluster")
-	}
-	if o.Expires.IsZero() {
-		c.fault("expires", "is missing: an override ends by itself")
-	}
-	return c.faults
-}
-
-func checkKey(id string, k *Key) []Fault {
-	c := &checker{path: "keys." + id}
-	c.faults = checkSchema(c.path+".schema", k.Schema)
-	c.label(id)
-	if sum, err := hex.DecodeString(k.SHA256); err != nil || len(sum) != 32 || strings.ToLower(k.SHA256) != k.SHA256 {
-		c.fault("sha256", "is not the SHA-256 of a key in lower-case hex, 64 characters")
-	}
-	within(c, "quota_per_minute", k.QuotaPerMinute, 1, 1<<40)
-	return c.faults
 }

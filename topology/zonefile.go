@@ -41,7 +41,7 @@ func (p place) String() string { return p.file + ":" + strconv.Itoa(p.line) }
 // records become lines in a canonical form; what a former signer made is left out. Errors in the text are *InvalidError, with
 // file and line as path; what is wrong with the records Check tells.
 func ReadZoneFile(zone string, text []byte, options ZoneFileOptions) (*ZoneFile, error) {
-	f := &ZoneFile{Zone: &Zone{Schema: SchemaVersion}, Kept: map[string]int{}, name: zone, file: options.Name}
+	f := &ZoneFile{Zone: &Zone{Schema: FirstSchema}, Kept: map[string]int{}, name: zone, file: options.Name}
 	r := zoneFileReader{ZoneFile: f, base: options.Base, seen: map[string]bool{}, buffer: make([]byte, 66_000)}
 	if r.base == nil {
 		r.base = &Zone{}

@@ -62,7 +62,7 @@ func (d *dnsNode) readiness(now time.Time) readiness {
 	problems := d.server.Problems()
 	add(check{Name: "signing", OK: len(problems) == 0, Value: orElse(strings.Join(problems, "; "), "every signed zone has its keys")})
 
-	add(check{Name: "etcd", OK: d.contact.up(), Value: d.contact.String(), Only: shown})
+	add(check{Name: "etcd", OK: d.node.contact.up(), Value: d.node.contact.String(), Only: shown})
 	topology := check{Name: "topology", OK: true, Value: "valid", Only: shown}
 	if snap := d.node.Snapshot(); snap != nil && len(snap.Faults) > 0 {
 		topology.OK, topology.Value = false, "the newest is invalid, the last good one is in force: "+snap.Faults[0].String()
@@ -149,8 +149,8 @@ func (d *dnsNode) metrics() *prometheus.Registry {
 	gauge := func(name, help string, value func() float64) {
 		registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "isochrone_" + name, Help: help}, value))
 	}
-	gauge("etcd_up", "1 while etcd answers and the topology can be followed.", func() float64 { return truth(d.contact.up()) })
-	gauge("etcd_last_contact_seconds", "Seconds since etcd answered, or since the start.", func() float64 { return d.contact.age().Seconds() })
+	gauge("etcd_up", "1 while etcd, or the relay in its place, answers and the topology can be followed.", func() float64 { return truth(d.node.contact.up()) })
+	gauge("etcd_last_contact_seconds", "Seconds since etcd, or the relay in its place, answered, or since the start.", func() float64 { return d.node.contact.age().Seconds() })
 	gauge("topology_revision", "Revision of the store that was read last; 0 for none since the start.", func() float64 { return float64(d.storeRevision()) })
 	gauge("topology_good_revision", "Revision of the topology in force; 0 for none.", func() float64 {
 		if snap := d.node.Snapshot(); snap != nil {

@@ -36,7 +36,6 @@ type dnsNode struct {
 	pool    *sockets.Pool
 	lock    *os.File
 	node    *node
-	contact *contact
 	sources *sources
 	server  *dns.Server
 	bound   dns.Sockets
@@ -150,7 +149,7 @@ func (d *dnsNode) run(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, closeDNS(d.bound))
 	}
-	d.node = newNode(dir, dir.path(dnsFolder, "last-good.yaml"), d.log, nil)
+	d.node = newNode("dns", dir, dir.path(dnsFolder, "last-good.yaml"), d.log, newContact(d.log, "etcd"))
 	if before := d.inherited(); before != nil {
 		d.node.before = before
 		d.node.verdicts.Store(&before)
@@ -158,6 +157,7 @@ func (d *dnsNode) run(ctx context.Context) error {
 	}
 	d.server = dns.New(dns.Config{Log: d.log, NoSegmentation: !d.start.segmentation})
 	d.server.Configure(settings)
+	d.sources.live.Prepare(d.server.Prepare)
 	d.sources.live.Follow(d.server.Publish)
 
 	ground := d.layers.add()
@@ -171,9 +171,10 @@ func (d *dnsNode) run(ctx context.Context) error {
 		}
 		return nil
 	})
-	d.resume()
-	d.contact = &contact{log: d.log, prefix: d.start.etcd.prefix, since: time.Now()}
-	ground.run("topology", d.follow)
+	tables := newCompiler(d.sources.live, d.log)
+	d.node.resume(tables.take)
+	ground.run("tables", tables.run)
+	ground.run("topology", func(ctx context.Context) error { return d.node.follow(ctx, d.connect, tables.take) })
 
 	above := d.layers.add()
 	above.run("overrides", func(ctx context.Context) error { return expireOverrides(ctx, d.sources.live) })
@@ -196,25 +197,26 @@ func (d *dnsNode) run(ctx context.Context) error {
 	return nil
 }
 
+// connect returns what the node follows.
+func (d *dnsNode) connect(ctx context.Context) (*upstream, error) {
+	client, err := d.start.etcd.connect(ctx, d.start.dir)
+	if err != nil {
+		return nil, err
+	}
+	return etcdUpstream(client, d.start.etcd.prefix, "dns", hostName()), nil
+}
+
+// storeRevision returns the store's revision that was read last, or 0.
+func (d *dnsNode) storeRevision() int64 {
+	if snap := d.node.Snapshot(); snap != nil {
+		return snap.Revision
+	}
+	return 0
+}
+
 // probe checks the health of the PoPs once there is a key to do it with.
 func (d *dnsNode) probe(ctx context.Context) error {
-	look := time.NewTicker(sourcesInterval)
-	defer look.Stop()
-	for told := false; ; told = true {
-		_, err := d.node.dir.read("probe.key")
-		if err == nil {
-			d.probing.Store(true)
-			return d.node.checkHealth(ctx, popTargets, func(v health.Verdicts) { d.sources.live.Verdicts(v, time.Now()) })
-		}
-		if !told {
-			d.log.Warn("nobody probes from here, and so all PoPs count as well: there is no key for it", "file", d.node.dir.path("probe.key"))
-		}
-		select {
-		case <-look.C:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
+	return d.node.probeWithKey(ctx, popTargets, func() { d.probing.Store(true) }, func(v health.Verdicts) { d.sources.live.Verdicts(v, time.Now()) })
 }
 
 // serveCert makes a certificate the one that is served, and renews it.

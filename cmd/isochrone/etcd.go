@@ -1,22 +1,19 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"strings"
-	"sync/atomic"
-	"time"
 
 	"github.com/spf13/pflag"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/zap"
 
+	"github.com/isochrone/isochrone/internal/etcdclient"
+	"github.com/isochrone/isochrone/internal/privatefile"
 	"github.com/isochrone/isochrone/internal/statedir"
 )
 
@@ -75,13 +72,13 @@ func (f *etcdFlags) connect(ctx context.Context, dir string) (*clientv3.Client, 
 		return nil, err
 	}
 	if f.passwordFile != "" {
-		password, err := readPrivate(f.passwordFile)
+		password, err := privatefile.Read(f.passwordFile, maxSecretFile)
 		if err != nil {
 			return nil, fmt.Errorf("etcd-password-file: %w", err)
 		}
 		config.Password = strings.TrimSpace(string(password))
 	}
-	return connectEtcd(config)
+	return etcdclient.Connect(config)
 }
 
 // tls returns nil when nothing is said of certificates: those of the system are trusted then.
@@ -111,109 +108,3 @@ func (f *etcdFlags) tls() (*tls.Config, error) {
 	}
 	return config, nil
 }
-
-// connectEtcd returns a client that says nothing on the terminal, and finds out when a connection is dead.
-func connectEtcd(config clientv3.Config) (*clientv3.Client, error) {
-	config.DialTimeout, config.Logger = 5*time.Second, zap.NewNop()
-	config.DialKeepAliveTime, config.DialKeepAliveTimeout = 10*time.Second, 5*time.Second
-	return clientv3.New(config)
-}
-
-// contact knows when etcd answered last. It is safe for concurrent use.
-type contact struct {
-	log    *slog.Logger
-	prefix string
-	since  time.Time                 // when it began
-	last   atomic.Pointer[time.Time] // nil before the first
-	lost   atomic.Pointer[string]    // why etcd does not answer; nil when it does
-	stuck  atomic.Pointer[string]    // why the topology cannot be followed though etcd answers; nil when it can
-}
-
-// contactInterval is how often etcd is asked whether it is there.
-const contactInterval = 2 * time.Second
-
-// watch asks etcd again and again until ctx ends. It calls behind when etcd's revision has fallen below the known one: a watch
-// would wait for that revision without a word.
-func (c *contact) watch(ctx context.Context, client *clientv3.Client, known func() int64, behind func()) {
-	ask := time.NewTicker(contactInterval)
-	defer ask.Stop()
-	for wasBehind := false; ; {
-		atLeast := known() // asked before, so that etcd cannot be behind by an edit that comes meanwhile
-		asking, cancel := context.WithTimeout(ctx, contactInterval)
-		response, err := client.Get(asking, strings.TrimSuffix(c.prefix, "/")+"/topology/", clientv3.WithPrefix(), clientv3.WithCountOnly())
-		cancel()
-		if ctx.Err() != nil {
-			return
-		}
-		c.note(err)
-		if err == nil {
-			isBehind := response.Header.Revision < atLeast
-			if isBehind && !wasBehind {
-				behind()
-			}
-			wasBehind = isBehind
-		}
-		select {
-		case <-ask.C:
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// note takes whether etcd answered, and tells when that changes.
-func (c *contact) note(err error) {
-	if err == nil {
-		now := time.Now()
-		if c.last.Swap(&now); c.lost.Swap(nil) != nil {
-			c.log.Info("etcd answers again")
-		}
-		return
-	}
-	reason := err.Error()
-	if errors.Is(err, context.DeadlineExceeded) {
-		reason = "no answer"
-	}
-	if before := c.lost.Swap(&reason); before == nil || *before != reason {
-		c.log.Error("etcd cannot be used: questions are answered from the last good topology, and it is tried again", "error", reason)
-	}
-}
-
-// noteFollowing takes why the topology could not be followed, or nil when a snapshot has come.
-func (c *contact) noteFollowing(err error) {
-	if err == nil {
-		if c.stuck.Swap(nil) != nil {
-			c.log.Info("the topology is followed again")
-		}
-		return
-	}
-	if c.lost.Load() != nil {
-		return // that has been told
-	}
-	reason := err.Error()
-	if before := c.stuck.Swap(&reason); before == nil || *before != reason {
-		c.log.Warn("the topology cannot be followed: the last good one stays in force, and it is tried again", "error", reason)
-	}
-}
-
-// up reports whether etcd answers and the topology can be followed.
-func (c *contact) up() bool {
-	return c.last.Load() != nil && c.lost.Load() == nil && c.stuck.Load() == nil
-}
-
-// String tells how things are with etcd.
-func (c *contact) String() string {
-	text := "has not answered yet"
-	if c.last.Load() != nil {
-		text = "answered " + c.age().Round(time.Second).String() + " ago"
-	}
-	for _, reason := range []*string{c.lost.Load(), c.stuck.Load()} {
-		if reason != nil {
-			text += ": " + *reason
-		}
-	}
-	return text
-}
-
-// age is how long ago etcd answered; the time since the start when it has not yet.
-func (c *contact) age() time.Duration { return time.Since(*cmp.Or(c.last.Load(), &c.since)) }

@@ -14,10 +14,9 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
-
-	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/isochrone/isochrone/dataplane"
 	"github.com/isochrone/isochrone/dataplane/quota"
@@ -27,97 +26,34 @@ import (
 	"github.com/isochrone/isochrone/internal/devca"
 	"github.com/isochrone/isochrone/router/rtt"
 	"github.com/isochrone/isochrone/topology"
-	"github.com/isochrone/isochrone/topology/store"
 )
 
 // node is what every process of Isochrone has: the topology as it follows it, and the verdicts that it reaches itself.
 type node struct {
+	kind     string // as it is registered: dns, pop or up; empty for what is not
+	started  time.Time
 	dir      stateDir
 	lastGood string // path of the last good topology on disk
 	log      *slog.Logger
-	etcd     *clientv3.Client
-	store    *store.Store
+	contact  *contact
 	ca       *devca.CA       // nil for a DNS node, which issues no certificates
 	before   health.Verdicts // of the process that this one replaces
 
+	upstream atomic.Pointer[upstream] // nil before the first
 	snapshot atomic.Pointer[topology.Snapshot]
 	verdicts atomic.Pointer[health.Verdicts]
 	first    chan struct{} // closed when there is a snapshot
+	followed chan struct{} // closed when one has come from upstream
+	fresh    func()        // closes followed
 }
 
-func newNode(dir stateDir, lastGood string, log *slog.Logger, etcd *clientv3.Client) *node {
-	return &node{dir: dir, lastGood: lastGood, log: log, etcd: etcd, store: store.New(etcd, storeRoot), first: make(chan struct{})}
-}
-
-// follow keeps the snapshot current until ctx ends. Each is also given to also, which may be nil.
-func (n *node) follow(ctx context.Context, also func(*topology.Snapshot)) error {
-	last := n.Snapshot()
-	if last == nil {
-		last = n.load()
+func newNode(kind string, dir stateDir, lastGood string, log *slog.Logger, contact *contact) *node {
+	n := &node{
+		kind: kind, started: time.Now().UTC().Truncate(time.Second), dir: dir, lastGood: lastGood, log: log, contact: contact,
+		first: make(chan struct{}), followed: make(chan struct{}),
 	}
-	newest, kept := make(chan *topology.Snapshot, 1), make(chan struct{})
-	go func() {
-		defer close(kept)
-		n.keep(newest)
-	}()
-	defer func() {
-		close(newest)
-		<-kept
-	}()
-	return n.store.Follow(ctx, last, func(snap *topology.Snapshot) {
-		n.take(snap, also)
-		select {
-		case <-newest: // which is not the newest any more
-		default:
-		}
-		newest <- snap
-	})
-}
-
-// keepInterval is how long after another a snapshot is kept on disk at the soonest.
-const keepInterval = time.Second
-
-// keep keeps the newest snapshot on disk, until there are no more.
-func (n *node) keep(newest <-chan *topology.Snapshot) {
-	var (
-		waiting *topology.Snapshot
-		again   <-chan time.Time // nil: at once
-	)
-	save := func(snap *topology.Snapshot) {
-		if err := store.Save(n.lastGood, snap); err != nil {
-			n.log.Error("the last good topology cannot be kept on disk", "error", err)
-		}
-		waiting, again = nil, time.After(keepInterval)
-	}
-	for {
-		select {
-		case snap, more := <-newest:
-			switch {
-			case !more && waiting != nil:
-				save(waiting)
-				return
-			case !more:
-				return
-			case again != nil:
-				waiting = snap
-			default:
-				save(snap)
-			}
-		case <-again:
-			if again = nil; waiting != nil {
-				save(waiting)
-			}
-		}
-	}
-}
-
-// load reads the last good topology from disk; nil stands for none.
-func (n *node) load() *topology.Snapshot {
-	last, err := store.Load(n.lastGood)
-	if err != nil {
-		n.log.Error("the last good topology on disk cannot be used", "error", err)
-	}
-	return last
+	n.fresh = sync.OnceFunc(func() { close(n.followed) })
+	return n
 }
 
 // take puts a snapshot in force.
@@ -186,6 +122,26 @@ func (n *node) checkHealth(ctx context.Context, list func(*topology.Snapshot) []
 	close(observations)
 	<-done
 	return err
+}
+
+// probeWithKey checks health as checkHealth does, once there is a key to do it with; then it calls begins.
+func (n *node) probeWithKey(ctx context.Context, list func(*topology.Snapshot) []probe.Target, begins func(), changed func(health.Verdicts)) error {
+	look := time.NewTicker(sourcesInterval)
+	defer look.Stop()
+	for told := false; ; told = true {
+		if _, err := n.dir.read("probe.key"); err == nil {
+			begins()
+			return n.checkHealth(ctx, list, changed)
+		}
+		if !told {
+			n.log.Warn("nobody probes from here, and so all count as well: there is no key for it", "file", n.dir.path("probe.key"))
+		}
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // roots returns the CA that issues PoPs' certificates: that of ca.pem, or nil for those of the system.
@@ -266,7 +222,7 @@ func (n *node) runPoP(name string, bind func() ([]listeners, error), on *layer) 
 	}
 	pop := dataplane.New(dataplane.Config{
 		Name: name, Snapshot: n.Snapshot, Verdicts: n.Verdicts, Model: rtt.Default(), Spool: queue,
-		Quota: quota.NewLedger(quota.NewEtcdStore(n.etcd, storeRoot)), Secret: []byte(secret), ClusterToken: n.clusterToken, Log: log,
+		Quota: quota.NewLedger(n), Secret: []byte(secret), ClusterToken: n.clusterToken, Log: log,
 	})
 	var served []dataplane.Listeners
 	for _, l := range sockets {

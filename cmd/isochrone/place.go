@@ -87,7 +87,7 @@ func (w *world) place(ctx context.Context, snap *topology.Snapshot) error {
 		change.Message = "the example world"
 	}
 	if len(change.Put) > 0 {
-		_, err := w.node.store.Apply(ctx, change)
+		_, err := w.store.Apply(ctx, change)
 		if errors.Is(err, topology.ErrInvalid) { // because of what somebody else has put there, who can mend it once this runs
 			w.log.Error("addresses have changed, and cannot be written into the stored topology as long as it is invalid", "changed", slices.Collect(maps.Keys(change.Put)))
 		} else if err != nil {

@@ -111,13 +111,13 @@ type process struct {
 }
 
 // start starts a command, waits until it prints a line that begins with ready, and ends it after the test.
-func start(t *testing.T, ready string, args ...string) *process {
+func start(t testing.TB, ready string, args ...string) *process {
 	t.Helper()
 	return startCommand(t, ready, exec.Command(program, args...))
 }
 
 // startCommand is start for a command that is made already.
-func startCommand(t *testing.T, ready string, command *exec.Cmd) *process {
+func startCommand(t testing.TB, ready string, command *exec.Cmd) *process {
 	t.Helper()
 	p, args := &process{command: command, ended: make(chan struct{}), output: &output{}}, command.Args[1:]
 	p.command.Stderr = p.output

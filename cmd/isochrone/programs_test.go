@@ -19,6 +19,7 @@ import (
 	mdns "github.com/miekg/dns"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/isochrone/isochrone/internal/etcdclient"
 	"github.com/isochrone/isochrone/topology/store/embedded"
 )
 
@@ -214,14 +215,19 @@ func delv(t *testing.T, at, zone, anchors, name, qtype string) (verdict, output 
 var delvSays = regexp.MustCompile(`(?m)^; (.*(?:fully validated|unsigned answer))$`)
 
 // startEtcd starts an etcd with nothing in it, and returns a client of it.
-func startEtcd(t *testing.T) (*embedded.Etcd, *clientv3.Client) {
+func startEtcd(t testing.TB) (*embedded.Etcd, *clientv3.Client) {
+	return startEtcdAt(t, "127.0.0.1:0")
+}
+
+// startEtcdAt starts one at an address.
+func startEtcdAt(t testing.TB, at string) (*embedded.Etcd, *clientv3.Client) {
 	t.Helper()
-	etcd, err := embedded.Start(t.Context(), embedded.Config{Dir: t.TempDir(), Listen: "127.0.0.1:0"})
+	etcd, err := embedded.Start(t.Context(), embedded.Config{Dir: t.TempDir(), Listen: at})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(etcd.Close)
-	client, err := connectEtcd(clientv3.Config{Endpoints: []string{etcd.Endpoint()}})
+	client, err := etcdclient.Connect(clientv3.Config{Endpoints: []string{etcd.Endpoint()}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/isochrone/isochrone/internal/devca"
 	"github.com/isochrone/isochrone/internal/statedir"
@@ -21,55 +20,62 @@ import (
 
 // singleFlags are those of a PoP or a cluster as a process of its own.
 type singleFlags struct {
-	dir, etcd string
-	listen    []string
-	verbose   bool
+	dir     string
+	etcd    etcdFlags
+	listen  []string
+	verbose bool
 }
 
 func (f *singleFlags) register(command *cobra.Command) {
 	flags := command.Flags()
 	flags.StringVar(&f.dir, "dir", statedir.Default(), "state `folder`, shared with \"isochrone up\" on one machine")
-	flags.StringVar(&f.etcd, "etcd", "", "`URL` of etcd (default: as up.json in --dir says)")
+	f.etcd.register(flags)
 	flags.StringSliceVar(&f.listen, "listen", nil, "`address` and port (default: as the topology says)")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "log more to the terminal")
 }
 
-// connect returns a node with its store, whose topology is followed by a layer of its own.
-func (f *singleFlags) connect(ctx context.Context, command *cobra.Command, lastGood string, l *layers) (*node, error) {
-	endpoint := f.etcd
-	if endpoint == "" {
-		up, err := statedir.ReadUp(f.dir)
-		if err != nil {
-			return nil, err
-		}
-		endpoint = up.Etcd
-	}
-	client, err := connectEtcd(clientv3.Config{Endpoints: []string{endpoint}})
-	if err != nil {
+// How long a PoP or cluster waits for the topology as it is, when it has one of before and when it has none.
+const (
+	freshWait = 2 * time.Second
+	firstWait = 10 * time.Second
+)
+
+// follow returns a node whose topology is followed by a layer of its own. With a topology on disk it starts without etcd.
+func (f *singleFlags) follow(ctx context.Context, command *cobra.Command, kind, name, lastGood string, l *layers) (*node, error) {
+	if err := f.etcd.check(); err != nil {
 		return nil, err
 	}
 	ca, err := devca.Load(f.dir)
 	if err != nil {
-		return nil, errors.Join(err, client.Close())
+		return nil, err
 	}
-	n := newNode(stateDir(f.dir), filepath.Join(f.dir, lastGood), newLogger(command, f.verbose), client)
+	log := newLogger(command, f.verbose)
+	n := newNode(kind, stateDir(f.dir), filepath.Join(f.dir, lastGood), log, newContact(log, "etcd"))
 	n.ca = ca
-	layer := l.add()
-	layer.run("etcd", func(ctx context.Context) error { // ends last
-		<-ctx.Done()
-		return client.Close()
-	})
-	l.add().run("topology", func(ctx context.Context) error { return n.follow(ctx, nil) })
+	connect := func(ctx context.Context) (*upstream, error) {
+		client, err := f.etcd.connect(ctx, f.dir)
+		if err != nil {
+			return nil, err
+		}
+		return etcdUpstream(client, f.etcd.prefix, kind, name), nil
+	}
+	wait := firstWait
+	if n.resume(nil); n.Snapshot() != nil {
+		wait = freshWait
+	}
+	l.add().run("topology", func(ctx context.Context) error { return n.follow(ctx, connect, nil) })
 	select {
-	case <-n.first:
-		return n, nil
+	case <-n.followed:
+	case <-time.After(wait):
+		if n.Snapshot() == nil {
+			return nil, fmt.Errorf("there is no topology: %v", n.contact)
+		}
 	case err := <-l.failed:
 		return nil, err
-	case <-time.After(10 * time.Second):
-		return nil, fmt.Errorf("etcd at %s does not answer", endpoint)
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+	return n, nil
 }
 
 // wait returns when ctx ends or a part fails, after all has ended.
@@ -103,7 +109,7 @@ func newPoPCommand() *cobra.Command {
 }
 
 func startPoP(ctx context.Context, command *cobra.Command, name string, f *singleFlags, l *layers) error {
-	n, err := f.connect(ctx, command, filepath.Join("pops", name, "last-good.yaml"), l)
+	n, err := f.follow(ctx, command, "pop", name, filepath.Join("pops", name, "last-good.yaml"), l)
 	if err != nil {
 		return err
 	}
@@ -182,7 +188,7 @@ func startCluster(ctx context.Context, command *cobra.Command, name string, f *s
 		return err
 	}
 	if addrs == nil {
-		n, err := f.connect(ctx, command, filepath.Join("clusters", name, "last-good.yaml"), l)
+		n, err := f.follow(ctx, command, "", name, filepath.Join("clusters", name, "last-good.yaml"), l)
 		if err != nil {
 			return err
 		}

@@ -24,6 +24,7 @@ import (
 	"github.com/isochrone/isochrone/health"
 	"github.com/isochrone/isochrone/health/probe"
 	"github.com/isochrone/isochrone/internal/devca"
+	"github.com/isochrone/isochrone/internal/etcdclient"
 	"github.com/isochrone/isochrone/internal/sockets"
 	"github.com/isochrone/isochrone/internal/statedir"
 	"github.com/isochrone/isochrone/router"
@@ -41,11 +42,13 @@ type world struct {
 
 	etcd           *embedded.Etcd
 	client         *clientv3.Client
+	store          *store.Store
 	node           *node
 	socketPool     *sockets.Pool // of DNS
 	sources        *sources
 	live           *router.Live
 	dns            *dns.Server
+	control        *controlParts
 	pops           map[string]*dataplane.PoP   // those that run here
 	clusters       map[string]*cluster.Cluster // likewise
 	popSockets     map[string]listeners        // of the PoPs
@@ -84,7 +87,7 @@ func (w *world) start(ctx context.Context) error {
 	if err := w.startPoPs(); err != nil {
 		return err
 	}
-	return w.startFront()
+	return w.startFront(ctx)
 }
 
 // startStore starts etcd and writes into it what is missing: the example world at the first start, the addresses that this
@@ -98,14 +101,15 @@ func (w *world) startStore(ctx context.Context) (err error) {
 	if err != nil {
 		return listenError(w.options.etcd, "--etcd", err)
 	}
-	w.client, err = connectEtcd(clientv3.Config{Endpoints: []string{w.etcd.Endpoint()}})
+	w.client, err = etcdclient.Connect(clientv3.Config{Endpoints: []string{w.etcd.Endpoint()}})
 	if err != nil {
 		return err
 	}
 	w.known.Etcd, w.known.CA = w.etcd.Endpoint(), devca.Path(string(w.options.dir))
-	w.node = newNode(w.options.dir, w.options.dir.path("last-good.yaml"), w.log, w.client)
+	w.store = store.New(w.client, storeRoot)
+	w.node = newNode("up", w.options.dir, w.options.dir.path("last-good.yaml"), w.log, newContact(w.log, "etcd"))
 	w.node.ca = ca
-	snap, err := w.node.store.Read(ctx)
+	snap, err := w.store.Read(ctx)
 	if err != nil {
 		return err
 	}
@@ -138,7 +142,7 @@ func (w *world) ensureKey(ctx context.Context, snap *topology.Snapshot, file str
 		return "", err
 	}
 	key.Note, key.Probe = like.Note, like.Probe
-	if _, err := w.node.store.PutKey(ctx, id, key, "up"); err != nil {
+	if _, err := w.store.PutKey(ctx, id, key, "up"); err != nil {
 		return "", err
 	}
 	return secret, writeSecret(w.options.dir.path(file), secret)
@@ -146,13 +150,15 @@ func (w *world) ensureKey(ctx context.Context, snap *topology.Snapshot, file str
 
 // startFollowing waits for the first snapshot.
 func (w *world) startFollowing(ctx context.Context) error {
-	w.layers.add().run("topology", func(ctx context.Context) error {
-		return w.node.follow(ctx, func(snap *topology.Snapshot) {
-			if err := w.live.Topology(snap, time.Now()); err != nil {
-				w.log.Error("the table stays as it is", "error", err)
-			}
-		})
-	})
+	tables := newCompiler(w.live, w.log)
+	connect := func(context.Context) (*upstream, error) {
+		up := etcdUpstream(w.client, storeRoot, "up", hostName())
+		up.close = func() error { return nil } // PoPs may need the client after it
+		return up, nil
+	}
+	layer := w.layers.add()
+	layer.run("tables", tables.run)
+	layer.run("topology", func(ctx context.Context) error { return w.node.follow(ctx, connect, tables.take) })
 	return w.await(ctx, w.node.first)
 }
 
@@ -209,7 +215,7 @@ func (w *world) startPoPs() error {
 }
 
 // startFront starts what the world sees first: DNS, health, the API.
-func (w *world) startFront() error {
+func (w *world) startFront(ctx context.Context) error {
 	layer := w.layers.add()
 	layer.run("health", func(ctx context.Context) error {
 		return w.node.checkHealth(ctx, everything, func(v health.Verdicts) { w.live.Verdicts(v, time.Now()) })
@@ -221,13 +227,23 @@ func (w *world) startFront() error {
 		return err
 	}
 
+	return w.startAPI(ctx, layer)
+}
+
+// startAPI starts the control API, and all else that a control plane does.
+func (w *world) startAPI(ctx context.Context, on *layer) error {
 	api, err := net.Listen("tcp", w.options.api.String())
 	if err != nil {
 		return listenError(w.options.api, "--api", err)
 	}
 	w.known.API = "http://" + api.Addr().String()
-	handler := controlplane.NewHandler(controlplane.NewEndpoints(w.service()))
-	layer.run("API", func(ctx context.Context) error { return serveHTTP(ctx, api, handler) })
+	w.control = newControlParts(w.client, storeRoot, store.NodeName("up", hostName()), w.node, w.sources, w.log)
+	w.control.service.Activity, w.control.service.Traffic = w.activity, newTraffic(w.activity).rate
+	if err := w.control.ensureToken(ctx, w.options.dir); err != nil {
+		return errors.Join(err, api.Close())
+	}
+	w.control.run(on)
+	on.run("API", func(ctx context.Context) error { return serveHTTP(ctx, api, w.control.handler(ctx.Done(), nil)) })
 	return nil
 }
 
@@ -247,24 +263,13 @@ func (w *world) startDNS(on *layer) error {
 	w.known.DNS = bound.TCP[0].Addr().String()
 	w.dns = dns.New(dns.Config{Log: w.log})
 	w.dns.Configure(settings)
+	w.live.Prepare(w.dns.Prepare)
 	w.live.Follow(w.dns.Publish)
 	on.run("DNS", func(ctx context.Context) error { return w.dns.Run(ctx, bound) })
 	return nil
 }
 
-// service is the control plane's.
-func (w *world) service() *controlplane.Service {
-	return &controlplane.Service{
-		View: w.live.View, Snapshot: w.node.Snapshot, Activity: w.activity, Now: time.Now,
-		Geo: func() controlplane.GeoStatus {
-			info := w.sources.info()
-			return controlplane.GeoStatus{
-				Type: info.Type, Built: info.Built, CountryOnly: info.CountryOnly, CoarseCountries: info.CoarseCountries,
-			}
-		},
-	}
-}
-
+// activity tells what the parts of this process have done.
 func (w *world) activity() controlplane.Activity {
 	a := controlplane.Activity{DNS: w.dns.Stats(), PoPs: map[string]controlplane.Counts{}, Clusters: map[string]controlplane.Counts{}}
 	for name, pop := range w.pops {

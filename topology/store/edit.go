@@ -6,10 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
-	"time"
 
-	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -21,7 +18,8 @@ import (
 const (
 	groupSize      = 100
 	maxGroups      = 28
-	maxChangeBytes = topology.MaxDocumentBytes
+	maxChangeBytes = 1_468_000 // 1.4 MiB
+	opOverhead     = 32        // of each operation, about
 )
 
 // ErrTooLarge is returned for a change that does not fit one transaction.
@@ -29,128 +27,79 @@ var ErrTooLarge = errors.New("too large for one transaction")
 
 // Change is an edit of the topology.
 type Change struct {
-	Put     map[topology.Ref]topology.Object
-	Delete  []topology.Ref
-	Base    int64  // the revision that the edit was made on; 0 means whatever is stored now
-	Author  string // who does it, for history and audit
-	Message string // why, in a sentence
-}
-
-// History is what an edit of the topology leaves behind, under history/.
-type History struct {
-	Schema  int               `yaml:"schema"`
-	Author  string            `yaml:"author"`
-	Time    time.Time         `yaml:"time"`
-	Message string            `yaml:"message,omitempty"`
-	Before  map[string]string `yaml:"before,omitempty"` // values by KIND/NAME; of new objects there is none
-	After   map[string]string `yaml:"after,omitempty"`  // of deleted objects there is none
-}
-
-// Audit is what every edit leaves behind, under audit/.
-type Audit struct {
-	Schema  int       `yaml:"schema"`
-	Author  string    `yaml:"author"`
-	Time    time.Time `yaml:"time"`
-	Action  string    `yaml:"action"` // such as apply, put, delete
-	Objects []string  `yaml:"objects"`
+	Put           map[topology.Ref]topology.Object
+	Delete        []topology.Ref
+	Base          int64  // the revision that the edit was made on; 0 means whatever is stored now
+	Author        string // who does it, for history and audit
+	Message       string // why, in a sentence
+	RevertInvalid bool   // take back first, in the same transaction, the edits that made the stored topology invalid, if it is
 }
 
 // Apply makes a change in one transaction and returns its revision. The result is validated as a whole first. The errors
-// are *topology.InvalidError with all faults, ErrConflict naming what changed since Base, ErrNotFound for a deletion of
-// nothing, and ErrTooLarge.
+// are *topology.InvalidError with all faults, *ConflictError, ErrNotFound for a deletion of nothing, and ErrTooLarge.
 func (s *Store) Apply(ctx context.Context, change Change) (int64, error) {
+	return s.attempt(ctx, func() (*Planned, error) { return s.Plan(ctx, change) }, change.Author, change.Message)
+}
+
+// Rollback makes the topology in one transaction what it was at a revision, and returns its own. The errors are those of Apply
+// and of At, and ErrUncertain.
+func (s *Store) Rollback(ctx context.Context, revision, base int64, author, message string) (int64, error) {
+	return s.attempt(ctx, func() (*Planned, error) { return s.PlanRollback(ctx, revision, base) }, author, message)
+}
+
+// attempt plans and commits, anew when somebody edits between the two; whether that is in the way, planning finds out.
+func (s *Store) attempt(ctx context.Context, plan func() (*Planned, error), author, message string) (int64, error) {
 	for attempt := 0; ; attempt++ {
-		revision, err := s.applyOnce(ctx, change)
-		if !errors.Is(err, ErrConflict) || change.Base != 0 || attempt == 4 {
+		planned, err := plan()
+		if err != nil {
+			return 0, err
+		}
+		revision, err := s.carryOut(ctx, planned, author, message)
+		if !errors.Is(err, ErrConflict) || attempt == 9 {
 			return revision, err
 		}
 	}
 }
 
-func (s *Store) applyOnce(ctx context.Context, change Change) (int64, error) {
-	assembler, before := topology.NewAssembler(nil, 0), map[string]*mvccpb.KeyValue{}
-	revision, err := s.load(ctx, assembler, func(kv *mvccpb.KeyValue) {
-		if object, ok := strings.CutPrefix(string(kv.Key), s.root+"topology/"); ok {
-			before[object] = kv
-		}
-	})
-	if err != nil {
-		return 0, err
+// carryOut commits what was planned, with its history.
+func (s *Store) carryOut(ctx context.Context, p *Planned, author, message string) (int64, error) {
+	if len(p.values) == 0 {
+		return p.Revision, nil
 	}
-	if changed := changedSince(before, change.Base); change.Base != 0 && len(changed) > 0 {
-		return 0, fmt.Errorf("%w: since revision %d somebody changed %s", ErrConflict, change.Base, strings.Join(changed, ", "))
-	}
-	if err := check(assembler, change); err != nil {
-		return 0, err
-	}
-	history := History{
-		Schema: topology.SchemaVersion, Author: change.Author, Time: s.now().UTC(), Message: change.Message,
+	entry := Entry{
+		Schema: topology.SchemaVersion, Action: p.action, Author: author, Time: s.now().UTC(), Message: message,
 		Before: map[string]string{}, After: map[string]string{},
 	}
 	var ops []clientv3.Op
-	for _, r := range slices.SortedFunc(maps.Keys(change.Put), compareRefs) {
-		value := string(topology.MarshalValue(change.Put[r]))
-		history.After[r.String()] = value
-		ops = append(ops, clientv3.OpPut(s.root+"topology/"+r.String(), value))
-	}
-	for _, r := range change.Delete {
-		if before[r.String()] == nil {
-			return 0, fmt.Errorf("%v: %w", r, ErrNotFound)
+	objects := slices.SortedFunc(maps.Keys(p.values), compareObjects)
+	for _, object := range objects {
+		if before, ok := p.stored.texts[object]; ok {
+			entry.Before[object] = before
 		}
-		ops = append(ops, clientv3.OpDelete(s.root+"topology/"+r.String()))
-	}
-	touched := append(slices.Sorted(maps.Keys(history.After)), refNames(change.Delete)...)
-	for _, object := range touched {
-		if kv := before[object]; kv != nil {
-			history.Before[object] = string(kv.Value)
+		if value := p.values[object]; value != nil {
+			entry.After[object] = *value
+			ops = append(ops, clientv3.OpPut(s.root+"topology/"+object, *value))
+		} else {
+			ops = append(ops, clientv3.OpDelete(s.root+"topology/"+object))
 		}
 	}
-	if len(ops) == 0 {
-		return revision, nil
+	text, err := entry.marshal()
+	if err != nil {
+		return 0, err
 	}
-	ops = append(ops, s.record(history), s.audit(change.Author, "apply", touched...))
-	return s.commit(ctx, s.unchanged(revision), ops)
-}
-
-// check validates what a change would result in.
-func check(assembler *topology.Assembler, change Change) error {
-	for r, object := range change.Put {
-		assembler.Put("topology/"+r.String(), topology.MarshalValue(object))
-	}
-	for _, r := range change.Delete {
-		assembler.Delete("topology/" + r.String())
-	}
-	if _, faults := assembler.Stored(); len(faults) > 0 {
-		return &topology.InvalidError{Faults: faults}
-	}
-	return nil
-}
-
-func compareRefs(a, b topology.Ref) int { return strings.Compare(a.String(), b.String()) }
-
-func refNames(refs []topology.Ref) []string {
-	names := make([]string, len(refs))
-	for i, r := range refs {
-		names[i] = r.String()
-	}
-	return names
-}
-
-// changedSince names the objects that were put after a revision.
-func changedSince(objects map[string]*mvccpb.KeyValue, revision int64) []string {
-	var names []string
-	for name, kv := range objects {
-		if kv.ModRevision > revision {
-			names = append(names, name)
+	ops = append(ops, clientv3.OpPut(s.number("history/", p.Revision)+editSuffix, string(text)), s.audit(author, string(p.action), objects...))
+	compares := s.unchanged(p.Revision)
+	if len(ops) <= groupSize { // there is room to compare for deletions too, so that what the entry says was before is true
+		for _, object := range objects {
+			compares = append(compares, clientv3.Compare(clientv3.ModRevision(s.root+"topology/"+object), "=", p.stored.modified[object]))
 		}
 	}
-	slices.Sort(names)
-	return names
+	return s.commit(ctx, compares, ops)
 }
 
 // unchanged compares for a topology that is as it was at a revision: nothing was put since, and no edit left a history entry,
-// so that nothing was deleted by one either. A deletion by other means than an edit, in this very moment, goes unseen; should
-// it make the topology invalid, followers keep the last good one.
+// so that nothing was deleted by one either. A deletion by other means than an edit, in this very moment, goes unseen, but for that of
+// the few objects that are edited themselves; should it make the topology invalid, followers keep the last good one.
 func (s *Store) unchanged(revision int64) []clientv3.Cmp {
 	before := func(section string) clientv3.Cmp {
 		return clientv3.Compare(clientv3.ModRevision(s.root+section).WithPrefix(), "<", revision+1)
@@ -158,31 +107,21 @@ func (s *Store) unchanged(revision int64) []clientv3.Cmp {
 	return []clientv3.Cmp{before("topology/"), before("history/")}
 }
 
-// timeKey is a key below a section that sorts by time.
-func (s *Store) timeKey(section string, at time.Time) string {
-	return fmt.Sprintf("%s%s%020d", s.root, section, at.UnixNano())
-}
-
-func (s *Store) record(h History) clientv3.Op {
-	return clientv3.OpPut(s.timeKey("history/", h.Time), string(topology.MarshalValue(h)))
-}
-
-func (s *Store) audit(author, action string, objects ...string) clientv3.Op {
-	a := Audit{Schema: topology.SchemaVersion, Author: author, Time: s.now().UTC(), Action: action, Objects: objects}
-	return clientv3.OpPut(s.timeKey("audit/", a.Time), string(topology.MarshalValue(a)))
-}
-
 // commit carries out operations in one transaction, if all comparisons hold; it returns ErrConflict if one does not.
 func (s *Store) commit(ctx context.Context, compares []clientv3.Cmp, ops []clientv3.Op) (int64, error) {
-	size := 0
-	var groups []clientv3.Op
+	size, groups := 0, ops
+	if len(ops) > groupSize {
+		groups = nil
+	}
 	for group := range slices.Chunk(ops, groupSize) {
 		for _, op := range group {
-			size += len(op.KeyBytes()) + len(op.ValueBytes())
+			size += len(op.KeyBytes()) + len(op.ValueBytes()) + opOverhead
 		}
-		groups = append(groups, clientv3.OpTxn(nil, group, nil))
+		if len(ops) > groupSize {
+			groups = append(groups, clientv3.OpTxn(nil, group, nil))
+		}
 	}
-	if size > maxChangeBytes || len(groups) > maxGroups {
+	if size > maxChangeBytes || len(ops) > maxGroups*groupSize {
 		return 0, fmt.Errorf("%w: %d operations of %d bytes with their history; apply the objects in parts", ErrTooLarge, len(ops), size)
 	}
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
@@ -230,6 +169,22 @@ func (s *Store) PutKey(ctx context.Context, id string, k *topology.Key, author s
 // DeleteKey revokes an API key and returns the revision. The error is ErrNotFound when there is none of that id.
 func (s *Store) DeleteKey(ctx context.Context, id, author string) (int64, error) {
 	return s.remove(ctx, "keys/"+id, author)
+}
+
+// PutSealed adds or replaces a sealed secret and returns the revision.
+func (s *Store) PutSealed(ctx context.Context, name string, sealed *topology.Sealed, author string) (int64, error) {
+	value := topology.MarshalValue(sealed)
+	if _, faults := topology.ParseSealed(name, value); len(faults) > 0 {
+		return 0, &topology.InvalidError{Faults: faults}
+	}
+	return s.commit(ctx, nil, []clientv3.Op{
+		clientv3.OpPut(s.root+"secrets/"+name, string(value)), s.audit(author, "put", "secrets/"+name),
+	})
+}
+
+// DeleteSealed deletes a sealed secret and returns the revision. The error is ErrNotFound when there is none of that name.
+func (s *Store) DeleteSealed(ctx context.Context, name, author string) (int64, error) {
+	return s.remove(ctx, "secrets/"+name, author)
 }
 
 // PutSigning writes the signing of a zone, in place of what Signing returned with revision base; 0 means that there must be

@@ -27,7 +27,6 @@ type Store struct {
 	client *clientv3.Client
 	root   string // ends with a slash
 	now    func() time.Time
-	failed func(error) // nil when nobody asks
 }
 
 // New returns the store below a root such as /isochrone/. The client stays the caller's.
@@ -35,17 +34,11 @@ func New(client *clientv3.Client, root string) *Store {
 	return &Store{client: client, root: strings.TrimSuffix(root, "/") + "/", now: time.Now}
 }
 
-// OnFailure has Follow tell why it could not go on, each time before it tries again. It must be called before Follow.
-func (s *Store) OnFailure(tell func(error)) { s.failed = tell }
-
-// sections are what a snapshot is made of.
-var sections = []string{"topology/", "overrides/", "keys/", "secrets/", "dnssec/"}
-
 // Read returns a snapshot of what is stored now. Its topology is empty when the stored one is invalid: who wants the last
 // good one must have followed.
 func (s *Store) Read(ctx context.Context) (*topology.Snapshot, error) {
 	assembler := topology.NewAssembler(nil, 0)
-	revision, err := s.load(ctx, assembler, nil)
+	revision, err := s.assemble(ctx, assembler, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -55,7 +48,7 @@ func (s *Store) Read(ctx context.Context) (*topology.Snapshot, error) {
 // Stored returns the topology as it is stored, valid or not, with its faults and revision.
 func (s *Store) Stored(ctx context.Context) (*topology.Topology, []topology.Fault, int64, error) {
 	assembler := topology.NewAssembler(nil, 0)
-	revision, err := s.load(ctx, assembler, nil)
+	revision, err := s.assemble(ctx, assembler, nil)
 	if err != nil {
 		return nil, nil, 0, err
 	}
@@ -96,8 +89,8 @@ func (s *Store) Signing(ctx context.Context, zone string) (*topology.Signing, in
 	return signing, response.Kvs[0].ModRevision, nil
 }
 
-// load reads all sections at one revision. What it reads is given to each as well, which may be nil.
-func (s *Store) load(ctx context.Context, assembler *topology.Assembler, each func(*mvccpb.KeyValue)) (int64, error) {
+// load reads sections at one revision, and gives each value to take.
+func (s *Store) load(ctx context.Context, sections Sections, take func(*mvccpb.KeyValue)) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	var gets []clientv3.Op
@@ -110,11 +103,18 @@ func (s *Store) load(ctx context.Context, assembler *topology.Assembler, each fu
 	}
 	for _, got := range response.Responses {
 		for _, kv := range got.GetResponseRange().Kvs {
-			assembler.Put(strings.TrimPrefix(string(kv.Key), s.root), kv.Value)
-			if each != nil {
-				each(kv)
-			}
+			take(kv)
 		}
 	}
 	return response.Header.Revision, nil
+}
+
+// assemble reads all sections at one revision. What it reads is given to each as well, which may be nil.
+func (s *Store) assemble(ctx context.Context, assembler *topology.Assembler, each func(*mvccpb.KeyValue)) (int64, error) {
+	return s.load(ctx, sections, func(kv *mvccpb.KeyValue) {
+		assembler.Put(strings.TrimPrefix(string(kv.Key), s.root), kv.Value)
+		if each != nil {
+			each(kv)
+		}
+	})
 }

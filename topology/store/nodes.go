@@ -1,0 +1,142 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/isochrone/isochrone/topology"
+)
+
+// Node is what a process of Isochrone tells of itself, under nodes/NAME, for as long as it lives.
+type Node struct {
+	Schema      int       `yaml:"schema" json:"schema"`                       // of this record
+	Kind        string    `yaml:"kind" json:"kind"`                           // dns, pop, control or up
+	Version     string    `yaml:"version" json:"version"`                     // of the program
+	SchemaKnown int       `yaml:"schema_known" json:"schema_known"`           // the newest schema of objects that it knows
+	Started     time.Time `yaml:"started" json:"started"`                     //
+	Revision    int64     `yaml:"revision" json:"revision"`                   // of the store, as far as it has read
+	Good        int64     `yaml:"topology_revision" json:"topology_revision"` // in force there
+	Hash        string    `yaml:"hash,omitempty" json:"hash,omitempty"`       // of all that is in force there
+}
+
+// NodeName returns the name by which a node is known, which its certificate has too: it names one among all kinds.
+func NodeName(kind, name string) string { return kind + ":" + name }
+
+const (
+	nodeTTL      = 10 * time.Second // of a node that says nothing any more
+	nodeInterval = 5 * time.Second  // between two records of one node
+	maxNodeBytes = 16 << 10         // of a record
+)
+
+// Register keeps a node's record in the store, under a lease, until ctx ends, whose error it returns; then the record is removed. Current
+// is asked for the record every few seconds; it is written when it has changed. It outlives losses of etcd and of the lease.
+func (s *Store) Register(ctx context.Context, name string, current func() Node) error {
+	for pause := firstPause; ; pause = min(2*pause, lastPause) {
+		began := time.Now()
+		_ = s.registerOnce(ctx, name, current) // whoever follows the store tells why it cannot be used
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if time.Since(began) > nodeTTL {
+			pause = firstPause
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// registerOnce registers a node until its lease is lost.
+func (s *Store) registerOnce(ctx context.Context, name string, current func() Node) error {
+	asking, cancel := context.WithTimeout(ctx, requestTimeout)
+	lease, err := s.client.Grant(asking, int64(nodeTTL/time.Second))
+	cancel()
+	if err != nil {
+		return err
+	}
+	defer func() {
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		_, _ = s.client.Revoke(last, lease.ID) // else it ends by itself
+	}()
+	ctx, cancel = context.WithCancel(ctx)
+	defer cancel()
+	alive, err := s.client.KeepAlive(ctx, lease.ID)
+	if err != nil {
+		return err
+	}
+	look := time.NewTicker(nodeInterval)
+	defer look.Stop()
+	for written := ""; ; {
+		if value := string(topology.MarshalValue(current())); value != written {
+			asking, cancel := context.WithTimeout(ctx, requestTimeout)
+			_, err := s.client.Put(asking, s.root+"nodes/"+name, value, clientv3.WithLease(lease.ID))
+			cancel()
+			if err != nil {
+				return err
+			}
+			written = value
+		}
+		for waits := true; waits; {
+			select {
+			case _, open := <-alive:
+				if !open {
+					return errors.New("the lease is lost")
+				}
+			case <-look.C:
+				waits = false
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+	}
+}
+
+// Nodes returns the nodes that are alive, by name.
+func (s *Store) Nodes(ctx context.Context) (map[string]Node, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	response, err := s.client.Get(ctx, s.root+"nodes/", clientv3.WithPrefix())
+	if err != nil {
+		return nil, fmt.Errorf("read the store: %w", err)
+	}
+	nodes := map[string]Node{}
+	for _, kv := range response.Kvs {
+		addNode(nodes, strings.TrimPrefix(string(kv.Key), s.root), kv.Value)
+	}
+	return nodes, nil
+}
+
+// FollowNodes calls publish with the nodes that are alive, by name, and again after changes, until ctx ends, whose error it returns. Each
+// map is publish's own. While etcd is away nothing is published.
+func (s *Store) FollowNodes(ctx context.Context, publish func(map[string]Node)) error {
+	nodes := map[string]Node{}
+	return (&Tail{Feed: s.Feed(Sections{"nodes/"}), Take: func(u Update) {
+		for _, key := range u.Delete {
+			delete(nodes, strings.TrimPrefix(key, "nodes/"))
+		}
+		for key, value := range u.Put {
+			addNode(nodes, key, value)
+		}
+		publish(maps.Clone(nodes))
+	}}).Run(ctx)
+}
+
+// addNode adds a record. One that cannot be read is left out: it is of a newer program, or of nobody.
+func addNode(nodes map[string]Node, key string, value []byte) {
+	name := strings.TrimPrefix(key, "nodes/")
+	delete(nodes, name)
+	var n Node
+	if len(value) <= maxNodeBytes && yaml.Unmarshal(value, &n) == nil && n.Kind != "" { // a newer program's may have more fields
+		nodes[name] = n
+	}
+}
