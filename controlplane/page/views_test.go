@@ -141,7 +141,7 @@ func tryDrain(t *testing.T, w *world, open opener) {
 	p.write("input[name=reason]", "power works")
 	p.press("main", "Drain sin1")
 	p.see("#sentence", "sin1 is drained by ops for 60 min more.")
-	p.see("main table", "power works")
+	p.see("main > section:last-child", "power works")
 	w.mu.Lock()
 	if o := w.overrides["drain-sin1"]; o["kind"] != "drain" || o["pop"] != "sin1" {
 		t.Errorf("stored: %v", o)
@@ -301,6 +301,7 @@ func tryKeyboard(t *testing.T, w *world, open opener) {
 		}
 		t.Fatalf("Tab does not come to %s", what)
 	}
+	p.await("document.querySelector('.cells path')")
 	tabTo("'.world'")
 	p.run(chromedp.KeyEvent(kb.ArrowRight), chromedp.KeyEvent(kb.ArrowLeft), chromedp.KeyEvent(kb.Enter))
 	p.see(".readout", "clients are answered")
@@ -351,7 +352,7 @@ func tryNotLive(t *testing.T, w *world, open opener) {
 
 func tryDark(t *testing.T, w *world, open opener) {
 	w.overrides["drain-nrt1"] = map[string]any{"schema": 1, "kind": "drain", "pop": "nrt1", "reason": "power works", "author": "ops", "created": w.began, "expires": time.Now().Add(40 * time.Minute)}
-	p := open(in, 1280, 1000)
+	p := open(in, 1120, 1340)
 	p.dark()
 	p.see("#sentence", "nrt1 is drained")
 	if got := js[string](p, "getComputedStyle(document.body).backgroundColor"); got != "rgb(16, 23, 26)" {
@@ -360,5 +361,7 @@ func tryDark(t *testing.T, w *world, open opener) {
 	p.picture("page-dark", false)
 	p.visit("#/explain?client=192.0.2.7")
 	p.see(".answer h2", "Answered sin1")
-	p.picture("page-explain", true)
+	p.await("document.querySelectorAll('.way').length === 6")
+	js[any](p, "scrollTo(0, 0)")
+	p.picture("page-explain", false)
 }

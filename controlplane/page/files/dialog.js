@@ -1,6 +1,19 @@
 // Questions before what cannot be undone, and forms in between.
 import { el, fill, told } from "./dom.js";
 
+// open shows a dialog and calls back when it is closed. The focus goes back to where it was, or to what has taken that one's place meanwhile.
+function open(dialog, closed) {
+  const before = document.activeElement, key = before?.dataset?.key;
+  dialog.addEventListener("close", () => {
+    dialog.remove();
+    const place = before?.isConnected ? before : [...document.querySelectorAll("[data-key]")].find((e) => e.dataset.key === key);
+    (place ?? document.getElementById("main")).focus({ preventScroll: true });
+    closed();
+  });
+  document.body.append(dialog);
+  dialog.showModal();
+}
+
 // ask opens a dialog: a title, its contents, the name of the button that does it, and do(), whose error is shown in the dialog, which then
 // stays. It returns when the dialog is closed: what do() returned, or undefined when the person went back.
 export function ask({ title, contents, act, danger, go }) {
@@ -23,9 +36,7 @@ export function ask({ title, contents, act, danger, go }) {
       }
       button.disabled = false;
     }
-    dialog.addEventListener("close", () => { dialog.remove(); resolve(result); });
-    document.body.append(dialog);
-    dialog.showModal();
+    open(dialog, () => resolve(result));
   });
 }
 
@@ -34,8 +45,6 @@ export function show({ title, contents, act }) {
   return new Promise((resolve) => {
     const dialog = el("dialog", { "aria-labelledby": "dialog-title" }, el("h2", { id: "dialog-title" }, title), contents,
       el("div.buttons", el("button", { type: "button", onclick: () => dialog.close() }, act ?? "Close")));
-    dialog.addEventListener("close", () => { dialog.remove(); resolve(); });
-    document.body.append(dialog);
-    dialog.showModal();
+    open(dialog, resolve);
   });
 }

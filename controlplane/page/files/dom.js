@@ -32,12 +32,27 @@ function furnish(element, classes, rest) {
 
 const kept = (children) => children.flat(Infinity).filter((c) => c !== null && c !== undefined && c !== false);
 
-// fill replaces what is in an element, and leaves the focus where it was: on the element with the same data-key or id.
+// fill replaces what is in an element. What is equal stays, so that a selection or a pointer on it does; and the focus stays where it was:
+// on the element with the same data-key or id.
 export function fill(element, ...children) {
   const active = document.activeElement;
   const key = element.contains(active) && active !== element ? (active.dataset?.key ?? active.id) : null;
-  element.replaceChildren(...kept(children));
-  if (key) [...element.querySelectorAll("[data-key], [id]")].find((e) => (e.dataset.key ?? e.id) === key)?.focus({ preventScroll: true });
+  patch(element, kept(children).map((c) => (c instanceof Node ? c : document.createTextNode(c))));
+  if (key && !element.contains(document.activeElement)) {
+    [...element.querySelectorAll("[data-key], [id]")].find((e) => (e.dataset.key ?? e.id) === key)?.focus({ preventScroll: true });
+  }
+}
+
+// patch goes into tables, whose rows are often equal.
+function patch(element, next) {
+  next.forEach((child, i) => {
+    const old = element.childNodes[i];
+    if (!old) element.append(child);
+    else if (old === child || old.isEqualNode(child)) return;
+    else if (["TABLE", "TBODY"].includes(old.tagName) && old.tagName === child.tagName) patch(old, [...child.childNodes]);
+    else old.replaceWith(child);
+  });
+  while (element.childNodes.length > next.length) element.lastChild.remove();
 }
 
 // field is a labelled control.
@@ -47,12 +62,10 @@ export function field(label, control, hint) {
 
 // select is a list to choose from; options are [value, text] or only texts.
 export function select(attributes, options, value) {
-  const list = el("select", attributes, options.map((o) => {
+  return el("select", attributes, options.map((o) => {
     const [key, text] = Array.isArray(o) ? o : [o, o];
-    return el("option", { value: key }, text);
+    return el("option", { value: key, selected: key === value }, text); // as an attribute, by which fill sees the difference
   }));
-  if (value !== undefined && options.some((o) => (Array.isArray(o) ? o[0] : o) === value)) list.value = value;
-  return list;
 }
 
 // table makes a table; columns are names, rows lists of cells (text or elements), each with an optional key for {key, cells, kind}.

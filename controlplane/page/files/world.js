@@ -39,11 +39,25 @@ function take(kind, data) {
     world.status = data;
     world.rates.add(data.activity, now());
     lastStatus = Date.now();
+    return soon();
   }
   changed(kind);
   if (kind === "topology") readTopology().catch(failed);
   if (kind === "nodes") readNodes().catch(failed);
   if (kind === "overrides") readStatus().catch(failed);
+}
+
+const calm = 500; // ms between two drawings of the status, which may come several times a second
+let drawn = 0, waiting = 0;
+
+// soon tells of a new status: the first at once, and of those that follow the newest.
+function soon() {
+  if (waiting) return;
+  waiting = setTimeout(() => {
+    waiting = 0;
+    drawn = Date.now();
+    if (world.status) changed("status");
+  }, Math.max(0, calm - (Date.now() - drawn)));
 }
 
 async function readStatus() { take("status", await get("status")); }
