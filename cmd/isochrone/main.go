@@ -62,7 +62,7 @@ Start with "isochrone up": everything in one process, on loopback.`,
 	add("client", newSendCommand())
 	add("edit", newStatusCommand(), newExplainCommand(), newTopologyCommand(), newZoneCommand(), newDrainCommand(), newUndrainCommand(),
 		newOverridesCommand(), newKeyCommand())
-	add("secure", newCACommand(), newEtcdCommand())
+	add("secure", newCACommand(), newEtcdCommand(), newSecretCommand())
 	add("offline", newMapCommand(), newRTTCommand(), newSimulateCommand())
 	return root
 }
