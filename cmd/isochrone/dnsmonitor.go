@@ -73,6 +73,8 @@ func (d *dnsNode) readiness(now time.Time) readiness {
 		config.OK, config.Value = false, failed.Error()
 	}
 	add(config)
+	failed := d.node.secrets.failed()
+	add(check{Name: "secrets", OK: failed == "", Value: orElse(failed, "none is there that cannot be opened"), Only: shown})
 	return r
 }
 

@@ -20,10 +20,11 @@ import (
 
 // singleFlags are those of a PoP or a cluster as a process of its own.
 type singleFlags struct {
-	dir     string
-	follow  followFlags
-	listen  []string
-	verbose bool
+	dir       string
+	follow    followFlags
+	secretKey string
+	listen    []string
+	verbose   bool
 }
 
 func (f *singleFlags) register(command *cobra.Command, pop bool) {
@@ -34,6 +35,7 @@ func (f *singleFlags) register(command *cobra.Command, pop bool) {
 	} else {
 		f.follow.etcd.register(flags)
 	}
+	registerSecretKey(flags, &f.secretKey)
 	flags.StringSliceVar(&f.listen, "listen", nil, "`address` and port (default: as the topology says)")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "log more to the terminal")
 }
@@ -56,6 +58,9 @@ func (f *singleFlags) start(ctx context.Context, command *cobra.Command, kind, n
 	log := newLogger(command, f.verbose)
 	n := newNode(kind, stateDir(f.dir), filepath.Join(f.dir, lastGood), log, newContact(log, f.follow.with(f.dir)))
 	n.ca = ca
+	if n.secrets, err = newSecrets(f.secretKey, kind, log); err != nil {
+		return nil, err
+	}
 	connect := func(ctx context.Context) (*upstream, error) { return f.follow.connect(ctx, f.dir, kind, name) }
 	wait := firstWait
 	if n.resume(nil); n.Snapshot() != nil {
