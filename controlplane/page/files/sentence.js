@@ -1,7 +1,7 @@
 // The one sentence that says what is well and what is not.
 import { now } from "./api.js";
 import { isSet, list, plural, span } from "./format.js";
-import { stateOf } from "./world.js";
+import { isBehind, stateOf } from "./world.js";
 
 // findings are what is not well, the worst first: {level: bad | warn | note, text, about}. About is what a person can look at.
 export function findings(status, nodes) {
@@ -23,7 +23,7 @@ export function findings(status, nodes) {
   }
   const ignored = status.ignored ?? [];
   if (ignored.length) add("warn", "#faults", `${plural(ignored.length, "override, key or secret is", "overrides, keys or secrets are")} invalid and without effect`);
-  const behind = (nodes ?? []).filter((n) => n.behind);
+  const behind = (nodes ?? []).filter(isBehind);
   if (behind.length) add("warn", "#nodes", `${list(behind.map((n) => n.name))} ${behind.length === 1 ? "has" : "have"} not taken up the newest topology`);
   const unseen = [...pops, ...clusters.map((c) => ({ ...c, name: "cluster " + c.name }))].filter((t) => t.health.status === "unknown");
   if (unseen.length) add("note", "#pops", `${names(unseen)} ${unseen.length === 1 ? "has" : "have"} not been probed yet`);
