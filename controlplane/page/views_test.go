@@ -46,6 +46,7 @@ func tryLogIn(t *testing.T, w *world, open opener) {
 	p.write("input[name=token]", "isot_wrong")
 	p.click("form.login button")
 	p.see("main", "does not know this token")
+	p.picture("view-login", false)
 	p.write("input[name=token]", goodToken)
 	p.click("form.login button")
 	p.see("#sentence", "All 6 PoPs and 3 clusters are well.")
@@ -85,7 +86,9 @@ func trySentence(t *testing.T, w *world, open opener) {
 	p.see("#faults", "edit 44 by outside")
 	p.see("#faults", "<b>no</b>") // as text
 	p.see("#spoken", "fra1 is down: timeout; a newer topology")
-	p.picture("page-troubles", true)
+	p.picture("view-troubles", true)
+	w.change("status", func() { w.down["nrt1"], w.down["iad1"], w.down["gru1"] = "timeout", "timeout", "timeout" })
+	p.see("#sentence", "4 of 6 PoPs are down: fra1, gru1, iad1 and 1 other")
 	w.change("status", func() {
 		w.faults = nil
 		clear(w.overrides)
@@ -102,7 +105,7 @@ func tryMap(t *testing.T, w *world, open opener) {
 	p.picture("page-overview", false)
 	p.click("[data-key=by-pop]")
 	p.see(".legend", "gru1")
-	p.picture("page-pops", false)
+	p.picture("view-pops", false)
 	// Brazil is at a bit less than two fifths of the width.
 	js[any](p, `{ const r = document.querySelector(".world").getBoundingClientRect(); document.querySelector(".world").dispatchEvent(new MouseEvent("click", {bubbles: true, clientX: r.left + r.width * 0.375, clientY: r.top + r.height * 0.66})); null }`)
 	p.see(".readout", "clients are answered gru1")
@@ -141,7 +144,7 @@ func tryDrain(t *testing.T, w *world, open opener) {
 	p.see(".safety", "over its capacity")
 	p.write("select[name=target]", "sin1")
 	p.see(".safety", "Yes, it is safe to lose sin1")
-	p.picture("page-drain", true)
+	p.picture("view-drain", true)
 	p.write("input[name=reason]", "power works")
 	p.press("main", "Drain sin1")
 	p.see("#sentence", "sin1 is drained by ops for 60 min more.")
@@ -188,7 +191,7 @@ func tryEditor(t *testing.T, w *world, open opener) {
 	if got, want := js[int](p, `Number(document.querySelector(".gutter .bad")?.textContent)`), p.line("lat: 135"); got != want {
 		t.Errorf("line %d is marked, want %d", got, want)
 	}
-	p.picture("page-editor", true)
+	p.picture("view-editor", true)
 	// What is typed stays when one looks elsewhere.
 	p.visit("#/history")
 	p.see("h1", "History")
@@ -199,6 +202,7 @@ func tryEditor(t *testing.T, w *world, open opener) {
 	p.write("main input[maxlength='500']", "more room")
 	p.press("main", "Apply…")
 	p.see("dialog", "21 % of clients are answered otherwise")
+	p.picture("view-apply", false)
 	p.press("dialog", "Apply")
 	p.see("main .told.good", "Applied as revision 42.")
 	w.mu.Lock()
@@ -243,7 +247,7 @@ func tryHistory(t *testing.T, w *world, open opener) {
 	p.press("main", "Compare 12 with 41")
 	p.see(".unified", "+capacity_rps: 2000")
 	p.see("main", "21 % of clients are answered otherwise")
-	p.picture("page-history", true)
+	p.picture("view-history", true)
 	p.click("[data-key='back-30']")
 	p.see("dialog", "Make the topology what it was at 30?")
 	p.see("dialog", "sin1")
@@ -332,7 +336,7 @@ func tryPhone(t *testing.T, w *world, open opener) {
 		p.await("document.querySelector('main table, main textarea, main .nothing')")
 		p.fits()
 		if view == "" {
-			p.picture("page-phone", true)
+			p.picture("view-phone", true)
 		}
 	}
 }
@@ -362,7 +366,7 @@ func tryDark(t *testing.T, w *world, open opener) {
 	if got := js[string](p, "getComputedStyle(document.body).backgroundColor"); got != "rgb(16, 23, 26)" {
 		t.Errorf("the paper is %s in the dark", got)
 	}
-	p.picture("page-dark", false)
+	p.picture("view-dark", false)
 	p.visit("#/explain?client=192.0.2.7")
 	p.see(".answer h2", "Answered sin1")
 	p.await("document.querySelectorAll('.way').length === 6")
