@@ -47,10 +47,11 @@ type PoP struct {
 	stopping chan struct{} // closed when Run begins to end
 }
 
-// counts are totals since the start.
+// counts are totals since the start, and what is open now.
 type counts struct {
 	accepted, probes, forwarded, retried, panics atomic.Uint64
 	refused                                      map[int]*atomic.Uint64 // by status; the keys never change
+	quic, tcp                                    atomic.Int64           // connections that are open, over all sockets
 }
 
 // New returns a PoP.
