@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -264,4 +265,39 @@ func TestTailFindsWhatIsMissed(t *testing.T) {
 	if diff := cmp.Diff(got, map[string]string{"topology/a": "1", "topology/b": "2"}); diff != "" || asked[1] == one {
 		t.Errorf("got and want, each once:\n%s\nthe second time the feed was asked with %v", diff, asked[1])
 	}
+}
+
+// TestTailDoesNotInsist has a feed that says all there is, and then breaks: it is asked less and less often, and at once again after it
+// has lasted.
+func TestTailDoesNotInsist(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		var asked []time.Time
+		lasting := time.Duration(0)
+		tail := Tail{Take: func(Update) {}, Feed: func(ctx context.Context, _ Sum, take func(Update) error) error {
+			asked = append(asked, time.Now())
+			if err := take(Update{Revision: 1, Whole: true}); err != nil {
+				return err
+			}
+			select {
+			case <-time.After(lasting):
+			case <-ctx.Done():
+			}
+			return errors.New("no leader")
+		}}
+		done := make(chan error)
+		go func() { done <- tail.Run(ctx) }()
+		time.Sleep(10 * time.Second)
+		if n := len(asked); n < 6 || n > 12 {
+			t.Errorf("asked %d times in 10 s", n)
+		}
+		lasting = time.Minute
+		time.Sleep(3 * time.Minute)
+		last := asked[len(asked)-1].Sub(asked[len(asked)-2])
+		if last > lasting+100*time.Millisecond {
+			t.Errorf("after a feed of %v: asked again after %v", lasting, last)
+		}
+		cancel()
+		<-done
+	})
 }

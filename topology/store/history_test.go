@@ -405,7 +405,10 @@ func TestRecordOutside(t *testing.T) {
 	eventually(t, "what was done meanwhile", recorded)
 	record(put(t, client, "topology/pops/sin1", string(topology.MarshalValue(example().PoPs["sin1"]))))
 	eventually(t, "one entry from two recorders", recorded)
-	eventually(t, "both recorders", func() bool { p, _, err := s.recording(t.Context()); return err == nil && p.Through >= want[len(want)-1] })
+	eventually(t, "both recorders", func() bool {
+		p, _, err := s.recording(t.Context())
+		return err == nil && p.Through >= want[len(want)-1]
+	})
 	first()
 	second()
 	if !recorded() {

@@ -16,6 +16,10 @@ const (
 	lastPause  = 5 * time.Second
 )
 
+// steady is how long a feed has lasted that is tried again soon. One that ends sooner may go on doing so: a member of etcd that is cut
+// off from the others says what there is, and then nothing more.
+const steady = 5 * time.Second
+
 // ErrForgotten says why a store is not followed that has gone back to an earlier revision and has no topology: etcd was emptied, or the
 // address is that of another one. What is in force stays so.
 var ErrForgotten = errors.New("etcd has gone back to an earlier revision and has no topology: restore it from a backup")
@@ -52,7 +56,7 @@ func (t *Tail) Run(ctx context.Context) error {
 	giving.Go(func() { t.give(ctx) })
 
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
-		heard := false
+		heard, began := false, time.Now()
 		err := t.Feed(ctx, t.has.sum, func(u Update) error {
 			if err := t.take(u); err != nil {
 				return err
@@ -64,7 +68,7 @@ func (t *Tail) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if heard {
+		if heard && time.Since(began) >= steady {
 			pause = firstPause
 		}
 		if errors.Is(err, errMissed) { // the feed cannot tell the difference to what it does not know
