@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/isochrone/isochrone/health"
+	"github.com/isochrone/isochrone/internal/intakeclient"
 )
 
 // metrics collects what a PoP tells, by name and labels, such as isochrone_intake_refused_total{code=401,pop=sin1}.
@@ -81,7 +82,7 @@ func TestMetrics(t *testing.T) {
 	}
 
 	w.verdicts.Store(&health.Verdicts{{Kind: health.Cluster, Name: "eu"}: {Status: health.Down}})
-	end, _ := w.run(t)
+	end, config := w.run(t)
 	w.told(t, "while no cluster takes anything", map[string]float64{ // each gets five attempts
 		"forward_cluster_standing{cluster=ap,pop=sin1,standing=failing}": 1, "forward_cluster_standing{cluster=ap,pop=sin1,standing=well}": 0,
 		"forward_cluster_standing{cluster=eu,pop=sin1,standing=down}": 1, "spool_envelopes{pop=sin1}": 2,
@@ -95,7 +96,13 @@ func TestMetrics(t *testing.T) {
 	}
 	w.told(t, "while a client is connected", map[string]float64{"intake_connections{pop=sin1,transport=tcp}": 1, "intake_connections{pop=sin1,transport=quic}": 0})
 	connection.Close()
-	w.told(t, "after it has gone", map[string]float64{"intake_connections{pop=sin1,transport=tcp}": 0})
+	client := intakeclient.New(config)
+	if _, err := client.Post(t.Context(), []intakeclient.Endpoint{end}, &intakeclient.Request{Service: host, Path: Path}); err != nil {
+		t.Fatal(err)
+	}
+	w.told(t, "while one is connected over QUIC", map[string]float64{"intake_connections{pop=sin1,transport=tcp}": 0, "intake_connections{pop=sin1,transport=quic}": 1})
+	client.Close()
+	w.told(t, "after it has gone", map[string]float64{"intake_connections{pop=sin1,transport=quic}": 0})
 
 	w.clusters["ap"].status.Store(422)
 	w.told(t, "after a refusal for good", map[string]float64{"spool_dead_letters{pop=sin1}": 2, "spool_envelopes{pop=sin1}": 0, "spool_oldest_seconds{pop=sin1}": 0})
