@@ -25,7 +25,7 @@ type Config struct {
 	Model        *rtt.Model                  // by which clusters are near
 	Spool        *spool.Spool                // closed by Run
 	Quota        *quota.Ledger               // of this PoP alone
-	Secret       []byte                      // the key of request ids that are made of an Idempotency-Key, alike in all PoPs of a service
+	Secret       func(service string) []byte // the key of request ids that are made of an Idempotency-Key, alike in all PoPs of a service
 	ClusterToken func(cluster string) string // the bearer token for a cluster
 	Log          *slog.Logger
 

@@ -108,6 +108,7 @@ func (f *dnsFlags) fixed() map[string]string {
 		"dir": f.dir, "etcd": f.etcd.endpoints, "etcd-prefix": f.etcd.prefix, "etcd-cert": f.etcd.cert, "etcd-key": f.etcd.key, "etcd-ca": f.etcd.ca,
 		"etcd-user": f.etcd.user, "etcd-password-file": f.etcd.passwordFile, "listen": f.listen, "tls-listen": f.tlsListen,
 		"https-listen": f.httpsListen, "workers": f.workers, "segmentation": f.segmentation, "http": f.http, "user": f.user, "probe": f.probe,
+		"secret-key": f.settings.secretKey,
 	} {
 		texts[name] = fmt.Sprint(value)
 	}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -42,6 +43,10 @@ type dnsNode struct {
 	http    net.Listener // nil for none
 	cert    atomic.Pointer[servedCert]
 	reloads reloads
+
+	configuring sync.Mutex
+	settings    dns.Settings // of flags and files
+
 	probing atomic.Bool
 	probed  atomic.Bool // each PoP, once
 }
@@ -150,13 +155,17 @@ func (d *dnsNode) run(ctx context.Context) error {
 		return errors.Join(err, closeDNS(d.bound))
 	}
 	d.node = newNode("dns", dir, dir.path(dnsFolder, "last-good.yaml"), d.log, newContact(d.log, "etcd"))
+	if d.node.secrets, err = newSecrets(d.start.settings.secretKey, "dns", d.log); err != nil {
+		return errors.Join(err, closeDNS(d.bound))
+	}
+	d.node.secrets.changed = func() { d.configure(nil) }
 	if before := d.inherited(); before != nil {
 		d.node.before = before
 		d.node.verdicts.Store(&before)
 		d.sources.live.Verdicts(before, time.Now())
 	}
 	d.server = dns.New(dns.Config{Log: d.log, NoSegmentation: !d.start.segmentation})
-	d.server.Configure(settings)
+	d.configure(&settings)
 	d.sources.live.Prepare(d.server.Prepare)
 	d.sources.live.Follow(d.server.Publish)
 
@@ -195,6 +204,16 @@ func (d *dnsNode) run(ctx context.Context) error {
 		return d.server.Run(ctx, d.bound)
 	})
 	return nil
+}
+
+// configure has the server take settings, with the TSIG keys that were sealed for this node; nil stands for those of before.
+func (d *dnsNode) configure(settings *dns.Settings) {
+	d.configuring.Lock()
+	defer d.configuring.Unlock()
+	if settings != nil {
+		d.settings = *settings
+	}
+	d.server.Configure(withSealedKeys(d.settings, d.node.secrets))
 }
 
 // connect returns what the node follows.

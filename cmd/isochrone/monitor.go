@@ -58,6 +58,7 @@ func (n *node) measure(registry *prometheus.Registry) {
 	of("topology_beyond_schema", "1 while the newest topology is not in force because this program is too old to know its schema.", func(s *topology.Snapshot) float64 { return truth(s.TooOld) })
 	of("topology_warnings", "What is likely not meant of the topology and the overrides in force.", func(s *topology.Snapshot) float64 { return float64(len(s.Warnings)) })
 	of("topology_ignored", "Overrides, keys, secrets and zone signing data that are invalid and ignored, each by itself.", func(s *topology.Snapshot) float64 { return float64(len(s.Ignored)) })
+	gauge(registry, "secrets_unopened", "1 while a sealed secret is there for this process that it cannot open.", func() float64 { return truth(n.secrets.failed() != "") })
 	of("topology_hash", "A number that is the same in all processes in which the same topology and overrides are in force.", func(s *topology.Snapshot) float64 { return hashNumber(s.Hash) })
 }
 
@@ -134,6 +135,12 @@ func (n *node) topologyCheck() check {
 		c.OK, c.Value = false, "the newest is invalid, the last good one is in force: "+snap.Faults[0].String()
 	}
 	return c
+}
+
+// secretsCheck tells whether the sealed secrets that are meant for this node can be opened.
+func (n *node) secretsCheck() check {
+	failed := n.secrets.failed()
+	return check{Name: "secrets", OK: failed == "", Value: orElse(failed, "none is there that cannot be opened"), Only: shown}
 }
 
 func truth(is bool) float64 {

@@ -20,16 +20,18 @@ import (
 
 // singleFlags are those of a PoP or a cluster as a process of its own.
 type singleFlags struct {
-	dir     string
-	etcd    etcdFlags
-	listen  []string
-	verbose bool
+	dir       string
+	etcd      etcdFlags
+	secretKey string
+	listen    []string
+	verbose   bool
 }
 
 func (f *singleFlags) register(command *cobra.Command) {
 	flags := command.Flags()
 	flags.StringVar(&f.dir, "dir", statedir.Default(), "state `folder`, shared with \"isochrone up\" on one machine")
 	f.etcd.register(flags)
+	registerSecretKey(flags, &f.secretKey)
 	flags.StringSliceVar(&f.listen, "listen", nil, "`address` and port (default: as the topology says)")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "log more to the terminal")
 }
@@ -52,6 +54,9 @@ func (f *singleFlags) follow(ctx context.Context, command *cobra.Command, kind, 
 	log := newLogger(command, f.verbose)
 	n := newNode(kind, stateDir(f.dir), filepath.Join(f.dir, lastGood), log, newContact(log, "etcd"))
 	n.ca = ca
+	if n.secrets, err = newSecrets(f.secretKey, kind, log); err != nil {
+		return nil, err
+	}
 	connect := func(ctx context.Context) (*upstream, error) {
 		client, err := f.etcd.connect(ctx, f.dir)
 		if err != nil {
