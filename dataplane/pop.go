@@ -84,6 +84,9 @@ func (p *PoP) Stats() map[string]uint64 {
 	return stats
 }
 
+// Held returns what is in the spool.
+func (p *PoP) Held() spool.Stats { return p.config.Spool.Stats() }
+
 // Run serves on the sockets and forwards what is in the spool until ctx ends or a socket fails. It finishes the requests in
 // flight, for a second at most, and closes the sockets and the spool.
 func (p *PoP) Run(ctx context.Context, sockets ...Listeners) error {
