@@ -61,7 +61,7 @@ Start with "isochrone up": everything in one process, on loopback.`,
 	add("run", newUpCommand(), newDNSCommand(), pop, newClusterCommand())
 	add("client", newSendCommand())
 	add("edit", newStatusCommand(), newExplainCommand(), newTopologyCommand(), newZoneCommand(), newDrainCommand(), newUndrainCommand(),
-		newOverridesCommand(), newKeyCommand())
+		newOverridesCommand(), newKeyCommand(), newBackupCommand(), newRestoreCommand())
 	add("secure", newCACommand(), newEtcdCommand(), newSecretCommand())
 	add("offline", newMapCommand(), newRTTCommand(), newSimulateCommand())
 	return root
