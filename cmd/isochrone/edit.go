@@ -59,7 +59,7 @@ func author() string {
 func newTopologyCommand() *cobra.Command {
 	var flags storeFlags
 	command := newGroup("topology", "Read, check and edit the topology",
-		newTopologyGet(&flags), newTopologyApply(&flags), newTopologyValidate(), newTopologyRemove(&flags))
+		newTopologyGet(&flags), newTopologyApply(&flags), newTopologyValidate(), newTopologyRemove(&flags), newTopologySchema())
 	flags.register(command)
 	return command
 }
