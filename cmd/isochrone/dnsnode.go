@@ -154,7 +154,7 @@ func (d *dnsNode) run(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, closeDNS(d.bound))
 	}
-	d.node = newNode("dns", dir, dir.path(dnsFolder, "last-good.yaml"), d.log, newContact(d.log, "etcd"))
+	d.node = newNode("dns", dir, dir.path(dnsFolder, "last-good.yaml"), d.log, newContact(d.log, d.start.follow.with(d.start.dir)))
 	if d.node.secrets, err = newSecrets(d.start.settings.secretKey, "dns", d.log); err != nil {
 		return errors.Join(err, closeDNS(d.bound))
 	}
@@ -218,11 +218,7 @@ func (d *dnsNode) configure(settings *dns.Settings) {
 
 // connect returns what the node follows.
 func (d *dnsNode) connect(ctx context.Context) (*upstream, error) {
-	client, err := d.start.etcd.connect(ctx, d.start.dir)
-	if err != nil {
-		return nil, err
-	}
-	return etcdUpstream(client, d.start.etcd.prefix, "dns", hostName()), nil
+	return d.start.follow.connect(ctx, d.start.dir, "dns", "")
 }
 
 // probe checks the health of the PoPs once there is a key to do it with.

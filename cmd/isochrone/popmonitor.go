@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/isochrone/isochrone/dataplane"
 	"github.com/isochrone/isochrone/internal/flagfile"
@@ -16,9 +17,9 @@ import (
 )
 
 // registerHTTP adds the flag that says where a PoP can be monitored.
-func (f *singleFlags) registerHTTP(command *cobra.Command) {
+func (f *singleFlags) registerHTTP(flags *pflag.FlagSet) {
 	f.http = netip.MustParseAddrPort("127.0.0.1:9154")
-	command.Flags().Var(addrPortValue{&f.http}, "http", "`address` and port of /metrics, /ready and /live; empty for none")
+	flags.Var(addrPortValue{&f.http}, "http", "`address` and port of /metrics, /ready and /live; empty for none")
 }
 
 // read reads --config over the flags of the command line.
