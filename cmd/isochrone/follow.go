@@ -83,7 +83,7 @@ func (n *node) record() store.Node {
 		Schema: topology.SchemaVersion, Kind: n.kind, Version: version(), SchemaKnown: topology.SchemaVersion, Started: n.started,
 	}
 	if snap := n.Snapshot(); snap != nil {
-		r.Revision, r.Good = snap.Revision, snap.Good
+		r.Revision, r.Good, r.Hash = snap.Revision, snap.Good, snap.Hash
 	}
 	return r
 }
