@@ -223,23 +223,7 @@ func (d *dnsNode) connect(ctx context.Context) (*upstream, error) {
 
 // probe checks the health of the PoPs once there is a key to do it with.
 func (d *dnsNode) probe(ctx context.Context) error {
-	look := time.NewTicker(sourcesInterval)
-	defer look.Stop()
-	for told := false; ; told = true {
-		_, err := d.node.dir.read("probe.key")
-		if err == nil {
-			d.probing.Store(true)
-			return d.node.checkHealth(ctx, popTargets, func(v health.Verdicts) { d.sources.live.Verdicts(v, time.Now()) })
-		}
-		if !told {
-			d.log.Warn("nobody probes from here, and so all PoPs count as well: there is no key for it", "file", d.node.dir.path("probe.key"))
-		}
-		select {
-		case <-look.C:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
+	return d.node.probeWithKey(ctx, popTargets, func() { d.probing.Store(true) }, func(v health.Verdicts) { d.sources.live.Verdicts(v, time.Now()) })
 }
 
 // serveCert makes a certificate the one that is served, and renews it.

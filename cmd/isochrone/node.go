@@ -131,6 +131,26 @@ func (n *node) checkHealth(ctx context.Context, list func(*topology.Snapshot) []
 	return err
 }
 
+// probeWithKey checks health as checkHealth does, once there is a key to do it with; then it calls begins.
+func (n *node) probeWithKey(ctx context.Context, list func(*topology.Snapshot) []probe.Target, begins func(), changed func(health.Verdicts)) error {
+	look := time.NewTicker(sourcesInterval)
+	defer look.Stop()
+	for told := false; ; told = true {
+		if _, err := n.dir.read("probe.key"); err == nil {
+			begins()
+			return n.checkHealth(ctx, list, changed)
+		}
+		if !told {
+			n.log.Warn("nobody probes from here, and so all count as well: there is no key for it", "file", n.dir.path("probe.key"))
+		}
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
 // roots returns the CA that issues PoPs' certificates: that of ca.pem, or nil for those of the system.
 func (n *node) roots() (*x509.CertPool, error) {
 	if n.ca != nil {

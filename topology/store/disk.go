@@ -15,7 +15,7 @@ import (
 	"github.com/isochrone/isochrone/topology"
 )
 
-// ErrDamaged is returned for a file of a snapshot, or a backup, that is not as it was written.
+// ErrDamaged is returned for a file that is not as it was written.
 var ErrDamaged = errors.New("damaged")
 
 // keysSuffix ends the name of the file of keys beside a file of a snapshot.
