@@ -182,7 +182,7 @@ func TestRelayedPoP(t *testing.T) {
 	eventually(t, "a revoked key", func() error { return post(key, false, 401) })
 	eventually(t, "the nodes behind the relay", func() error {
 		nodes, err := s.Nodes(t.Context())
-		if err != nil || nodes["pop:sin1"].Kind != "pop" || nodes["dns:ns1"].Kind != "dns" || nodes["dns:ns1"].Good == 0 {
+		if err != nil || nodes["pop:sin1"].Kind != "pop" || nodes["dns:ns1"].Kind != "dns" || nodes["dns:ns1"].Hash == "" || nodes["dns:ns1"].Hash != nodes["pop:sin1"].Hash {
 			return fmt.Errorf("got %v, %v", nodes, err)
 		}
 		return nil
