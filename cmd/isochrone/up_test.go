@@ -11,7 +11,11 @@ import (
 	"strings"
 	"testing"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/isochrone/isochrone/internal/etcdclient"
 	"github.com/isochrone/isochrone/internal/statedir"
+	"github.com/isochrone/isochrone/topology/store"
 )
 
 // nearest is the PoP that clients of each place belong to.
@@ -128,6 +132,18 @@ func TestKilledPoP(t *testing.T) {
 	if got.Status != 202 || got.PoP != "sin1" || got.Cluster != "ap" {
 		t.Errorf("send: got %+v", got)
 	}
+	client, err := etcdclient.Connect(clientv3.Config{Endpoints: []string{r.Etcd}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	eventually(t, "both processes to tell of themselves", func() error {
+		nodes, err := store.New(client, storeRoot).Nodes(t.Context())
+		if here := nodes[store.NodeName("up", hostName())]; err != nil || nodes["pop:sin1"].Kind != "pop" || here.Hash == "" {
+			return fmt.Errorf("got %v, %v", nodes, err)
+		}
+		return nil
+	})
 	pop.kill()
 	r.leads(t, "singapore", "nrt1")
 	pop = start(t, "PoP sin1 serves", "pop", "sin1", "--dir", r.dir)
