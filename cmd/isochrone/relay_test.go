@@ -143,8 +143,8 @@ func TestRelayedPoP(t *testing.T) {
 		pops[name] = netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(n + 1)}), 443)
 	}
 	pops["sin1"] = at
-	for _, name := range topology.ExampleClusters {
-		clusters[name] = "http://127.0.0.1:1"
+	for n, name := range topology.ExampleClusters {
+		clusters[name] = fmt.Sprint("http://127.0.0.1:", n+1)
 	}
 	texts := map[string]string{}
 	for name, at := range pops {

@@ -12,7 +12,11 @@ import (
 	"strings"
 	"testing"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/isochrone/isochrone/internal/etcdclient"
 	"github.com/isochrone/isochrone/internal/statedir"
+	"github.com/isochrone/isochrone/topology/store"
 )
 
 // nearest is the PoP that clients of each place belong to.
@@ -135,6 +139,7 @@ func TestKilledPoP(t *testing.T) {
 	if got.Status != 202 || got.PoP != "sin1" || got.Cluster != "ap" {
 		t.Errorf("send: got %+v", got)
 	}
+<<<<<<< HEAD
 	for name, want := range map[string]string{
 		`isochrone_intake_accepted_total{pop="sin1"}`: "1", `isochrone_forward_acknowledged_total{pop="sin1"}`: "1", "isochrone_ready": "1",
 		`isochrone_forward_cluster_standing{cluster="ap",pop="sin1",standing="well"}`: "1", "isochrone_topology_faults": "0",
@@ -155,6 +160,20 @@ func TestKilledPoP(t *testing.T) {
 	m.metric(t, "isochrone_ready", "0")
 	become("disabled", "active")
 	m.isReady(t, 200, `"active"`)
+=======
+	client, err := etcdclient.Connect(clientv3.Config{Endpoints: []string{r.Etcd}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	eventually(t, "both processes to tell of themselves", func() error {
+		nodes, err := store.New(client, storeRoot).Nodes(t.Context())
+		if here := nodes[store.NodeName("up", hostName())]; err != nil || nodes["pop:sin1"].Kind != "pop" || here.Hash == "" {
+			return fmt.Errorf("got %v, %v", nodes, err)
+		}
+		return nil
+	})
+>>>>>>> h-relay
 	pop.kill()
 	r.leads(t, "singapore", "nrt1")
 	pop = start(t, "PoP sin1 serves", "pop", "sin1", "--dir", r.dir)
