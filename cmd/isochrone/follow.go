@@ -44,7 +44,7 @@ func (n *node) followUpstream(ctx context.Context, up *upstream, also func(*topo
 	defer close(newest)
 	running.Go(func() { n.keep(newest) })
 	if n.kind != "" {
-		running.Go(func() { _ = up.register(ctx, n.record) }) // it ends with ctx, for no other reason
+		running.Go(func() { n.register(ctx, up) })
 	}
 	follower := store.Follower{Feed: up.feed, Last: last, Contact: n.contact.note, Publish: func(snap *topology.Snapshot) {
 		n.take(snap, also)
@@ -58,13 +58,32 @@ func (n *node) followUpstream(ctx context.Context, up *upstream, also func(*topo
 	return follower.Run(ctx)
 }
 
+// registerPause is how long after upstream has refused to be told of this node it is told again.
+const registerPause = time.Minute
+
+// register tells upstream of this node until ctx ends.
+func (n *node) register(ctx context.Context, up *upstream) {
+	for {
+		err := up.register(ctx, n.record)
+		if ctx.Err() != nil {
+			return
+		}
+		n.log.Warn("this node does not show in the status: it may not tell of itself", "error", err)
+		select {
+		case <-time.After(registerPause):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // record is what the node tells of itself.
 func (n *node) record() store.Node {
 	r := store.Node{
 		Schema: topology.SchemaVersion, Kind: n.kind, Version: version(), SchemaKnown: topology.SchemaVersion, Started: n.started,
 	}
 	if snap := n.Snapshot(); snap != nil {
-		r.Revision, r.Good = snap.Revision, snap.Good
+		r.Revision, r.Good, r.Hash = snap.Revision, snap.Good, snap.Hash
 	}
 	return r
 }
