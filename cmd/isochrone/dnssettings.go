@@ -6,9 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 
@@ -18,6 +16,7 @@ import (
 
 	"github.com/isochrone/isochrone/dns"
 	"github.com/isochrone/isochrone/dns/dnssec"
+	"github.com/isochrone/isochrone/internal/privatefile"
 )
 
 // settingsFlags are the flags that a DNS server's settings are made of, and their files.
@@ -101,30 +100,9 @@ func (f *settingsFlags) load() (dns.Settings, error) {
 // maxSecretFile bounds a file of secrets, in bytes.
 const maxSecretFile = 1 << 20
 
-// readPrivate reads a file that nobody but its owner may read.
-func readPrivate(path string) ([]byte, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	info, err := file.Stat()
-	switch {
-	case err != nil:
-		return nil, err
-	case info.Mode().Perm()&0o077 != 0:
-		return nil, fmt.Errorf("%s has mode %04o, and so others can read it: want 0600 (chmod 600 %s)", path, info.Mode().Perm(), path)
-	}
-	text, err := io.ReadAll(io.LimitReader(file, maxSecretFile+1))
-	if err == nil && len(text) > maxSecretFile {
-		err = fmt.Errorf("%s: more than %d bytes are no file of secrets", path, maxSecretFile)
-	}
-	return text, err
-}
-
 // readCookieSecrets reads secrets of DNS cookies. An error does not tell what stands in the file.
 func readCookieSecrets(path string) ([][16]byte, error) {
-	text, err := readPrivate(path)
+	text, err := privatefile.Read(path, maxSecretFile)
 	if err != nil {
 		return nil, err
 	}
@@ -154,7 +132,7 @@ func keyName(name string) string { return mdns.CanonicalName(name) }
 
 // readTSIGKeys reads TSIG keys. An error does not tell a secret.
 func readTSIGKeys(path string) ([]dns.TSIGKey, error) {
-	text, err := readPrivate(path)
+	text, err := privatefile.Read(path, maxSecretFile)
 	if err != nil {
 		return nil, err
 	}

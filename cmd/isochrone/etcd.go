@@ -13,6 +13,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/isochrone/isochrone/internal/etcdclient"
+	"github.com/isochrone/isochrone/internal/privatefile"
 	"github.com/isochrone/isochrone/internal/statedir"
 )
 
@@ -71,7 +72,7 @@ func (f *etcdFlags) connect(ctx context.Context, dir string) (*clientv3.Client, 
 		return nil, err
 	}
 	if f.passwordFile != "" {
-		password, err := readPrivate(f.passwordFile)
+		password, err := privatefile.Read(f.passwordFile, maxSecretFile)
 		if err != nil {
 			return nil, fmt.Errorf("etcd-password-file: %w", err)
 		}

@@ -47,6 +47,7 @@ Start with "isochrone up": everything in one process, on loopback.`,
 		&cobra.Group{ID: "run", Title: "Run:"},
 		&cobra.Group{ID: "client", Title: "Use it as a client does:"},
 		&cobra.Group{ID: "edit", Title: "Look and edit:"},
+		&cobra.Group{ID: "secure", Title: "Say who may do what:"},
 		&cobra.Group{ID: "offline", Title: "Predict and simulate:"},
 	)
 	add := func(group string, commands ...*cobra.Command) {
@@ -55,10 +56,14 @@ Start with "isochrone up": everything in one process, on loopback.`,
 			root.AddCommand(command)
 		}
 	}
-	add("run", newUpCommand(), newDNSCommand(), newPoPCommand(), newClusterCommand())
+	pop := newPoPCommand()
+	pop.AddCommand(joinCommands()...)
+	add("run", newUpCommand(), newDNSCommand(), pop, newClusterCommand(), newControlCommand())
 	add("client", newSendCommand())
 	add("edit", newStatusCommand(), newExplainCommand(), newTopologyCommand(), newZoneCommand(), newDrainCommand(), newUndrainCommand(),
-		newOverridesCommand(), newKeyCommand(), newBackupCommand(), newRestoreCommand())
+		newForceCommand(), newUnforceCommand(), newPinCommand(), newUnpinCommand(), newOverridesCommand(), newKeyCommand(), newTokenCommand(),
+		newAuditCommand(), newNodesCommand(), newWhoamiCommand(), newContextCommand(), newBackupCommand(), newRestoreCommand())
+	add("secure", newCACommand(), newEtcdCommand())
 	add("offline", newMapCommand(), newRTTCommand(), newSimulateCommand())
 	return root
 }

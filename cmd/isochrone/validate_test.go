@@ -68,8 +68,8 @@ func startStore(t *testing.T) *running {
 		pops[name] = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 1, byte(i + 1)}), 443)
 		texts[name] = pops[name].String()
 	}
-	for _, name := range topology.ExampleClusters {
-		clusters[name] = "http://127.0.0.1:1"
+	for i, name := range topology.ExampleClusters {
+		clusters[name] = fmt.Sprintf("http://127.0.0.1:%d", i+1)
 	}
 	example := topology.Example(netip.MustParseAddr("127.0.0.1"), pops, clusters)
 	put := map[topology.Ref]topology.Object{}

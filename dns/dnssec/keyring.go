@@ -4,13 +4,13 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"github.com/isochrone/isochrone/internal/privatefile"
 	"github.com/isochrone/isochrone/topology"
 )
 
@@ -55,7 +55,7 @@ func LoadKeyring(dir string) (*Keyring, error) {
 		path := filepath.Join(dir, entry.Name())
 		k, err := readKey(path)
 		if err != nil {
-			fails = append(fails, fmt.Errorf("%s %w", path, err))
+			fails = append(fails, err)
 			continue
 		}
 		keys = append(keys, k)
@@ -66,13 +66,22 @@ func LoadKeyring(dir string) (*Keyring, error) {
 	return NewKeyring(keys...), nil
 }
 
-// readKey reads one private key. Its errors follow the path.
+// readKey reads one private key.
 func readKey(path string) (*Key, error) {
-	zone, algorithm, tag, err := parseFileName(strings.TrimSuffix(filepath.Base(path), privateEnding))
+	text, err := privatefile.Read(path, maxKeyFileBytes)
 	if err != nil {
 		return nil, err
 	}
-	text, err := readPrivate(path)
+	k, err := parseKeyFile(filepath.Base(path), string(text))
+	if err != nil {
+		return nil, fmt.Errorf("%s %w", path, err)
+	}
+	return k, nil
+}
+
+// parseKeyFile reads one private key from a file of this name. Its errors follow the path.
+func parseKeyFile(name, text string) (*Key, error) {
+	zone, algorithm, tag, err := parseFileName(strings.TrimSuffix(name, privateEnding))
 	if err != nil {
 		return nil, err
 	}
@@ -93,33 +102,6 @@ func readKey(path string) (*Key, error) {
 		tags[i] = k.tag
 	}
 	return nil, fmt.Errorf("has the tag %d as a ZSK or %d as a KSK, its name says %d", tags[0], tags[1], tag)
-}
-
-// readPrivate reads a file that its owner alone can read.
-func readPrivate(path string) (string, error) {
-	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() { // to open a pipe would wait
-		return "", errors.Join(errors.New("is no file"), err)
-	}
-	file, err := os.Open(path)
-	if err != nil {
-		return "", fmt.Errorf("cannot be read: %w", err)
-	}
-	defer file.Close()
-	info, err := file.Stat()
-	if err != nil {
-		return "", fmt.Errorf("cannot be read: %w", err)
-	}
-	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return "", fmt.Errorf("has mode %04o, so that others than its owner can read it: chmod 600 %s", mode, path)
-	}
-	text, err := io.ReadAll(io.LimitReader(file, maxKeyFileBytes+1))
-	switch {
-	case err != nil:
-		return "", fmt.Errorf("cannot be read: %w", err)
-	case len(text) > maxKeyFileBytes:
-		return "", fmt.Errorf("has more than %d octets, which no private key has", maxKeyFileBytes)
-	}
-	return string(text), nil
 }
 
 // Key returns a key of a zone, whose name has no trailing dot, or nil.

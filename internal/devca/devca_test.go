@@ -34,7 +34,7 @@ func TestCertificatesOutliveARestart(t *testing.T) {
 			t.Errorf("%s: not renewed after two thirds of its lifetime", name)
 		}
 	}
-	if info, err := os.Stat(filepath.Join(dir, keyFile)); err != nil || info.Mode().Perm() != 0o600 {
+	if info, err := os.Stat(filepath.Join(dir, "ca-key.pem")); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("key file: %v, %v; want mode 0600", info, err)
 	}
 }
@@ -44,10 +44,10 @@ func TestBrokenFiles(t *testing.T) {
 	if _, err := Load(dir); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, keyFile), []byte("nonsense"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "ca-key.pem"), []byte("nonsense"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Load(dir); err == nil || !strings.Contains(err.Error(), keyFile) {
-		t.Errorf("got %v, want an error that names %s", err, keyFile)
+	if _, err := Load(dir); err == nil || !strings.Contains(err.Error(), "ca-key.pem") {
+		t.Errorf("got %v, want an error that names %s", err, "ca-key.pem")
 	}
 }

@@ -148,8 +148,8 @@ func (s *Store) walk(ctx context.Context, revision int64, keysOnly bool, each fu
 	return nil
 }
 
-// ErrDamaged is returned for a backup that is not whole.
-var ErrDamaged = errors.New("the backup is damaged")
+// ErrDamagedBackup is returned for a backup that is not whole.
+var ErrDamagedBackup = errors.New("the backup is damaged")
 
 // maxBackupLine bounds a line: etcd's largest value with all of it escaped.
 const maxBackupLine = 16 << 20
@@ -159,7 +159,7 @@ func readBackup(r io.Reader, each func(backupHeader, backupLine) error) (backupH
 	var header backupHeader
 	summary := Summary{Sections: map[string]int{}}
 	damaged := func(format string, args ...any) (backupHeader, Summary, error) {
-		return header, summary, fmt.Errorf("%w: "+format, append([]any{ErrDamaged}, args...)...)
+		return header, summary, fmt.Errorf("%w: "+format, append([]any{ErrDamagedBackup}, args...)...)
 	}
 	lines, sum := bufio.NewScanner(r), sha256.New()
 	lines.Buffer(make([]byte, 0, 64<<10), maxBackupLine)

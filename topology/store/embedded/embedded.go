@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"go.etcd.io/etcd/client/pkg/v3/transport"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -25,6 +26,13 @@ const startTimeout = 30 * time.Second
 type Config struct {
 	Dir    string // for its data and its log, etcd.log; made where it is missing
 	Listen string // host:port for clients; port 0 takes a free one
+	TLS    *TLS   // nil: in clear
+}
+
+// TLS has the server speak TLS and know its clients by their certificates.
+type TLS struct {
+	Cert, Key string // files in PEM of the server's own certificate and its key
+	ClientCA  string // file in PEM of the CAs of clients; each must show a certificate
 }
 
 // Etcd is a running server.
@@ -54,6 +62,12 @@ func Start(ctx context.Context, c Config) (*Etcd, error) {
 
 	client := url.URL{Scheme: "http", Host: listen}
 	config := embed.NewConfig()
+	if c.TLS != nil {
+		client.Scheme = "https"
+		config.ClientTLSInfo = transport.TLSInfo{
+			CertFile: c.TLS.Cert, KeyFile: c.TLS.Key, TrustedCAFile: c.TLS.ClientCA, ClientCertAuth: true,
+		}
+	}
 	config.Name = "isochrone"
 	config.Dir = filepath.Join(c.Dir, "data")
 	config.ListenClientUrls, config.AdvertiseClientUrls = []url.URL{client}, []url.URL{client}

@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/isochrone/isochrone/internal/ca"
+	"github.com/isochrone/isochrone/internal/privatefile"
+)
+
+// A certificate is renewed when a third of its life is left, and it is looked at so often.
+const (
+	renewPart  = 3
+	renewEvery = time.Hour
+)
+
+func newRenew() *cobra.Command {
+	var (
+		dir string
+		now bool
+	)
+	command := &cobra.Command{
+		Use:   "renew",
+		Short: "Renew this node's certificate, if it ends soon",
+		Long: `Has a control plane sign a new certificate for this node's key, which it shows the present one
+for, when less than a third of its life is left. To be run daily, by a timer.`,
+		Args: cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error {
+			until, renewed, err := renew(command.Context(), identityDir(dir), now)
+			if err != nil {
+				return fmt.Errorf("renew: %w", err)
+			}
+			word := "is valid"
+			if renewed {
+				word = "is renewed, and valid"
+			}
+			fmt.Fprintf(command.OutOrStdout(), "%s %s until %s\n", identityDir(dir).cert(), word, until.Format(time.DateOnly))
+			return nil
+		},
+	}
+	command.Flags().StringVar(&dir, "dir", defaultIdentityDir(), "`folder` of this node's key and certificate")
+	command.Flags().BoolVar(&now, "now", false, "though it does not end soon")
+	return command
+}
+
+// keepRenewed renews a node's certificate in good time, until ctx ends. It logs a failure once for each reason.
+func keepRenewed(ctx context.Context, dir identityDir, log *slog.Logger) error {
+	look, told := time.NewTicker(renewEvery), ""
+	defer look.Stop()
+	for {
+		until, renewed, err := renew(ctx, dir, false)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil && err.Error() != told:
+			told = err.Error()
+			log.Error("the node's certificate cannot be renewed, and it is tried again", "valid_until", until, "error", err)
+		case renewed:
+			told = ""
+			log.Info("the node's certificate is renewed", "valid_until", until)
+		}
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// renew has a new certificate signed if the present one ends soon, or at once. It returns the end of the one in use. The key stays,
+// so that key and certificate fit whenever somebody reads them.
+func renew(ctx context.Context, dir identityDir, atOnce bool) (until time.Time, renewed bool, err error) {
+	id, err := dir.read()
+	if err != nil {
+		return time.Time{}, false, err
+	}
+	pair, err := tls.LoadX509KeyPair(dir.cert(), dir.key())
+	if err != nil {
+		return time.Time{}, false, err
+	}
+	until = pair.Leaf.NotAfter
+	if life := until.Sub(pair.Leaf.NotBefore); !atOnce && time.Until(until) > life/renewPart {
+		return until, false, nil
+	}
+	keyText, err := privatefile.Read(dir.key(), maxSecretFile)
+	if err != nil {
+		return until, false, err
+	}
+	key, err := ca.ParseKey(keyText)
+	if err != nil {
+		return until, false, fmt.Errorf("%s: %w", dir.key(), err)
+	}
+	request, err := ca.EncodeRequest(key)
+	if err != nil {
+		return until, false, err
+	}
+	caText, err := os.ReadFile(dir.ca())
+	if err != nil {
+		return until, false, err
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(caText) {
+		return until, false, errors.New(dir.ca() + " has no certificate in PEM")
+	}
+	show := func(string) *tls.Config {
+		return &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: roots, Certificates: []tls.Certificate{pair}}
+	}
+	joined, err := askAny(ctx, id.Control, "/v1/renew", map[string]string{"request": string(request)}, show)
+	if err != nil {
+		return until, false, err
+	}
+	authority, err := parseCA(string(caText))
+	if err != nil {
+		return until, false, err
+	}
+	cert, err := checkJoined(joined, authority, keyText)
+	switch {
+	case err != nil:
+		return until, false, err
+	case cert.Subject.CommonName != pair.Leaf.Subject.CommonName:
+		return until, false, fmt.Errorf("the control plane answered the certificate of %s", cert.Subject.CommonName)
+	}
+	if err := privatefile.WritePublic(dir.cert(), []byte(joined.Certificate)); err != nil {
+		return until, false, err
+	}
+	return cert.NotAfter, true, nil
+}

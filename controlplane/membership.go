@@ -1,0 +1,100 @@
+package controlplane
+
+import (
+	"context"
+	"crypto/x509"
+	"fmt"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/isochrone/isochrone/internal/ca"
+	"github.com/isochrone/isochrone/topology"
+	"github.com/isochrone/isochrone/topology/store"
+)
+
+// Renew signs a new certificate for a node that shows its present one. The errors are ErrInvalid and ErrNotAdmitted.
+func (r *Registrar) Renew(ctx context.Context, shown *x509.Certificate, request string) (*Joined, error) {
+	public, err := ca.ReadRequest([]byte(request))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	m, revision, err := r.member(ctx, shown)
+	if err != nil {
+		return nil, err
+	}
+	// The certificate that is shown stays good, since the answer with the new one can get lost; any other does not.
+	m.Previous = serialOf(shown)
+	joined, err := r.sign(m, public, r.Now())
+	if err != nil {
+		return nil, err
+	}
+	user := shown.Subject.CommonName
+	written, err := r.commit(ctx, user, "renew", user,
+		[]clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(r.key(memberKey(user))), "=", revision)},
+		clientv3.OpPut(r.key(memberKey(user)), string(topology.MarshalValue(m))))
+	if err == nil && !written {
+		err = fmt.Errorf("%s: %w: ask again", user, store.ErrConflict)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return joined, nil
+}
+
+// Node returns the role and name of the node whose certificate this is, if it has been let in and not turned out since. The error
+// is ErrNotAdmitted.
+func (r *Registrar) Node(ctx context.Context, shown *x509.Certificate) (store.Role, string, error) {
+	m, _, err := r.member(ctx, shown)
+	if err != nil {
+		return "", "", err
+	}
+	return nodeRoles[m.Kind], m.Name, nil
+}
+
+// member returns the record of the node whose certificate this is.
+func (r *Registrar) member(ctx context.Context, shown *x509.Certificate) (*member, int64, error) {
+	if shown == nil {
+		return nil, 0, fmt.Errorf("%w: no certificate was shown", ErrNotAdmitted)
+	}
+	if err := r.CA.Verify(shown, r.Now()); err != nil {
+		return nil, 0, fmt.Errorf("%w: the certificate is not good here: %w", ErrNotAdmitted, err)
+	}
+	user := shown.Subject.CommonName
+	role, name, err := store.ParseUserName(user)
+	if err != nil || !role.IsNode() {
+		return nil, 0, fmt.Errorf("%w: %.80q is no node", ErrNotAdmitted, user)
+	}
+	m := new(member)
+	revision, err := r.load(ctx, memberKey(user), m)
+	switch serial := serialOf(shown); {
+	case err != nil:
+		return nil, 0, err
+	case m.Schema == 0 || nodeRoles[m.Kind] != role || m.Name != name: // what it may become is never decided by what stands in etcd
+		return nil, 0, fmt.Errorf("%w: %s has not joined, or was turned out", ErrNotAdmitted, user)
+	case m.Serial != serial && m.Previous != serial:
+		return nil, 0, fmt.Errorf("%w: %s has a newer certificate; if that is not on this machine, invite it anew", ErrNotAdmitted, user)
+	}
+	return m, revision, nil
+}
+
+// Expel turns a node out: its certificate is renewed no more, and its user in etcd is gone, where the registrar's own user may do
+// that: else the error is store.ErrPermission, after the rest. It is ErrNotFound when no such node has joined.
+func (r *Registrar) Expel(ctx context.Context, kind, name, author string) error {
+	role, known := nodeRoles[kind]
+	if !known {
+		return fmt.Errorf("%w: kind %.40q is not pop or dns", ErrInvalid, kind)
+	}
+	user := store.UserName(role, name)
+	key := r.key(memberKey(user))
+	gone, err := r.commit(ctx, author, "expel", user, []clientv3.Cmp{clientv3.Compare(clientv3.CreateRevision(key), ">", 0)}, clientv3.OpDelete(key))
+	if err != nil {
+		return err
+	}
+	if err := store.RemoveUser(ctx, r.Etcd, role, name); err != nil {
+		return err
+	}
+	if !gone {
+		return fmt.Errorf("%s: %w", user, ErrNotFound)
+	}
+	return nil
+}
