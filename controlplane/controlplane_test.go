@@ -1,36 +1,63 @@
 package controlplane
 
 import (
+	"context"
 	"encoding/json"
+	"io"
 	"iter"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/goleak"
+	"go.uber.org/zap"
 
 	"github.com/isochrone/isochrone/health"
 	"github.com/isochrone/isochrone/internal/problem"
 	"github.com/isochrone/isochrone/router"
 	"github.com/isochrone/isochrone/topology"
+	"github.com/isochrone/isochrone/topology/store"
+	"github.com/isochrone/isochrone/topology/store/embedded"
 )
 
-var now = time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("gopkg.in/natefinch/lumberjack%2ev2.(*Logger).millRun"))
+}
 
-// networks is a geo database that knows one network, in Singapore.
+// networks is a geo database that knows a network in Singapore, one in Japan and one in Germany.
 type networks struct{}
 
 func (networks) Networks() iter.Seq2[netip.Prefix, *router.Place] {
 	return func(yield func(netip.Prefix, *router.Place) bool) {
-		place := router.Place{Location: topology.Location{LatDeg: 1.29, LonDeg: 103.85, Country: "SG"}}
-		yield(netip.MustParsePrefix("192.0.2.0/24"), &place)
+		for _, n := range []struct {
+			prefix, country, continent string
+			lat, lon                   float64
+		}{{"192.0.2.0/24", "SG", "AS", 1.29, 103.85}, {"198.51.100.0/24", "JP", "AS", 35.7, 139.7}, {"203.0.113.0/24", "DE", "EU", 50.1, 8.7}} {
+			place := router.Place{Location: topology.Location{LatDeg: n.lat, LonDeg: n.lon, Country: n.country}, Continent: n.continent}
+			if !yield(netip.MustParsePrefix(n.prefix), &place) {
+				return
+			}
+		}
 	}
 }
 
-// serve returns the handler of a control plane that knows the example world; sin1 is drained, fra1 is down.
-func serve(t *testing.T) http.Handler {
-	t.Helper()
+// world is a control plane of the example world, at an etcd of its own.
+type world struct {
+	t       *testing.T
+	etcd    *clientv3.Client
+	live    *router.Live
+	service *Service
+	url     string
+	tokens  map[Role]string
+}
+
+// example is the example world at addresses of documentation.
+func example() *topology.Topology {
 	pops, clusters := map[string]netip.AddrPort{}, map[string]string{}
 	for i, name := range topology.ExamplePoPs {
 		pops[name] = netip.AddrPortFrom(netip.AddrFrom4([4]byte{203, 0, 113, byte(i + 1)}), 8443)
@@ -38,101 +65,166 @@ func serve(t *testing.T) http.Handler {
 	for _, name := range topology.ExampleClusters {
 		clusters[name] = "http://" + name + ".example"
 	}
-	snap := &topology.Snapshot{
-		Revision: 9, Good: 7, Topology: topology.Example(netip.MustParseAddr("203.0.113.53"), pops, clusters),
-		Overrides: map[string]*topology.Override{
-			"drain-sin1": {Kind: topology.Drain, PoP: "sin1", Reason: "trying", Author: "a", Expires: now.Add(time.Hour)},
-			"old":        {Kind: topology.Drain, PoP: "iad1", Reason: "over", Author: "a", Expires: now.Add(-time.Hour)},
-		},
-		Faults: []topology.Fault{{Path: "pops.sin1.location.lat", Message: "135 is not in -90..90"}},
+	return topology.Example(netip.MustParseAddr("203.0.113.53"), pops, clusters)
+}
+
+// begin starts a control plane; all it starts ends with the test. The settings may be nil.
+func begin(t *testing.T, settings *HandlerConfig) *world {
+	t.Helper()
+	etcd, err := embedded.Start(t.Context(), embedded.Config{Dir: t.TempDir(), Listen: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{etcd.Endpoint()}, DialTimeout: 5 * time.Second, Logger: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
 	}
 	atlas, err := router.NewAtlas(networks{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	live := router.NewLive(atlas)
-	if err := live.Topology(snap, now); err != nil {
+	w := &world{t: t, etcd: client, live: router.NewLive(atlas), tokens: map[Role]string{}}
+	st := store.New(client, "/isochrone/")
+	var newest struct {
+		sync.Mutex
+		*topology.Snapshot
+	}
+	w.service = &Service{
+		View: w.live.View, Now: time.Now, Store: st, Auth: NewTokens(client, "/isochrone/"),
+		Geo:      func() GeoStatus { return GeoStatus{Type: "test"} },
+		Activity: func() Activity { return Activity{DNS: Counts{"udp": 3}} },
+		Snapshot: func() *topology.Snapshot { newest.Lock(); defer newest.Unlock(); return newest.Snapshot },
+	}
+	put := map[topology.Ref]topology.Object{}
+	for _, r := range example().Refs() {
+		put[r] = example().Object(r)
+	}
+	if _, err := st.Apply(t.Context(), store.Change{Put: put, Author: "test"}); err != nil {
 		t.Fatal(err)
 	}
-	live.Verdicts(health.Verdicts{{Kind: health.PoP, Name: "fra1"}: {Status: health.Down, Reason: "timeout", Since: now}}, now)
-	return NewHandler(NewEndpoints(&Service{
-		View: live.View, Snapshot: func() *topology.Snapshot { return snap },
-		Geo:      func() GeoStatus { return GeoStatus{Type: "test"} },
-		Activity: func() Activity { return Activity{DNS: Counts{"udp": 3}} }, Now: func() time.Time { return now },
-	}))
+	for _, role := range roles {
+		made, err := w.service.Auth.Create(t.Context(), TokenRequest{Name: "some " + string(role), Role: role}, "test")
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.tokens[role] = made.Secret
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() {
+		_ = st.Follow(ctx, nil, func(snap *topology.Snapshot) {
+			if err := w.live.Topology(snap, time.Now()); err != nil {
+				t.Error(err)
+			}
+			newest.Lock()
+			newest.Snapshot = snap
+			newest.Unlock()
+		})
+	})
+	running.Go(func() { _ = w.service.Auth.Follow(ctx, nil) })
+	if settings == nil {
+		settings = &HandlerConfig{}
+	}
+	server := httptest.NewServer(NewHandler(w.service, *settings))
+	w.url = server.URL
+	t.Cleanup(func() {
+		cancel()
+		server.CloseClientConnections()
+		server.Close()
+		running.Wait()
+		client.Close()
+		etcd.Close()
+	})
+	w.eventually("a view and tokens", func() bool {
+		return w.live.View() != nil && w.service.Snapshot() != nil && w.service.Auth.known.Load() != nil
+	})
+	return w
 }
 
-func get(t *testing.T, handler http.Handler, path string, code int, result any) {
+// eventually waits until something is so.
+func (w *world) eventually(what string, is func() bool) {
+	w.t.Helper()
+	deadline, look := time.After(20*time.Second), time.NewTicker(5*time.Millisecond)
+	defer look.Stop()
+	for !is() {
+		select {
+		case <-look.C:
+		case <-deadline:
+			w.t.Fatalf("not in time: %s", what)
+		}
+	}
+}
+
+// client asks over HTTP with the token of a role.
+func (w *world) client(role Role) *Client {
+	w.t.Helper()
+	c, err := NewClient(ClientConfig{URL: w.url, Token: func() (string, error) { return w.tokens[role], nil }})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(c.Close)
+	return c
+}
+
+// answer is what came of a request.
+type answer struct {
+	code   int
+	header http.Header
+	body   []byte
+}
+
+// ask sends a request with the token of a role, or with none.
+func (w *world) ask(role Role, method, path, body string, header ...string) answer {
+	w.t.Helper()
+	request, err := http.NewRequestWithContext(w.t.Context(), method, w.url+path, strings.NewReader(body))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if role != "" {
+		request.Header.Set("Authorization", "Bearer "+w.tokens[role])
+	}
+	for i := 0; i+1 < len(header); i += 2 {
+		request.Header.Set(header[i], header[i+1])
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return answer{response.StatusCode, response.Header, text}
+}
+
+// problem returns the problem document of a code.
+func (a answer) problem(t *testing.T, code int) (document struct {
+	problem.Document
+	Faults  []topology.Fault
+	Changed []string
+}) {
 	t.Helper()
-	w := httptest.NewRecorder()
-	handler.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
-	if w.Code != code {
-		t.Fatalf("%s: got %d, want %d: %s", path, w.Code, code, w.Body)
+	if a.code != code || a.header.Get("Content-Type") != problem.ContentType {
+		t.Fatalf("got %d %s: %s, want a problem document of %d", a.code, a.header.Get("Content-Type"), a.body, code)
 	}
-	if err := json.Unmarshal(w.Body.Bytes(), result); err != nil {
-		t.Fatalf("%s: %v", path, err)
+	if err := json.Unmarshal(a.body, &document); err != nil || document.Status != code {
+		t.Fatalf("got %s, %v", a.body, err)
 	}
+	return document
 }
 
-func TestStatus(t *testing.T) {
-	var status Status
-	get(t, serve(t), "/v1/status", 200, &status)
-	if status.Revision != 9 || status.Good != 7 || len(status.Faults) != 1 || status.Activity.DNS["udp"] != 3 {
-		t.Errorf("got %+v", status)
-	}
-	answered := map[string]bool{}
-	for _, p := range status.PoPs {
-		answered[p.Name] = p.Answered
-		if p.Name == "sin1" && !strings.Contains(p.Why, "trying") {
-			t.Errorf("sin1: got why %q, want the override's reason", p.Why)
-		}
-	}
-	if answered["sin1"] || answered["fra1"] || !answered["iad1"] || len(answered) != 6 {
-		t.Errorf("answered: got %v", answered)
-	}
-	if len(status.Clusters) != 3 || status.Clusters[0].Health.Status != health.Unknown {
-		t.Errorf("clusters: got %+v", status.Clusters)
-	}
-	if len(status.Overrides) != 2 || status.Overrides[0].Expired || !status.Overrides[1].Expired {
-		t.Errorf("overrides: got %+v", status.Overrides)
-	}
+// down makes a PoP down.
+func (w *world) down(pop string) {
+	w.live.Verdicts(health.Verdicts{{Kind: health.PoP, Name: pop}: {Status: health.Down, Reason: "timeout", Since: time.Now()}}, time.Now())
 }
 
-func TestExplain(t *testing.T) {
-	var trace router.Trace
-	get(t, serve(t), "/v1/explain?service=intake.isochrone.test&client=192.0.2.7", 200, &trace)
-	if len(trace.Answer) != 1 || trace.Answer[0] != "nrt1" || len(trace.Candidates) != 6 {
-		t.Fatalf("got %+v, want nrt1 since sin1 is drained", trace)
+// drain puts a drain and waits until it is in force.
+func (w *world) drain(pop string) {
+	w.t.Helper()
+	o := &topology.Override{Kind: topology.Drain, PoP: pop, Reason: "trying", Expires: time.Now().Add(time.Hour)}
+	if _, err := w.client(Operator).PutOverride(w.t.Context(), "drain-"+pop, o); err != nil {
+		w.t.Fatal(err)
 	}
-	if first := trace.Candidates[0]; first.PoP != "sin1" || !strings.Contains(first.Reason, "trying") {
-		t.Errorf("got first candidate %+v, want sin1 with the reason of its drain", first)
-	}
-}
-
-func TestProblems(t *testing.T) {
-	handler := serve(t)
-	for _, test := range []struct {
-		path, detail string
-		code         int
-	}{
-		{"/v1/explain?service=nobody.test&client=192.0.2.7", "intake.isochrone.test", 404},
-		{"/v1/explain?service=intake.isochrone.test&client=x", "203.0.113.0/24", 400},
-		{"/v1/explain?service=intake.isochrone.test&client=192.0.2.7&family=MX", "HTTPS", 400},
-	} {
-		var told problem.Document
-		get(t, handler, test.path, test.code, &told)
-		if told.Status != test.code || !strings.Contains(told.Detail, test.detail) {
-			t.Errorf("%s: got %+v, want a detail that has %q", test.path, told, test.detail)
-		}
-	}
-}
-
-func TestNotReady(t *testing.T) {
-	handler := NewHandler(NewEndpoints(&Service{
-		View: func() *router.View { return nil }, Snapshot: func() *topology.Snapshot { return nil },
-	}))
-	for _, path := range []string{"/v1/status", "/v1/explain?service=s&client=::1", "/v1/topology"} {
-		var told problem.Document
-		get(t, handler, path, 503, &told)
-	}
+	w.eventually("the drain", func() bool { return w.service.Snapshot().Overrides["drain-"+pop] != nil })
 }

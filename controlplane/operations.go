@@ -70,7 +70,7 @@ type Identity struct {
 	Role Role   `json:"role"`
 }
 
-// Page asks for a part of a list: at most Limit items (1..1000, 0 stands for 100) from the one on that the page before named as Next.
+// Page asks for a part of a list: at most Limit items (1..1000, 0 stands for 100), those that follow what the page before named as Next.
 type Page struct {
 	Limit int
 	After string
@@ -124,7 +124,7 @@ type FieldChange struct {
 	To   json.RawMessage `json:"to"`
 }
 
-// Effect is what an edit does to the clients of a service, as whatif foresees it for a population of the world's internet users.
+// Effect is what an edit does to the clients of a service, as whatif foresees it for a sample of the world's clients.
 type Effect struct {
 	Service    string     `json:"service"`
 	Family     string     `json:"family"`   // A or AAAA
@@ -191,6 +191,7 @@ type Diagnosis struct {
 	Ignored  []topology.Fault `json:"ignored"`            // overrides, keys and others without effect
 	LastGood int64            `json:"last_good"`          // the newest revision with a valid topology, 0 when the history has none
 	Culprits []HistoryEntry   `json:"culprits,omitempty"` // the edits since, the oldest first
+	Notes    []string         `json:"notes,omitempty"`    // what else explains it, each a sentence
 }
 
 // SafeRequest asks whether a PoP or a cluster can be drained.

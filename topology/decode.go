@@ -37,6 +37,10 @@ func (d *decoder) decode(document []byte, path string, target any) {
 		d.fault(nil, path, "%d bytes are too many: at most %d fit one document; apply the objects in parts, and split a large zone into child zones", len(document), MaxDocumentBytes)
 		return
 	}
+	if node := jsonNode(document); node != nil {
+		d.value(node, path, reflect.ValueOf(target).Elem(), 0)
+		return
+	}
 	reader := yaml.NewDecoder(bytes.NewReader(document))
 	var node, more yaml.Node
 	if err := reader.Decode(&node); errors.Is(err, io.EOF) {

@@ -124,17 +124,31 @@ func KeyID(key string) (string, bool) {
 
 // ParseKey reads and checks an API key's record.
 func ParseKey(id string, text []byte) (*Key, []Fault) {
+	if k := readKey(string(text)); k != nil {
+		if k.fillDefaults(); len(checkKey(id, k)) == 0 {
+			return k, nil
+		}
+	}
+	return parseKey(id, text)
+}
+
+// parseKey reads a key's record as it may be written, and tells the lines of its faults.
+func parseKey(id string, text []byte) (*Key, []Fault) {
 	k, d := new(Key), decoder{}
 	if d.decode(text, "keys."+id, k); len(d.faults) > 0 {
 		return nil, d.faults
 	}
-	if k.QuotaPerMinute == 0 {
-		k.QuotaPerMinute = DefaultQuotaPerMinute
-	}
+	k.fillDefaults()
 	if faults := d.locate(checkKey(id, k)); len(faults) > 0 {
 		return nil, faults
 	}
 	return k, nil
+}
+
+func (k *Key) fillDefaults() {
+	if k.QuotaPerMinute == 0 {
+		k.QuotaPerMinute = DefaultQuotaPerMinute
+	}
 }
 
 func checkKey(id string, k *Key) []Fault {

@@ -236,6 +236,12 @@ func FuzzParse(f *testing.F) {
 	f.Add(example().Marshal())
 	f.Add([]byte("schema: 1\npops: {a: &x {port: 1}, b: *x}"))
 	f.Add([]byte(`{"schema": 1, "pops": {"a": {"location": {"lat": 1e400}}}}`))
+	asJSON, err := json.Marshal(example())
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(asJSON)
+	f.Add([]byte("{\"schema\"\n:1,\"pops\":{\"\\ud83d\\ude00\":[null,{}]},\"schema\":2}"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		x, err := Parse(text)
 		if err != nil {

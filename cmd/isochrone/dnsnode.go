@@ -154,7 +154,7 @@ func (d *dnsNode) run(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, closeDNS(d.bound))
 	}
-	d.node = newNode("dns", dir, dir.path(dnsFolder, "last-good.yaml"), d.log, newContact(d.log, "etcd"))
+	d.node = newNode("dns", dir, dir.path(dnsFolder, "last-good.yaml"), d.log, newContact(d.log, d.start.follow.with(d.start.dir)))
 	if d.node.secrets, err = newSecrets(d.start.settings.secretKey, "dns", d.log); err != nil {
 		return errors.Join(err, closeDNS(d.bound))
 	}
@@ -218,11 +218,7 @@ func (d *dnsNode) configure(settings *dns.Settings) {
 
 // connect returns what the node follows.
 func (d *dnsNode) connect(ctx context.Context) (*upstream, error) {
-	client, err := d.start.etcd.connect(ctx, d.start.dir)
-	if err != nil {
-		return nil, err
-	}
-	return etcdUpstream(client, d.start.etcd.prefix, "dns", hostName()), nil
+	return d.start.follow.connect(ctx, d.start.dir, "dns", "")
 }
 
 // storeRevision returns the store's revision that was read last, or 0.
@@ -235,23 +231,7 @@ func (d *dnsNode) storeRevision() int64 {
 
 // probe checks the health of the PoPs once there is a key to do it with.
 func (d *dnsNode) probe(ctx context.Context) error {
-	look := time.NewTicker(sourcesInterval)
-	defer look.Stop()
-	for told := false; ; told = true {
-		_, err := d.node.dir.read("probe.key")
-		if err == nil {
-			d.probing.Store(true)
-			return d.node.checkHealth(ctx, popTargets, func(v health.Verdicts) { d.sources.live.Verdicts(v, time.Now()) })
-		}
-		if !told {
-			d.log.Warn("nobody probes from here, and so all PoPs count as well: there is no key for it", "file", d.node.dir.path("probe.key"))
-		}
-		select {
-		case <-look.C:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
+	return d.node.probeWithKey(ctx, popTargets, func() { d.probing.Store(true) }, func(v health.Verdicts) { d.sources.live.Verdicts(v, time.Now()) })
 }
 
 // serveCert makes a certificate the one that is served, and renews it.

@@ -2,50 +2,50 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"io"
-	"net/url"
 	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
+	"github.com/isochrone/isochrone/controlplane"
 	"github.com/isochrone/isochrone/router"
+	"github.com/isochrone/isochrone/topology"
 )
 
 func newExplainCommand() *cobra.Command {
 	var (
-		flags          apiFlags
+		t              target
 		subnet, family string
 		suppose        []string
-		asJSON         bool
 	)
 	command := &cobra.Command{
 		Use:   "explain SERVICE --subnet PREFIX",
 		Short: "Tell which PoP a client is sent to, and why",
 		Example: `  isochrone explain intake.isochrone.test --subnet 203.0.113.0/24
-  isochrone explain intake.isochrone.test --subnet 2001:db8::1 --family AAAA --json
+  isochrone explain intake.isochrone.test --subnet 2001:db8::1 --family AAAA -o json
   isochrone explain intake.isochrone.test --subnet 203.0.113.0/24 --if "pop sin1 down"`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(command *cobra.Command, args []string) error {
-			var trace router.Trace
-			query := url.Values{
-				"service": {strings.TrimSuffix(args[0], ".")}, "client": {subnet}, "family": {strings.ToUpper(family)}, "if": suppose,
+			request := controlplane.ExplainRequest{
+				Service: strings.TrimSuffix(args[0], "."), Client: subnet, Family: strings.ToUpper(family), If: suppose,
 			}
-			if err := flags.read(command.Context(), "/v1/explain", query, &trace); err != nil {
-				return err
-			}
-			if asJSON {
-				return writeJSON(command.OutOrStdout(), trace)
-			}
-			return printTrace(command.OutOrStdout(), &trace)
+			return t.with(command, func(ctx context.Context, ops controlplane.Operations) error {
+				trace, err := ops.Explain(ctx, request)
+				if err != nil {
+					return err
+				}
+				return t.show(command, trace, func(out io.Writer) error { return printTrace(out, trace) })
+			})
 		},
 	}
-	flags.register(command)
+	t.register(command)
 	command.Flags().StringVar(&subnet, "subnet", "", "the client's `prefix` or address, as a resolver sends it")
 	command.Flags().StringVar(&family, "family", "A", "record `type`: A, AAAA or HTTPS")
 	command.Flags().StringArrayVar(&suppose, "if", nil, "what would be `if`: \"pop sin1 down\" (or up, draining), \"pop new1 at 1.35,103.8\" (repeatable)")
-	command.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	command.ValidArgsFunction = t.complete(topology.Services)
 	_ = command.MarkFlagRequired("subnet")
 	return command
 }

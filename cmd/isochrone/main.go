@@ -58,10 +58,11 @@ Start with "isochrone up": everything in one process, on loopback.`,
 	}
 	pop := newPoPCommand()
 	pop.AddCommand(joinCommands()...)
-	add("run", newUpCommand(), newDNSCommand(), pop, newClusterCommand())
+	add("run", newUpCommand(), newDNSCommand(), pop, newClusterCommand(), newControlCommand())
 	add("client", newSendCommand())
 	add("edit", newStatusCommand(), newExplainCommand(), newTopologyCommand(), newZoneCommand(), newDrainCommand(), newUndrainCommand(),
-		newOverridesCommand(), newKeyCommand())
+		newForceCommand(), newUnforceCommand(), newPinCommand(), newUnpinCommand(), newOverridesCommand(), newKeyCommand(), newTokenCommand(),
+		newAuditCommand(), newNodesCommand(), newWhoamiCommand(), newContextCommand(), newBackupCommand(), newRestoreCommand())
 	add("secure", newCACommand(), newEtcdCommand(), newSecretCommand())
 	add("offline", newMapCommand(), newRTTCommand(), newSimulateCommand())
 	return root

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/isochrone/isochrone/controlplane"
 	"github.com/isochrone/isochrone/internal/worldmap"
 	"github.com/isochrone/isochrone/router"
 	"github.com/isochrone/isochrone/topology"
@@ -22,7 +24,7 @@ import (
 
 func newMapCommand() *cobra.Command {
 	var (
-		flags                  apiFlags
+		t                      target
 		file, service, by, svg string
 		suppose                []string
 		step                   float64
@@ -44,10 +46,13 @@ The topology is that of a running world, or of a file.`,
 			if file != "" {
 				top, err = readDocument(file, command.InOrStdin())
 			} else {
-				var text topologyText
-				if err = flags.read(command.Context(), "/v1/topology", nil, &text); err == nil {
-					top, err = topology.Parse(text)
-				}
+				err = t.with(command, func(ctx context.Context, ops controlplane.Operations) error {
+					stored, err := ops.Topology(ctx)
+					if err == nil {
+						top = stored.Topology
+					}
+					return err
+				})
 			}
 			if err != nil {
 				return err
@@ -62,7 +67,7 @@ The topology is that of a running world, or of a file.`,
 			return writeFile(svg, picture.SVG)
 		},
 	}
-	flags.register(command)
+	t.register(command)
 	command.Flags().StringVarP(&file, "file", "f", "", "topology `file` instead of a running world")
 	command.Flags().StringVar(&service, "service", "", "`host` name of the service (default: the first one)")
 	command.Flags().StringVar(&by, "by", "pop", "`colour` by pop or by rtt")
@@ -71,15 +76,6 @@ The topology is that of a running world, or of a file.`,
 	command.Flags().StringArrayVar(&suppose, "if", nil, "what would be `if`: \"pop sin1 down\", \"pop new1 at 1.35,103.8\" (repeatable)")
 	_ = command.MarkFlagRequired("svg")
 	return command
-}
-
-// topologyText is the answer of the control API, which is a document as well.
-type topologyText []byte
-
-// UnmarshalJSON implements json.Unmarshaler.
-func (t *topologyText) UnmarshalJSON(text []byte) error {
-	*t = slices.Clone(text)
-	return nil
 }
 
 func writeFile(path string, write func(io.Writer) error) error {

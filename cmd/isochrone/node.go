@@ -99,6 +99,9 @@ func (n *node) Verdicts() health.Verdicts {
 // which may be nil.
 func (n *node) checkHealth(ctx context.Context, list func(*topology.Snapshot) []probe.Target, changed func(health.Verdicts)) error {
 	probeKey, err := n.dir.read("probe.key")
+	if errors.Is(err, fs.ErrNotExist) && n.kind == "pop" { // which probes clusters alone: they ask for no key
+		err = nil
+	}
 	if err != nil {
 		return fmt.Errorf("read the key of probes: %w", err)
 	}
@@ -126,6 +129,26 @@ func (n *node) checkHealth(ctx context.Context, list func(*topology.Snapshot) []
 	close(observations)
 	<-done
 	return err
+}
+
+// probeWithKey checks health as checkHealth does, once there is a key to do it with; then it calls begins.
+func (n *node) probeWithKey(ctx context.Context, list func(*topology.Snapshot) []probe.Target, begins func(), changed func(health.Verdicts)) error {
+	look := time.NewTicker(sourcesInterval)
+	defer look.Stop()
+	for told := false; ; told = true {
+		if _, err := n.dir.read("probe.key"); err == nil {
+			begins()
+			return n.checkHealth(ctx, list, changed)
+		}
+		if !told {
+			n.log.Warn("nobody probes from here, and so all count as well: there is no key for it", "file", n.dir.path("probe.key"))
+		}
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // roots returns the CA that issues PoPs' certificates: that of ca.pem, or nil for those of the system.

@@ -130,7 +130,7 @@ func TestResolverWithSubnets(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				told := decode[router.Trace](t, world.run(t, "explain", service, "--subnet", subnet, "--json"))
+				told := decode[router.Trace](t, world.run(t, "explain", service, "--subnet", subnet, "-o", "json"))
 				if pop := world.popAt(got.addrs); !slices.Equal(told.Answer, []string{pop}) {
 					t.Errorf("%s: the resolver says %v, which is %q, and explain %v", place, got.addrs, pop, told.Answer)
 				}

@@ -86,7 +86,7 @@ func TestKeysAndQuota(t *testing.T) {
 	if accepted < 3 || accepted > 6 || refused == 0 {
 		t.Errorf("%d accepted, %d refused", accepted, refused)
 	}
-	r.run(t, "key", "revoke", id)
+	r.run(t, "key", "revoke", id, "--yes")
 	eventually(t, "a revoked key to be refused", func() error {
 		out, _, _ := isochrone(t, "send", "--dir", r.dir, "--key", key, "--json", "--from", "tokyo")
 		if got := decode[sent](t, out); got.Status != 401 {
@@ -94,7 +94,7 @@ func TestKeysAndQuota(t *testing.T) {
 		}
 		return nil
 	})
-	if said := mustFail(t, "key", "revoke", id, "--dir", r.dir); !strings.Contains(said, "not found") {
+	if said := mustFail(t, "key", "revoke", id, "--yes", "--dir", r.dir); !strings.Contains(said, "not found") {
 		t.Errorf("a second revoke says %s", said)
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -14,27 +15,22 @@ import (
 )
 
 func newStatusCommand() *cobra.Command {
-	var (
-		flags  apiFlags
-		asJSON bool
-	)
+	var t target
 	command := &cobra.Command{
 		Use:   "status",
 		Short: "Show PoPs, clusters and overrides: who is well, and who gets clients",
 		Args:  cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
-			var status controlplane.Status
-			if err := flags.read(command.Context(), "/v1/status", nil, &status); err != nil {
-				return err
-			}
-			if asJSON {
-				return writeJSON(command.OutOrStdout(), status)
-			}
-			return printStatus(command.OutOrStdout(), &status, time.Now())
+			return t.with(command, func(ctx context.Context, ops controlplane.Operations) error {
+				status, err := ops.Status(ctx)
+				if err != nil {
+					return err
+				}
+				return t.show(command, status, func(out io.Writer) error { return printStatus(out, status, time.Now()) })
+			})
 		},
 	}
-	flags.register(command)
-	command.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	t.register(command)
 	return command
 }
 

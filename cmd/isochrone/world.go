@@ -48,6 +48,7 @@ type world struct {
 	sources        *sources
 	live           *router.Live
 	dns            *dns.Server
+	control        *controlParts
 	pops           map[string]*dataplane.PoP   // those that run here
 	clusters       map[string]*cluster.Cluster // likewise
 	popSockets     map[string]listeners        // of the PoPs
@@ -86,7 +87,7 @@ func (w *world) start(ctx context.Context) error {
 	if err := w.startPoPs(); err != nil {
 		return err
 	}
-	return w.startFront()
+	return w.startFront(ctx)
 }
 
 // startStore starts etcd and writes into it what is missing: the example world at the first start, the addresses that this
@@ -217,7 +218,7 @@ func (w *world) startPoPs() error {
 }
 
 // startFront starts what the world sees first: DNS, health, the API.
-func (w *world) startFront() error {
+func (w *world) startFront(ctx context.Context) error {
 	layer := w.layers.add()
 	layer.run("health", func(ctx context.Context) error {
 		return w.node.checkHealth(ctx, everything, func(v health.Verdicts) { w.live.Verdicts(v, time.Now()) })
@@ -229,13 +230,23 @@ func (w *world) startFront() error {
 		return err
 	}
 
+	return w.startAPI(ctx, layer)
+}
+
+// startAPI starts the control API, and all else that a control plane does.
+func (w *world) startAPI(ctx context.Context, on *layer) error {
 	api, err := net.Listen("tcp", w.options.api.String())
 	if err != nil {
 		return listenError(w.options.api, "--api", err)
 	}
 	w.known.API = "http://" + api.Addr().String()
-	handler := controlplane.NewHandler(controlplane.NewEndpoints(w.service()))
-	layer.run("API", func(ctx context.Context) error { return serveHTTP(ctx, api, handler) })
+	w.control = newControlParts(w.client, storeRoot, store.NodeName("up", hostName()), w.node, w.sources, w.log)
+	w.control.service.Activity, w.control.service.Traffic = w.activity, newTraffic(w.activity).rate
+	if err := w.control.ensureToken(ctx, w.options.dir); err != nil {
+		return errors.Join(err, api.Close())
+	}
+	w.control.run(on)
+	on.run("API", func(ctx context.Context) error { return serveHTTP(ctx, api, w.control.handler(ctx.Done(), nil)) })
 	return nil
 }
 
@@ -261,19 +272,7 @@ func (w *world) startDNS(on *layer) error {
 	return nil
 }
 
-// service is the control plane's.
-func (w *world) service() *controlplane.Service {
-	return &controlplane.Service{
-		View: w.live.View, Snapshot: w.node.Snapshot, Activity: w.activity, Now: time.Now,
-		Geo: func() controlplane.GeoStatus {
-			info := w.sources.info()
-			return controlplane.GeoStatus{
-				Type: info.Type, Built: info.Built, CountryOnly: info.CountryOnly, CoarseCountries: info.CoarseCountries,
-			}
-		},
-	}
-}
-
+// activity tells what the parts of this process have done.
 func (w *world) activity() controlplane.Activity {
 	a := controlplane.Activity{DNS: w.dns.Stats(), PoPs: map[string]controlplane.Counts{}, Clusters: map[string]controlplane.Counts{}}
 	for name, pop := range w.pops {

@@ -160,8 +160,8 @@ func storedZone(ctx context.Context, s *store.Store, name string, replace bool) 
 }
 
 func applyZone(ctx context.Context, s *store.Store, name string, read *topology.ZoneFile, base int64, message string, out io.Writer) error {
-	document := &topology.Topology{Zones: map[string]*topology.Zone{name: read.Zone}}
-	err := apply(ctx, s, document, base, message, false, out)
+	put := map[topology.Ref]topology.Object{{Kind: topology.Zones, Name: name}: read.Zone}
+	err := applyChange(ctx, s, store.Change{Put: put, Base: base, Author: author(), Message: message}, out)
 	if errors.Is(err, store.ErrTooLarge) {
 		return fmt.Errorf("%w: zone %s is too large for one object, which is stored with its history; "+
 			"make zones of its own of parts of it (NS records in the file delegate them)", err, name)
@@ -250,4 +250,25 @@ func newZoneCheck() *cobra.Command {
 	}
 	source.register(command)
 	return command
+}
+
+// applyChange carries out a change in the store, and tells what it is.
+func applyChange(ctx context.Context, s *store.Store, change store.Change, out io.Writer) error {
+	planned, err := s.Plan(ctx, change)
+	if err != nil {
+		return fmt.Errorf("nothing was changed: %w", err)
+	}
+	for _, c := range planned.Changes {
+		fmt.Fprintf(out, "%s %s\n", verbs[c.Kind], c.Object)
+	}
+	if len(planned.Changes) == 0 {
+		fmt.Fprintln(out, "nothing to change")
+		return nil
+	}
+	revision, err := s.Apply(ctx, change)
+	if err != nil {
+		return fmt.Errorf("nothing was changed: %w", err)
+	}
+	fmt.Fprintf(out, "applied at revision %d\n", revision)
+	return nil
 }

@@ -188,7 +188,7 @@ func event(section, key, value string, revision int64) told {
 	return told{section: map[string]int{"a": 0, "b": 1}[section], open: true, response: clientv3.WatchResponse{Events: []*clientv3.Event{e}}}
 }
 
-func progress(section int, revision int64) told {
+func toldProgress(section int, revision int64) told {
 	return told{section: section, open: true, response: clientv3.WatchResponse{Header: &etcdserverpb.ResponseHeader{Revision: revision}}}
 }
 
@@ -199,17 +199,17 @@ func TestMerger(t *testing.T) {
 		tells []told
 		want  []Update
 	}{
-		{"one section alone waits for the other", []told{event("a", "x", "1", 11), progress(1, 11)}, []Update{
+		{"one section alone waits for the other", []told{event("a", "x", "1", 11), toldProgress(1, 11)}, []Update{
 			{Revision: 10, Put: map[string][]byte{}}, {Revision: 11, Put: map[string][]byte{"a/x": []byte("1")}},
 		}},
 		{"both sections of a transaction", []told{event("a", "x", "1", 11), event("b", "y", "2", 11)}, []Update{
 			{Revision: 10, Put: map[string][]byte{}}, {Revision: 11, Put: map[string][]byte{"a/x": []byte("1"), "b/y": []byte("2")}},
 		}},
-		{"one section ahead", []told{event("a", "x", "1", 11), event("a", "x", "2", 12), event("b", "y", "3", 11), progress(1, 12)}, []Update{
+		{"one section ahead", []told{event("a", "x", "1", 11), event("a", "x", "2", 12), event("b", "y", "3", 11), toldProgress(1, 12)}, []Update{
 			{Revision: 10, Put: map[string][]byte{}}, {Revision: 10, Put: map[string][]byte{}},
 			{Revision: 11, Put: map[string][]byte{"a/x": []byte("1"), "b/y": []byte("3")}}, {Revision: 12, Put: map[string][]byte{"a/x": []byte("2")}},
 		}},
-		{"put and deleted", []told{event("a", "x", "1", 11), event("a", "x", "", 12), progress(1, 12)}, []Update{
+		{"put and deleted", []told{event("a", "x", "1", 11), event("a", "x", "", 12), toldProgress(1, 12)}, []Update{
 			{Revision: 10, Put: map[string][]byte{}}, {Revision: 10, Put: map[string][]byte{}},
 			{Revision: 12, Put: map[string][]byte{}, Delete: []string{"a/x"}},
 		}},

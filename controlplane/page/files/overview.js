@@ -1,0 +1,93 @@
+// The overview: the map, and tables of all that is.
+import { el, fill, table } from "./dom.js";
+import { list, octets, rate, span, when } from "./format.js";
+import { stated } from "./glyph.js";
+import { mapCard, meter } from "./mapcard.js";
+import { get, now } from "./api.js";
+import { mayWrite, onChange, stateOf, world } from "./world.js";
+import { endOverride, overrideRows } from "./overrides.js";
+
+export function show({ root, signal, href }) {
+  const card = mapCard({
+    signal,
+    say: (at) => [el("a", { href: href("explain", { if: `pop new1 at ${at.lat.toFixed(2)},${at.lon.toFixed(2)}` }) }, "What if there were a PoP here?")],
+    sayMark: (mark) => !mark.isCluster && [el("a", { href: href("explain", { if: `pop ${mark.name} down` }) }, "What if it were down?"), " ",
+      mayWrite() && el("a", { href: href("overrides", { pop: mark.name }) }, "Drain it")],
+  });
+  const parts = Object.fromEntries(["faults", "pops", "clusters", "overrides", "nodes"].map((id) => [id, el("section.card", { id, tabindex: -1 })]));
+  const update = () => {
+    const status = world.status;
+    faults(parts.faults, status);
+    diagnose(href);
+    fill(parts.pops, el("h2", "PoPs"), table("PoPs", ["PoP", "Place", "Standing", "Load", "Spool", ""], status.pops.map((p) => popRow(p, href)), "There is no PoP."));
+    fill(parts.clusters, el("h2", "Clusters"), table("Clusters", ["Cluster", "Place", "Standing", "Stores", ""], status.clusters.map((c) => clusterRow(c, href)), "There is no cluster."));
+    fill(parts.overrides, el("h2", "Overrides"), table("Overrides", ["On", "What", "Reason", "By", "Ends", ""], overrideRows(status.overrides, (o) => endOverride(o)), "Nothing is drained, forced or pinned."));
+    fill(parts.nodes, el("h2", "Nodes"), nodes());
+  };
+  root.append(el("h1.spoken", "Overview"), card.element, ...Object.values(parts));
+  onChange((kind) => kind !== "live" && update(), signal);
+  update();
+}
+
+function faults(part, status) {
+  const all = [...(status.faults ?? []).map((f) => ["not in force", f]), ...(status.ignored ?? []).map((f) => ["ignored", f])];
+  part.hidden = !all.length;
+  if (!all.length) return;
+  const why = status.faults?.length ? "A newer topology is stored but invalid, so the last good one stays in force." : "These have no effect until they are mended.";
+  fill(part, el("h2", "What is invalid"), el("p", why), culprits, table("Faults", ["Where", "What is wrong", "Effect"], all.map(([effect, f]) => [el("code", f.path), f.message, effect])));
+}
+
+// culprits says which edits made the stored topology invalid; it is asked for once for each revision.
+const culprits = el("p");
+let diagnosed = 0;
+async function diagnose(href) {
+  const { status } = world;
+  if (!status.faults?.length) return;
+  if (diagnosed === status.revision) return;
+  diagnosed = status.revision;
+  try {
+    const found = await get("doctor");
+    const edits = (found.culprits ?? []).map((e) => `edit ${e.revision} by ${e.author}`);
+    fill(culprits, edits.length > 0 && [`It was valid until ${list(edits)}. `, el("a", { href: href("history"), "data-key": "to-history" }, "Look at the history")]);
+  } catch {
+    fill(culprits); // the faults themselves are told below
+  }
+}
+
+function standing(t, isCluster) {
+  const since = t.health.since && !t.health.since.startsWith("0001") ? ` for ${span(now() - Date.parse(t.health.since))}` : "";
+  switch (stateOf(t, isCluster)) {
+    case "down": return `down${since}: ${t.health.reason || "no reason told"}`;
+    case "drained": return t.why || (t.state === "active" ? "drained" : t.state);
+    case "unknown": return "not probed yet; counts as well";
+    default: return t.why || `up${since}`;
+  }
+}
+
+function popRow(p, href) {
+  const stats = world.status.activity?.pops?.[p.name], capacity = world.topology?.pops?.[p.name]?.capacity_rps;
+  const spool = stats?.pending === undefined ? "–" : stats.pending ? `${stats.pending} (${octets(stats.pending_bytes ?? 0)})` : "empty";
+  return {
+    kind: stateOf(p, false),
+    cells: [stated(p.name, false, stateOf(p, false)), `${p.city || ""} ${p.country}`.trim(), standing(p, false),
+      meter(world.rates.of("pops", p.name, "accepted"), capacity), spool, mayWrite() && el("a", { href: href("overrides", { pop: p.name }), "data-key": "drain-" + p.name, "aria-label": `Drain or undrain ${p.name}` }, "Drain…")],
+  };
+}
+
+function clusterRow(c, href) {
+  return {
+    kind: stateOf(c, true),
+    cells: [stated(c.name, true, stateOf(c, true)), `${c.city || ""} ${c.country}`.trim(), standing(c, true), rate(world.rates.of("clusters", c.name, "stored")),
+      mayWrite() && el("a", { href: href("overrides", { cluster: c.name }), "data-key": "drain-cluster-" + c.name, "aria-label": `Drain or undrain cluster ${c.name}` }, "Drain…")],
+  };
+}
+
+function nodes() {
+  if (!world.nodes) return el("p.nothing", "Not known.");
+  return table("Nodes", ["Node", "Kind", "Version", "Up since", "Topology"], world.nodes.map((n) => ({
+    kind: n.behind ? "behind" : null,
+    cells: [el("span", n.name, n.leader && el("span.tag", "leader")), n.kind, n.version, when(n.started),
+      n.behind ? el("strong", `behind: has ${n.topology_revision}`) : `revision ${n.topology_revision}`],
+  })), "No node has told that it lives.");
+}
+

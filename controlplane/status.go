@@ -1,0 +1,107 @@
+package controlplane
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"github.com/isochrone/isochrone/health"
+	"github.com/isochrone/isochrone/router"
+	"github.com/isochrone/isochrone/topology"
+)
+
+// Status is the state of everything, for people and scripts.
+type Status struct {
+	Revision  int64            `json:"revision"`          // of the store, newest read
+	Good      int64            `json:"topology_revision"` // of the topology in force
+	Faults    []topology.Fault `json:"faults"`            // why a newer topology is not in force
+	Ignored   []topology.Fault `json:"ignored"`           // overrides and keys without effect
+	PoPs      []TargetStatus   `json:"pops"`
+	Clusters  []TargetStatus   `json:"clusters"`
+	Overrides []OverrideStatus `json:"overrides"`
+	Geo       GeoStatus        `json:"geo"`
+	Activity  Activity         `json:"activity"`
+}
+
+// TargetStatus is a PoP's or a cluster's.
+type TargetStatus struct {
+	Name     string         `json:"name"`
+	City     string         `json:"city"`
+	Country  string         `json:"country"`
+	Address  []string       `json:"address"`
+	State    topology.State `json:"state"`
+	Health   health.Verdict `json:"health"`
+	Answered bool           `json:"answered"` // clients may be sent here now
+	Why      string         `json:"why,omitempty"`
+}
+
+// OverrideStatus is an override with its name.
+type OverrideStatus struct {
+	Name string `json:"name"`
+	*topology.Override
+	Expired bool `json:"expired"`
+}
+
+// Status tells the state of everything. The error is ErrNotReady before the first topology.
+func (s *Service) Status(context.Context) (*Status, error) {
+	view, snap := s.View(), s.Snapshot()
+	if view == nil || snap == nil {
+		return nil, errNoView
+	}
+	status := &Status{
+		Revision: snap.Revision, Good: snap.Good, Faults: some(snap.Faults), Ignored: some(snap.Ignored),
+		PoPs: []TargetStatus{}, Clusters: []TargetStatus{}, Overrides: s.overridesOf(snap),
+	}
+	if s.Geo != nil {
+		status.Geo = s.Geo()
+	}
+	if s.Activity != nil {
+		status.Activity = s.Activity()
+	}
+	verdict := func(kind health.Kind, name string) health.Verdict {
+		v := view.State.Verdicts()[health.Target{Kind: kind, Name: name}]
+		v.Status = cmp.Or(v.Status, health.Unknown)
+		return v
+	}
+	for i := range view.Table.PoPs() {
+		name, pop := view.Table.PoP(router.Choice(i))
+		ok, why := view.State.Standing(router.Choice(i))
+		target := TargetStatus{
+			Name: name, City: pop.Location.City, Country: pop.Location.Country, State: pop.State,
+			Health: verdict(health.PoP, name), Answered: ok, Why: why,
+		}
+		for _, a := range pop.Addresses {
+			target.Address = append(target.Address, netip.AddrPortFrom(a, pop.Port).String())
+		}
+		status.PoPs = append(status.PoPs, target)
+	}
+	clusters := view.Table.Snapshot().Topology.Clusters
+	for _, name := range slices.Sorted(maps.Keys(clusters)) {
+		cluster, v := clusters[name], verdict(health.Cluster, name)
+		status.Clusters = append(status.Clusters, TargetStatus{
+			Name: name, City: cluster.Location.City, Country: cluster.Location.Country, Address: cluster.Endpoints,
+			State: cluster.State, Health: v, Answered: cluster.State == topology.Active && v.Status != health.Down,
+		})
+	}
+	return status, nil
+}
+
+// overridesOf lists the overrides of a snapshot.
+func (s *Service) overridesOf(snap *topology.Snapshot) []OverrideStatus {
+	list, now := []OverrideStatus{}, s.Now()
+	for _, name := range slices.Sorted(maps.Keys(snap.Overrides)) {
+		o := snap.Overrides[name]
+		list = append(list, OverrideStatus{name, o, !now.Before(o.Expires)})
+	}
+	return list
+}
+
+// some returns a list that is not nil, since clients are told lists.
+func some[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}
