@@ -47,10 +47,11 @@ type PoP struct {
 	stopping chan struct{} // closed when Run begins to end
 }
 
-// counts are totals since the start.
+// counts are totals since the start, and what is open now.
 type counts struct {
 	accepted, probes, forwarded, retried, panics atomic.Uint64
 	refused                                      map[int]*atomic.Uint64 // by status; the keys never change
+	quic, tcp                                    atomic.Int64           // connections that are open, over all sockets
 }
 
 // New returns a PoP.
@@ -82,6 +83,9 @@ func (p *PoP) Stats() map[string]uint64 {
 	}
 	return stats
 }
+
+// Held returns what is in the spool.
+func (p *PoP) Held() spool.Stats { return p.config.Spool.Stats() }
 
 // Run serves on the sockets and forwards what is in the spool until ctx ends or a socket fails. It finishes the requests in
 // flight, for a second at most, and closes the sockets and the spool.

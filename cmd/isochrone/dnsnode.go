@@ -192,7 +192,7 @@ func (d *dnsNode) run(ctx context.Context) error {
 		above.run("health", d.probe)
 	}
 	if d.http != nil {
-		above.run("http", func(ctx context.Context) error { return serveHTTP(ctx, d.http, d.handler()) })
+		above.run("http", func(ctx context.Context) error { return d.monitor().run(ctx, d.http) })
 	}
 	d.bound.Cert = d.certificate
 	d.layers.add().run("DNS", func(ctx context.Context) error {
@@ -219,14 +219,6 @@ func (d *dnsNode) configure(settings *dns.Settings) {
 // connect returns what the node follows.
 func (d *dnsNode) connect(ctx context.Context) (*upstream, error) {
 	return d.start.follow.connect(ctx, d.start.dir, "dns", "")
-}
-
-// storeRevision returns the store's revision that was read last, or 0.
-func (d *dnsNode) storeRevision() int64 {
-	if snap := d.node.Snapshot(); snap != nil {
-		return snap.Revision
-	}
-	return 0
 }
 
 // probe checks the health of the PoPs once there is a key to do it with.
