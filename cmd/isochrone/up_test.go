@@ -139,7 +139,6 @@ func TestKilledPoP(t *testing.T) {
 	if got.Status != 202 || got.PoP != "sin1" || got.Cluster != "ap" {
 		t.Errorf("send: got %+v", got)
 	}
-<<<<<<< HEAD
 	for name, want := range map[string]string{
 		`isochrone_intake_accepted_total{pop="sin1"}`: "1", `isochrone_forward_acknowledged_total{pop="sin1"}`: "1", "isochrone_ready": "1",
 		`isochrone_forward_cluster_standing{cluster="ap",pop="sin1",standing="well"}`: "1", "isochrone_topology_faults": "0",
@@ -160,7 +159,6 @@ func TestKilledPoP(t *testing.T) {
 	m.metric(t, "isochrone_ready", "0")
 	become("disabled", "active")
 	m.isReady(t, 200, `"active"`)
-=======
 	client, err := etcdclient.Connect(clientv3.Config{Endpoints: []string{r.Etcd}})
 	if err != nil {
 		t.Fatal(err)
@@ -173,7 +171,6 @@ func TestKilledPoP(t *testing.T) {
 		}
 		return nil
 	})
->>>>>>> h-relay
 	pop.kill()
 	r.leads(t, "singapore", "nrt1")
 	pop = start(t, "PoP sin1 serves", "pop", "sin1", "--dir", r.dir)
