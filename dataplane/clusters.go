@@ -57,15 +57,10 @@ func (c *clusters) order(service string) []destination {
 	verdicts, decided := c.config.Verdicts(), c.decisions(snap, time.Now())
 	var well, dead, draining []destination
 	for _, d := range ranked.services[service] {
-		decision := decided.Cluster(d.name)
-		down := verdicts.IsDown(health.Target{Kind: health.Cluster, Name: d.name})
-		if forced, ok := decision.Verdict(); ok {
-			down = forced == topology.ForceDown
-		}
-		switch {
-		case d.State == topology.Draining || decision.Drained():
+		switch d.standing(verdicts, decided) {
+		case standsDraining:
 			draining = append(draining, d)
-		case down:
+		case standsDown:
 			dead = append(dead, d)
 		default:
 			well = append(well, d)
@@ -75,6 +70,52 @@ func (c *clusters) order(service string) []destination {
 		return usable
 	}
 	return draining
+}
+
+// How a cluster stands with a PoP.
+const (
+	standsWell     = "well"
+	standsFailing  = "failing" // held to be well, but left alone for a moment after failures in a row
+	standsDown     = "down"
+	standsDraining = "draining"
+)
+
+var allStandings = []string{standsWell, standsFailing, standsDown, standsDraining}
+
+// standing is what operators and health say of a cluster, the operators first.
+func (d *destination) standing(verdicts health.Verdicts, decided *decisions) string {
+	decision := decided.Cluster(d.name)
+	down := verdicts.IsDown(health.Target{Kind: health.Cluster, Name: d.name})
+	if forced, ok := decision.Verdict(); ok {
+		down = forced == topology.ForceDown
+	}
+	switch {
+	case d.State == topology.Draining || decision.Drained():
+		return standsDraining
+	case down:
+		return standsDown
+	}
+	return standsWell
+}
+
+// standings tells how each cluster stands that some envelope may go to.
+func (c *clusters) standings() map[string]string {
+	snap := c.config.Snapshot()
+	if snap == nil {
+		return nil
+	}
+	verdicts, decided := c.config.Verdicts(), c.decisions(snap, time.Now())
+	all := map[string]string{}
+	for _, ranked := range c.ranking(snap.Topology).services {
+		for _, d := range ranked {
+			is := d.standing(verdicts, decided)
+			if is == standsWell && d.breaker.State() == gobreaker.StateOpen {
+				is = standsFailing
+			}
+			all[d.name] = is
+		}
+	}
+	return all
 }
 
 // decisions are what operators have decided by the overrides of a snapshot.

@@ -139,7 +139,7 @@ func newWorld(t *testing.T, change func(*topology.Topology)) *world {
 			}
 			return nil
 		},
-		Model: rtt.Default(), Spool: queue, Quota: quota.NewLedger(w.grants), Secret: []byte("secret"),
+		Model: rtt.Default(), Spool: queue, Quota: quota.NewLedger(w.grants), Secret: func(string) []byte { return []byte("secret") },
 		ClusterToken: func(cluster string) string { return "token-" + cluster }, Log: slog.New(slog.DiscardHandler),
 		Acknowledged: func(_ *spool.Envelope, cluster string) { w.acks <- cluster },
 	})

@@ -273,7 +273,7 @@ func readAll(r io.Reader, length int64) ([]byte, error) {
 // accept makes a payload safe and answers 202.
 func (p *PoP) accept(w http.ResponseWriter, r *http.Request, a *admission) *refusal {
 	envelope := &spool.Envelope{
-		ID: requestID(p.config.Name, p.config.Secret, a.keyID, a.idempotencyKey), SHA256: a.sha256, KeyID: a.keyID,
+		ID: requestID(p.config.Name, p.config.Secret(a.service), a.keyID, a.idempotencyKey), SHA256: a.sha256, KeyID: a.keyID,
 		Service: a.service, ContentType: r.Header.Get("Content-Type"), Received: time.Now(), Body: a.body,
 	}
 	var refused *refusal

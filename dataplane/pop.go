@@ -25,7 +25,7 @@ type Config struct {
 	Model        *rtt.Model                  // by which clusters are near
 	Spool        *spool.Spool                // closed by Run
 	Quota        *quota.Ledger               // of this PoP alone
-	Secret       []byte                      // the key of request ids that are made of an Idempotency-Key, alike in all PoPs of a service
+	Secret       func(service string) []byte // the key of request ids that are made of an Idempotency-Key, alike in all PoPs of a service
 	ClusterToken func(cluster string) string // the bearer token for a cluster
 	Log          *slog.Logger
 
@@ -47,10 +47,11 @@ type PoP struct {
 	stopping chan struct{} // closed when Run begins to end
 }
 
-// counts are totals since the start.
+// counts are totals since the start, and what is open now.
 type counts struct {
 	accepted, probes, forwarded, retried, panics atomic.Uint64
 	refused                                      map[int]*atomic.Uint64 // by status; the keys never change
+	quic, tcp                                    atomic.Int64           // connections that are open, over all sockets
 }
 
 // New returns a PoP.
@@ -82,6 +83,9 @@ func (p *PoP) Stats() map[string]uint64 {
 	}
 	return stats
 }
+
+// Held returns what is in the spool.
+func (p *PoP) Held() spool.Stats { return p.config.Spool.Stats() }
 
 // Run serves on the sockets and forwards what is in the spool until ctx ends or a socket fails. It finishes the requests in
 // flight, for a second at most, and closes the sockets and the spool.

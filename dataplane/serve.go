@@ -118,7 +118,11 @@ func (p *PoP) listenQUIC(l Listeners) (*quicServer, error) {
 				return nil, errors.New("too many connections")
 			}
 			open.Add(1)
-			context.AfterFunc(ctx, func() { open.Add(-1) })
+			p.counts.quic.Add(1)
+			context.AfterFunc(ctx, func() {
+				open.Add(-1)
+				p.counts.quic.Add(-1)
+			})
 			return ctx, nil
 		},
 	}
@@ -166,5 +170,13 @@ func (p *PoP) tcpServer(l Listeners) *http.Server {
 		Handler: handler, TLSConfig: config, ReadHeaderTimeout: handshakeTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 		HTTP2:    &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 		ErrorLog: slog.NewLogLogger(p.config.Log.Handler(), slog.LevelDebug),
+		ConnState: func(_ net.Conn, now http.ConnState) {
+			switch now {
+			case http.StateNew:
+				p.counts.tcp.Add(1)
+			case http.StateClosed, http.StateHijacked:
+				p.counts.tcp.Add(-1)
+			}
+		},
 	}
 }

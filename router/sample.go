@@ -22,12 +22,13 @@ type Sampled struct {
 func (a *Atlas) Sample(most int, shares map[string]float64) []Sampled {
 	countries, total := a.countries4(), 0.0
 	left, unnamed := 1.0, 0.0
-	codes := slices.Sorted(maps.Keys(countries)) // sums depend on their order
+	codes := slices.Sorted(maps.Keys(countries)) // so that sums are rounded alike each time
 	for _, code := range codes {
+		c := countries[code]
 		if share, named := shares[code]; named {
 			left -= share
 		} else {
-			unnamed += countries[code].addresses()
+			unnamed += c.addresses()
 		}
 	}
 	left = max(left, 0)

@@ -149,7 +149,7 @@ func (w *intakeWorld) startPoP(snap *topology.Snapshot, dir string) error {
 		return err
 	}
 	pop := dataplane.New(dataplane.Config{
-		Name: "pop", Spool: queue, Log: log, Model: rtt.Default(), Secret: []byte("secret"),
+		Name: "pop", Spool: queue, Log: log, Model: rtt.Default(), Secret: func(string) []byte { return []byte("secret") },
 		Snapshot:     func() *topology.Snapshot { return snap },
 		Verdicts:     func() health.Verdicts { return nil },
 		Quota:        quota.NewLedger(&grants{sums: map[string]int64{}}),

@@ -108,6 +108,7 @@ func (f *dnsFlags) fixed() map[string]string {
 	maps.Copy(values, map[string]any{
 		"dir": f.dir, "listen": f.listen, "tls-listen": f.tlsListen,
 		"https-listen": f.httpsListen, "workers": f.workers, "segmentation": f.segmentation, "http": f.http, "user": f.user, "probe": f.probe,
+		"secret-key": f.settings.secretKey,
 	})
 	for name, value := range values {
 		texts[name] = fmt.Sprint(value)

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -42,6 +43,10 @@ type dnsNode struct {
 	http    net.Listener // nil for none
 	cert    atomic.Pointer[servedCert]
 	reloads reloads
+
+	configuring sync.Mutex
+	settings    dns.Settings // of flags and files
+
 	probing atomic.Bool
 	probed  atomic.Bool // each PoP, once
 }
@@ -150,13 +155,17 @@ func (d *dnsNode) run(ctx context.Context) error {
 		return errors.Join(err, closeDNS(d.bound))
 	}
 	d.node = newNode("dns", dir, dir.path(dnsFolder, "last-good.yaml"), d.log, newContact(d.log, d.start.follow.with(d.start.dir)))
+	if d.node.secrets, err = newSecrets(d.start.settings.secretKey, "dns", d.log); err != nil {
+		return errors.Join(err, closeDNS(d.bound))
+	}
+	d.node.secrets.changed = func() { d.configure(nil) }
 	if before := d.inherited(); before != nil {
 		d.node.before = before
 		d.node.verdicts.Store(&before)
 		d.sources.live.Verdicts(before, time.Now())
 	}
 	d.server = dns.New(dns.Config{Log: d.log, NoSegmentation: !d.start.segmentation})
-	d.server.Configure(settings)
+	d.configure(&settings)
 	d.sources.live.Prepare(d.server.Prepare)
 	d.sources.live.Follow(d.server.Publish)
 
@@ -183,7 +192,7 @@ func (d *dnsNode) run(ctx context.Context) error {
 		above.run("health", d.probe)
 	}
 	if d.http != nil {
-		above.run("http", func(ctx context.Context) error { return serveHTTP(ctx, d.http, d.handler()) })
+		above.run("http", func(ctx context.Context) error { return d.monitor().run(ctx, d.http) })
 	}
 	d.bound.Cert = d.certificate
 	d.layers.add().run("DNS", func(ctx context.Context) error {
@@ -197,17 +206,19 @@ func (d *dnsNode) run(ctx context.Context) error {
 	return nil
 }
 
+// configure has the server take settings, with the TSIG keys that were sealed for this node; nil stands for those of before.
+func (d *dnsNode) configure(settings *dns.Settings) {
+	d.configuring.Lock()
+	defer d.configuring.Unlock()
+	if settings != nil {
+		d.settings = *settings
+	}
+	d.server.Configure(withSealedKeys(d.settings, d.node.secrets))
+}
+
 // connect returns what the node follows.
 func (d *dnsNode) connect(ctx context.Context) (*upstream, error) {
 	return d.start.follow.connect(ctx, d.start.dir, "dns", "")
-}
-
-// storeRevision returns the store's revision that was read last, or 0.
-func (d *dnsNode) storeRevision() int64 {
-	if snap := d.node.Snapshot(); snap != nil {
-		return snap.Revision
-	}
-	return 0
 }
 
 // probe checks the health of the PoPs once there is a key to do it with.

@@ -25,8 +25,11 @@ import (
 type dnsProcess struct {
 	*process
 	running // asks it
-	http    string
+	monitored
 }
+
+// monitored is a process that can be monitored at a URL.
+type monitored struct{ http string }
 
 // servesLine is what a DNS node prints once it serves: addresses, process, URL of its monitoring.
 var servesLine = regexp.MustCompile(`(?m)^DNS node serves ([0-9.:]+).* \(process (\d+), (http://[0-9.:]+)\)$`)
@@ -65,7 +68,7 @@ func copyFile(t *testing.T, from, to string) {
 }
 
 // get returns what the monitoring answers.
-func (d *dnsProcess) get(path string) (status int, body string, err error) {
+func (d *monitored) get(path string) (status int, body string, err error) {
 	response, err := http.Get(d.http + path)
 	if err != nil {
 		return 0, "", err
@@ -76,7 +79,7 @@ func (d *dnsProcess) get(path string) (status int, body string, err error) {
 }
 
 // isReady waits until /ready answers with a code, and says something.
-func (d *dnsProcess) isReady(t *testing.T, want int, says string) {
+func (d *monitored) isReady(t *testing.T, want int, says string) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("/ready to be %d and say %s", want, says), func() error {
 		status, body, err := d.get("/ready")
@@ -88,7 +91,7 @@ func (d *dnsProcess) isReady(t *testing.T, want int, says string) {
 }
 
 // metric waits until a metric has a value.
-func (d *dnsProcess) metric(t *testing.T, name, want string) {
+func (d *monitored) metric(t *testing.T, name, want string) {
 	t.Helper()
 	eventually(t, name+" to be "+want, func() error {
 		_, body, err := d.get("/metrics")

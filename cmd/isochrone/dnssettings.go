@@ -30,6 +30,7 @@ type settingsFlags struct {
 	tsigFile         string
 	transferTo       []netip.Prefix
 	notify           []notifyTarget
+	secretKey        string
 }
 
 func (f *settingsFlags) register(flags *pflag.FlagSet) {
@@ -43,6 +44,7 @@ func (f *settingsFlags) register(flags *pflag.FlagSet) {
 	listVar(flags, &f.explainTo, "explain-to", parsePrefix, "`prefixes` of who may ask for explain.SERVICE")
 	flags.StringVar(&f.tsigFile, "tsig-file", "", "YAML `file` of TSIG keys: a list of name, algorithm and secret")
 	listVar(flags, &f.transferTo, "transfer-to", parsePrefix, "`prefixes` of who may transfer zones without a TSIG key")
+	registerSecretKey(flags, &f.secretKey)
 	listVar(flags, &f.notify, "notify", parseNotify, "`secondaries` to notify, as ADDR:PORT or ADDR:PORT/KEYNAME")
 }
 
@@ -89,7 +91,7 @@ func (f *settingsFlags) load() (dns.Settings, error) {
 	}
 	for _, target := range f.notify {
 		known := slices.ContainsFunc(s.TSIG, func(k dns.TSIGKey) bool { return k.Name == target.Key })
-		if target.Key != "" && !known && err == nil {
+		if target.Key != "" && !known && err == nil && f.secretKey == "" { // else it may be among the sealed secrets
 			fault("notify", fmt.Errorf("%v names no key of tsig-file", target))
 		}
 		s.Notify = append(s.Notify, dns.NotifyTarget(target))

@@ -148,7 +148,8 @@ func (d *dnsNode) reloadAll(ctx context.Context) error {
 	if cert != nil {
 		d.serveCert(cert)
 	}
-	d.server.Configure(settings)
+	d.node.secrets.reread()
+	d.configure(&settings)
 	d.use(next)
 	if names := d.start.needRestart(next); len(names) > 0 {
 		d.log.Warn("some flags have changed that a running process cannot take: SIGUSR2 or a restart can", "flags", strings.Join(names, ", "))

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -79,7 +78,7 @@ func newExpel() *cobra.Command {
 	var (
 		flags storeFlags
 		kind  string
-		yes   bool
+		sure  confirmation
 	)
 	command := &cobra.Command{
 		Use:   "expel NAME",
@@ -89,7 +88,7 @@ in no more, and removes its user from etcd, which only root may do. A certificat
 back: where nobody asks the control plane it is good until it ends.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(command *cobra.Command, args []string) error {
-			if err := confirm(command, yes, fmt.Sprintf("turn %s:%s out", kind, args[0])); err != nil {
+			if err := sure.ask(command, fmt.Sprintf("Turn %s:%s out?", kind, args[0])); err != nil {
 				return err
 			}
 			return flags.client(command.Context(), 10*time.Second, func(ctx context.Context, client *clientv3.Client) error {
@@ -108,31 +107,6 @@ back: where nobody asks the control plane it is good until it ends.`,
 	}
 	flags.register(command)
 	command.Flags().StringVar(&kind, "kind", "pop", "`kind` of node: pop or dns")
-	command.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	sure.register(command)
 	return command
-}
-
-// confirm asks a person at a terminal, unless they have said yes already. Without a terminal they must have.
-func confirm(command *cobra.Command, yes bool, what string) error {
-	if yes {
-		return nil
-	}
-	if !isTerminal(os.Stdin) {
-		return fmt.Errorf("this would %s: say --yes", what)
-	}
-	fmt.Fprintf(command.ErrOrStderr(), "%s? [y/N] ", what)
-	var answer string
-	if _, err := fmt.Fscanln(os.Stdin, &answer); err != nil || answer != "y" && answer != "yes" {
-		return errors.New("nothing was done")
-	}
-	return nil
-}
-
-func isTerminal(file *os.File) bool {
-	info, err := file.Stat()
-	if err != nil || info.Mode()&os.ModeCharDevice == 0 {
-		return false
-	}
-	null, err := os.Stat(os.DevNull)
-	return err == nil && !os.SameFile(info, null)
 }

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"crypto/ecdsa"
 	"crypto/tls"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http/httptest"
@@ -166,6 +168,24 @@ func TestPoPJoins(t *testing.T) {
 	}
 	d.client(identityDir(home).cert(), identityDir(home).key())
 
+	short := d.nearlyOver(home)
+	ctxKeep, stop := context.WithCancel(ctx)
+	kept := make(chan error)
+	go func() {
+		kept <- keepRenewed(ctxKeep, identityDir(home), slog.New(slog.NewTextHandler(io.Discard, nil)))
+	}()
+	eventually(t, "a certificate that ends soon is renewed", func() error {
+		pair, err := tls.LoadX509KeyPair(identityDir(home).cert(), identityDir(home).key())
+		if err == nil && !pair.Leaf.NotAfter.After(short) {
+			err = errors.New("it is not")
+		}
+		return err
+	})
+	stop()
+	if err := <-kept; !errors.Is(err, context.Canceled) {
+		t.Errorf("renewing ends with %v", err)
+	}
+
 	// An operator invites too; the control plane may make no users in etcd, and the node follows by the relay.
 	token, other := d.tokenFile("alice", "operator", "ns1", "--kind", "dns"), filepath.Join(t.TempDir(), "identity")
 	mustRun(t, "pop", "join", token, "--dir", other)
@@ -183,6 +203,39 @@ func TestPoPJoins(t *testing.T) {
 		t.Error("who was turned out reads etcd")
 	}
 	d.refusals(ctx)
+}
+
+// nearlyOver gives a node a certificate that ends soon, of which its record says that it is its newest, and returns its end.
+func (d *deployment) nearlyOver(home string) time.Time {
+	t := d.t
+	t.Helper()
+	authority, err := ca.Open(d.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := tls.LoadX509KeyPair(identityDir(home).cert(), identityDir(home).key())
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := pair.PrivateKey.(*ecdsa.PrivateKey)
+	cert, err := authority.Issue(ca.Request{Kind: ca.PoP, Name: "sin1", Public: &key.PublicKey, Lifetime: 10 * time.Minute}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := d.client(d.file("etcd-root-root.crt"), d.file("etcd-root-root.key"))
+	record := storeRoot + "tokens/node/pop:sin1"
+	got, err := root.Get(t.Context(), record)
+	if err != nil || len(got.Kvs) != 1 {
+		t.Fatalf("the node's record: %v, %v", got, err)
+	}
+	text := strings.Replace(string(got.Kvs[0].Value), pair.Leaf.SerialNumber.Text(16), cert.SerialNumber.Text(16), 1)
+	if _, err := root.Put(t.Context(), record, text); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(identityDir(home).cert(), ca.EncodeCertificate(cert.Raw), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return cert.NotAfter
 }
 
 // refusals are tokens that let nobody in.

@@ -37,6 +37,7 @@ type node struct {
 	log      *slog.Logger
 	contact  *contact
 	ca       *devca.CA       // nil for a DNS node, which issues no certificates
+	secrets  *secrets        // nil for who has a use for none
 	before   health.Verdicts // of the process that this one replaces
 
 	upstream atomic.Pointer[upstream] // nil before the first
@@ -60,6 +61,9 @@ func newNode(kind string, dir stateDir, lastGood string, log *slog.Logger, conta
 func (n *node) take(snap *topology.Snapshot, also func(*topology.Snapshot)) {
 	before := n.snapshot.Swap(snap)
 	n.tell(before, snap)
+	if n.secrets != nil {
+		n.secrets.take(snap)
+	}
 	if also != nil {
 		also(snap)
 	}
@@ -225,7 +229,7 @@ func (n *node) runPoP(name string, bind func() ([]listeners, error), on *layer) 
 	}
 	pop := dataplane.New(dataplane.Config{
 		Name: name, Snapshot: n.Snapshot, Verdicts: n.Verdicts, Model: rtt.Default(), Spool: queue,
-		Quota: quota.NewLedger(n), Secret: []byte(secret), ClusterToken: n.clusterToken, Log: log,
+		Quota: quota.NewLedger(n), Secret: n.serviceSecret([]byte(secret)), ClusterToken: n.clusterToken, Log: log,
 	})
 	var served []dataplane.Listeners
 	for _, l := range sockets {
@@ -255,13 +259,26 @@ func (n *node) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error)
 	return n.ca.Certificate(name, time.Now())
 }
 
-// clusterToken returns the bearer token of a cluster, or nothing when the state directory has none.
+// clusterToken returns the bearer token of a cluster: that of the sealed secrets, else that of the state directory, else nothing.
 func (n *node) clusterToken(cluster string) string {
+	if token, ok := n.secrets.value(clusterTokenSecret + cluster); ok {
+		return string(token)
+	}
 	token, err := n.dir.read("clusters", cluster, "token")
 	if err != nil {
 		return ""
 	}
 	return token
+}
+
+// serviceSecret returns the key of a service's request ids: that of the sealed secrets, else that of this machine.
+func (n *node) serviceSecret(ofMachine []byte) func(service string) []byte {
+	return func(service string) []byte {
+		if secret, ok := n.secrets.value(serviceHMACSecret + service); ok {
+			return secret
+		}
+		return ofMachine
+	}
 }
 
 // popTargets lists the PoPs for probing. Each is asked for the first service that it offers; one that offers none is not

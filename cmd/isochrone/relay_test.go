@@ -143,8 +143,8 @@ func TestRelayedPoP(t *testing.T) {
 		pops[name] = netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(n + 1)}), 443)
 	}
 	pops["sin1"] = at
-	for _, name := range topology.ExampleClusters {
-		clusters[name] = "http://127.0.0.1:1"
+	for n, name := range topology.ExampleClusters {
+		clusters[name] = fmt.Sprint("http://127.0.0.1:", n+1)
 	}
 	texts := map[string]string{}
 	for name, at := range pops {
@@ -182,7 +182,7 @@ func TestRelayedPoP(t *testing.T) {
 	eventually(t, "a revoked key", func() error { return post(key, false, 401) })
 	eventually(t, "the nodes behind the relay", func() error {
 		nodes, err := s.Nodes(t.Context())
-		if err != nil || nodes["pop:sin1"].Kind != "pop" || nodes["dns:ns1"].Kind != "dns" || nodes["dns:ns1"].Good == 0 {
+		if err != nil || nodes["pop:sin1"].Kind != "pop" || nodes["dns:ns1"].Kind != "dns" || nodes["dns:ns1"].Hash == "" || nodes["dns:ns1"].Hash != nodes["pop:sin1"].Hash {
 			return fmt.Errorf("got %v, %v", nodes, err)
 		}
 		return nil

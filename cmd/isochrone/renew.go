@@ -24,16 +24,24 @@ const (
 
 func newRenew() *cobra.Command {
 	var (
-		dir string
-		now bool
+		dir       string
+		now, keep bool
 	)
 	command := &cobra.Command{
 		Use:   "renew",
 		Short: "Renew this node's certificate, if it ends soon",
 		Long: `Has a control plane sign a new certificate for this node's key, which it shows the present one
-for, when less than a third of its life is left. To be run daily, by a timer.`,
+for, when less than a third of its life is left. To be run daily, by a timer; with --keep it goes on
+and looks every hour itself.`,
 		Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
+			if keep {
+				log := slog.New(slog.NewTextHandler(command.ErrOrStderr(), nil))
+				if err := keepRenewed(command.Context(), identityDir(dir), log); command.Context().Err() == nil {
+					return err
+				}
+				return nil
+			}
 			until, renewed, err := renew(command.Context(), identityDir(dir), now)
 			if err != nil {
 				return fmt.Errorf("renew: %w", err)
@@ -48,6 +56,8 @@ for, when less than a third of its life is left. To be run daily, by a timer.`,
 	}
 	command.Flags().StringVar(&dir, "dir", defaultIdentityDir(), "`folder` of this node's key and certificate")
 	command.Flags().BoolVar(&now, "now", false, "though it does not end soon")
+	command.Flags().BoolVar(&keep, "keep", false, "go on, and renew it whenever it ends soon")
+	command.MarkFlagsMutuallyExclusive("now", "keep")
 	return command
 }
 

@@ -16,21 +16,28 @@ import (
 
 	"github.com/isochrone/isochrone/internal/devca"
 	"github.com/isochrone/isochrone/internal/statedir"
+	"github.com/isochrone/isochrone/internal/systemd"
 )
 
 // singleFlags are those of a PoP or a cluster as a process of its own.
 type singleFlags struct {
-	dir     string
-	follow  followFlags
-	listen  []string
-	verbose bool
+	config    string
+	dir       string
+	follow    followFlags
+	secretKey string
+	listen    []string
+	http      netip.AddrPort // of a PoP
+	verbose   bool
 }
 
 func (f *singleFlags) register(command *cobra.Command, pop bool) {
 	flags := command.Flags()
+	flags.StringVar(&f.config, "config", "", "YAML `file` with values of these flags; the command line wins over it")
 	flags.StringVar(&f.dir, "dir", statedir.Default(), "state `folder`, shared with \"isochrone up\" on one machine")
+	registerSecretKey(flags, &f.secretKey)
 	if pop {
 		f.follow.register(flags)
+		f.registerHTTP(flags)
 	} else {
 		f.follow.etcd.register(flags)
 	}
@@ -56,6 +63,9 @@ func (f *singleFlags) start(ctx context.Context, command *cobra.Command, kind, n
 	log := newLogger(command, f.verbose)
 	n := newNode(kind, stateDir(f.dir), filepath.Join(f.dir, lastGood), log, newContact(log, f.follow.with(f.dir)))
 	n.ca = ca
+	if n.secrets, err = newSecrets(f.secretKey, kind, log); err != nil {
+		return nil, err
+	}
 	connect := func(ctx context.Context) (*upstream, error) { return f.follow.connect(ctx, f.dir, kind, name) }
 	wait := firstWait
 	if n.resume(nil); n.Snapshot() != nil {
@@ -97,6 +107,9 @@ etcd it follows a control plane that relays it (--relay). With the last good top
 starts and goes on without either.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(command *cobra.Command, args []string) error {
+			if err := flags.read(command); err != nil {
+				return err
+			}
 			l := newLayers()
 			if err := startPoP(command.Context(), command, args[0], &flags, l); err != nil {
 				return errors.Join(err, l.stop())
@@ -139,10 +152,16 @@ func startPoP(ctx context.Context, command *cobra.Command, name string, f *singl
 		return sockets, nil
 	}
 	l.add().run("health", func(ctx context.Context) error { return n.checkHealth(ctx, clusterTargets, nil) })
-	if _, err := n.runPoP(name, bind, l.add()); err != nil {
+	pop, err := n.runPoP(name, bind, l.add())
+	if err != nil {
 		return err
 	}
-	fmt.Fprintf(command.OutOrStdout(), "PoP %s serves %v\n", name, addrs)
+	monitored, err := f.monitor(command, n, name, pop, l.add())
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(command.OutOrStdout(), "PoP %s serves %v%s\n", name, addrs, monitored)
+	systemd.Notify("READY=1")
 	return nil
 }
 
@@ -171,6 +190,9 @@ func newClusterCommand() *cobra.Command {
 hashes in a file, and counts (GET /stats). Its folder and its token are in --dir.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(command *cobra.Command, args []string) error {
+			if err := flags.read(command); err != nil {
+				return err
+			}
 			l := newLayers()
 			if err := startCluster(command.Context(), command, args[0], &flags, l); err != nil {
 				return errors.Join(err, l.stop())
@@ -233,6 +255,7 @@ func startCluster(ctx context.Context, command *cobra.Command, name string, f *s
 		layer.run("cluster "+name, func(ctx context.Context) error { return serveHTTP(ctx, listener, c) })
 	}
 	fmt.Fprintf(command.OutOrStdout(), "cluster %s takes envelopes at %v\n", name, addrs)
+	systemd.Notify("READY=1")
 	return nil
 }
 

@@ -24,6 +24,7 @@ type upOptions struct {
 	oneAddress     bool
 	sources        sourceFlags
 	without        []string
+	secretKey      string
 }
 
 func newUpCommand() *cobra.Command {
@@ -65,6 +66,7 @@ start it writes an example world into etcd. State is kept in --dir. Ctrl-C ends 
 	flags.BoolVar(&o.oneAddress, "one-address", false, "put all PoPs on 127.0.0.1, with ports of their own from --pop-port on")
 	o.sources.register(flags)
 	flags.StringSliceVar(&o.without, "without", nil, "`name` of a PoP or cluster not to run here (repeatable)")
+	registerSecretKey(flags, &o.secretKey)
 	flags.BoolVarP(&verbose, "verbose", "v", false, "log more to the terminal")
 	return command
 }

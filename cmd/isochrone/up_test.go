@@ -7,11 +7,16 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/isochrone/isochrone/internal/etcdclient"
 	"github.com/isochrone/isochrone/internal/statedir"
+	"github.com/isochrone/isochrone/topology/store"
 )
 
 // nearest is the PoP that clients of each place belong to.
@@ -122,12 +127,50 @@ func TestKilledPoP(t *testing.T) {
 	t.Parallel()
 	r := startUp(t, "", "--without", "sin1")
 	r.leads(t, "singapore", "nrt1")
-	pop := start(t, "PoP sin1 serves", "pop", "sin1", "--dir", r.dir)
+	config := filepath.Join(t.TempDir(), "pop.yaml")
+	if err := os.WriteFile(config, []byte("dir: "+r.dir+"\nhttp: 127.0.0.1:0\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	pop := start(t, "PoP sin1 serves", "pop", "sin1", "--config", config)
+	m := &monitored{regexp.MustCompile(`\((http://.*)\)`).FindStringSubmatch(pop.output.String())[1]}
+	m.isReady(t, 200, "the disk takes what is written")
 	r.leads(t, "singapore", "sin1")
 	got := decode[sent](t, r.run(t, "send", "--from", "singapore", "--json"))
 	if got.Status != 202 || got.PoP != "sin1" || got.Cluster != "ap" {
 		t.Errorf("send: got %+v", got)
 	}
+	for name, want := range map[string]string{
+		`isochrone_intake_accepted_total{pop="sin1"}`: "1", `isochrone_forward_acknowledged_total{pop="sin1"}`: "1", "isochrone_ready": "1",
+		`isochrone_forward_cluster_standing{cluster="ap",pop="sin1",standing="well"}`: "1", "isochrone_topology_faults": "0",
+	} {
+		m.metric(t, name, want)
+	}
+	become := func(from, to string) {
+		t.Helper()
+		text := strings.Replace(r.run(t, "topology", "get", "pops/sin1"), "state: "+from, "state: "+to, 1)
+		edit := filepath.Join(t.TempDir(), "sin1.yaml")
+		if err := os.WriteFile(edit, []byte("schema: 1\npops:\n  sin1:\n    "+strings.ReplaceAll(text, "\n", "\n    ")), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r.run(t, "topology", "apply", "-f", edit)
+	}
+	become("active", "disabled")
+	m.isReady(t, 503, `"disabled"`)
+	m.metric(t, "isochrone_ready", "0")
+	become("disabled", "active")
+	m.isReady(t, 200, `"active"`)
+	client, err := etcdclient.Connect(clientv3.Config{Endpoints: []string{r.Etcd}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	eventually(t, "both processes to tell of themselves", func() error {
+		nodes, err := store.New(client, storeRoot).Nodes(t.Context())
+		if here := nodes[store.NodeName("up", hostName())]; err != nil || nodes["pop:sin1"].Kind != "pop" || here.Hash == "" {
+			return fmt.Errorf("got %v, %v", nodes, err)
+		}
+		return nil
+	})
 	pop.kill()
 	r.leads(t, "singapore", "nrt1")
 	pop = start(t, "PoP sin1 serves", "pop", "sin1", "--dir", r.dir)

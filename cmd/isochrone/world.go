@@ -109,6 +109,9 @@ func (w *world) startStore(ctx context.Context) (err error) {
 	w.store = store.New(w.client, storeRoot)
 	w.node = newNode("up", w.options.dir, w.options.dir.path("last-good.yaml"), w.log, newContact(w.log, "etcd"))
 	w.node.ca = ca
+	if w.node.secrets, err = newSecrets(w.options.secretKey, "up", w.log); err != nil {
+		return err
+	}
 	snap, err := w.store.Read(ctx)
 	if err != nil {
 		return err

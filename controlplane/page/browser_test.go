@@ -67,9 +67,9 @@ type tab struct {
 	hosts map[string]bool
 }
 
-// open opens a tab of some size with the page of a world. When the test ends it fails if the page has told an error, was refused something
+// open opens a tab of some size with the page at an address. When the test ends it fails if the page has told an error, was refused something
 // by its policy, or asked another host.
-func open(t *testing.T, browser context.Context, w *world, fragment string, width, height int64) *tab {
+func open(t *testing.T, browser context.Context, address string, width, height int64) *tab {
 	t.Helper()
 	p := &tab{t: t, hosts: map[string]bool{}}
 	ctx, closeTab := chromedp.NewContext(browser, chromedp.WithListener(p.listen))
@@ -79,8 +79,8 @@ func open(t *testing.T, browser context.Context, w *world, fragment string, widt
 		t.Fatal(err)
 	}
 	p.run(chromedp.EmulateViewport(width, height))
-	p.run(chromedp.Navigate(w.url + "/" + fragment))
-	own, _ := url.Parse(w.url)
+	p.run(chromedp.Navigate(address))
+	own, _ := url.Parse(address)
 	t.Cleanup(func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -185,6 +185,17 @@ func (p *tab) write(selector, text string) {
 	p.t.Helper()
 	p.await(fmt.Sprintf("document.querySelector(%q)", selector))
 	js[any](p, fmt.Sprintf(`{ const f = document.querySelector(%q); f.value = %q; f.dispatchEvent(new Event("input", {bubbles: true})); f.dispatchEvent(new Event("change", {bubbles: true})); null }`, selector, text))
+}
+
+// edit replaces a part of the text in the editor, and line tells in which line of it a part is.
+func (p *tab) edit(from, to string) {
+	p.t.Helper()
+	js[any](p, fmt.Sprintf(`{ const a = document.querySelector("textarea"); a.value = a.value.replace(%q, %q); a.dispatchEvent(new Event("input")); null }`, from, to))
+}
+
+func (p *tab) line(part string) int {
+	p.t.Helper()
+	return js[int](p, fmt.Sprintf(`document.querySelector("textarea").value.split("\n").findIndex((l) => l.includes(%q)) + 1`, part))
 }
 
 // visit opens a view by its address.

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -45,6 +46,17 @@ func TestHandler(t *testing.T) {
 			if got := response.Header.Get(name); got != want {
 				t.Errorf("%s %s: %s: got %q, want %q", test.method, test.path, name, got, want)
 			}
+		}
+	}
+}
+
+// TestPolicy pins what must not be loosened in passing.
+func TestPolicy(t *testing.T) {
+	for _, want := range []string{
+		"default-src 'none'", "script-src 'self'", "style-src 'self'", "connect-src 'self'", "img-src 'self' data:", "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'",
+	} {
+		if !slices.Contains(strings.Split(policy, "; "), want) {
+			t.Errorf("the policy lacks %q: %s", want, policy)
 		}
 	}
 }

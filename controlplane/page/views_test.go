@@ -1,12 +1,12 @@
 package page_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
-	"github.com/chromedp/chromedp/kb"
-
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 
 	"github.com/isochrone/isochrone/controlplane"
 	"github.com/isochrone/isochrone/topology"
@@ -19,20 +19,26 @@ func TestPage(t *testing.T) {
 	browser := startBrowser(t)
 	for _, test := range []struct {
 		name string
-		try  func(t *testing.T, w *world, open func(fragment string, width, height int64) *tab)
+		try  func(t *testing.T, w *world, open opener)
 	}{
 		{"log in", tryLogIn}, {"sentence", trySentence}, {"map", tryMap}, {"explain", tryExplain}, {"drain", tryDrain}, {"editor", tryEditor},
 		{"conflict", tryConflict}, {"history", tryHistory}, {"keys", tryKeys}, {"viewer", tryViewer}, {"keyboard", tryKeyboard}, {"phone", tryPhone},
-		{"not live", tryNotLive}, {"dark", tryDark},
+		{"not live", tryNotLive}, {"dark", tryDark}, {"real world", tryRealWorld},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			w := newWorld(t)
-			test.try(t, w, func(fragment string, width, height int64) *tab { return open(t, browser, w, fragment, width, height) })
+			test.try(t, w, func(address string, width, height int64) *tab {
+				if !strings.HasPrefix(address, "http") {
+					address = w.url + "/" + address
+				}
+				return open(t, browser, address, width, height)
+			})
 		})
 	}
 }
 
-type opener = func(fragment string, width, height int64) *tab
+// opener opens the page at an address, or at a fragment of the world's.
+type opener = func(address string, width, height int64) *tab
 
 func tryLogIn(t *testing.T, w *world, open opener) {
 	p := open("", 1100, 800)
@@ -40,6 +46,7 @@ func tryLogIn(t *testing.T, w *world, open opener) {
 	p.write("input[name=token]", "isot_wrong")
 	p.click("form.login button")
 	p.see("main", "does not know this token")
+	p.picture("view-login", false)
 	p.write("input[name=token]", goodToken)
 	p.click("form.login button")
 	p.see("#sentence", "All 6 PoPs and 3 clusters are well.")
@@ -79,7 +86,9 @@ func trySentence(t *testing.T, w *world, open opener) {
 	p.see("#faults", "edit 44 by outside")
 	p.see("#faults", "<b>no</b>") // as text
 	p.see("#spoken", "fra1 is down: timeout; a newer topology")
-	p.picture("page-troubles", true)
+	p.picture("view-troubles", true)
+	w.change("status", func() { w.down["nrt1"], w.down["iad1"], w.down["gru1"] = "timeout", "timeout", "timeout" })
+	p.see("#sentence", "4 of 6 PoPs are down: fra1, gru1, iad1 and 1 other")
 	w.change("status", func() {
 		w.faults = nil
 		clear(w.overrides)
@@ -92,13 +101,11 @@ func tryMap(t *testing.T, w *world, open opener) {
 	p := open(in, 1280, 1000)
 	p.await("document.querySelectorAll('.cells path').length >= 5 && document.querySelector('path.land').getAttribute('d')?.length > 50000")
 	p.see(".legend", "100–200 ms")
-	w.change("status", func() {})
-	time.AfterFunc(1200*time.Millisecond, func() { w.change("status", func() {}) }) // a rate needs two readings
-	p.see("#pops", "of 2000")
+	p.see("#pops", "/s of 2000") // a rate, after two readings
 	p.picture("page-overview", false)
 	p.click("[data-key=by-pop]")
 	p.see(".legend", "gru1")
-	p.picture("page-pops", false)
+	p.picture("view-pops", false)
 	// Brazil is at a bit less than two fifths of the width.
 	js[any](p, `{ const r = document.querySelector(".world").getBoundingClientRect(); document.querySelector(".world").dispatchEvent(new MouseEvent("click", {bubbles: true, clientX: r.left + r.width * 0.375, clientY: r.top + r.height * 0.66})); null }`)
 	p.see(".readout", "clients are answered gru1")
@@ -137,7 +144,7 @@ func tryDrain(t *testing.T, w *world, open opener) {
 	p.see(".safety", "over its capacity")
 	p.write("select[name=target]", "sin1")
 	p.see(".safety", "Yes, it is safe to lose sin1")
-	p.picture("page-drain", true)
+	p.picture("view-drain", true)
 	p.write("input[name=reason]", "power works")
 	p.press("main", "Drain sin1")
 	p.see("#sentence", "sin1 is drained by ops for 60 min more.")
@@ -178,23 +185,24 @@ func tryEditor(t *testing.T, w *world, open opener) {
 	p.see("#sentence", "All 6")
 	p.visit("#/topology?object=pops/sin1")
 	p.await(`document.querySelector("textarea").value.includes("capacity_rps: 2000")`)
-	js[any](p, `{ const a = document.querySelector("textarea"); a.value = a.value.replace("lat: 1.2897", "lat: 135"); a.dispatchEvent(new Event("input")); null }`)
+	p.edit("lat: 1.2897", "lat: 135")
 	p.press("main", "Validate")
 	p.see(".told.bad", "135 is not in -90..90")
-	line := js[int](p, `document.querySelector("textarea").value.split("\n").findIndex((l) => l.includes("lat: 135")) + 1`)
-	if got := js[string](p, `document.querySelector(".gutter .bad").textContent`); got == "" || line == 0 || got != js[string](p, "String("+js[string](p, `String(document.querySelector("textarea").value.split("\n").findIndex((l) => l.includes("lat: 135")) + 1)`)+")") {
-		t.Errorf("line %s is marked, want %d", got, line)
+	if got, want := js[int](p, `Number(document.querySelector(".gutter .bad")?.textContent)`), p.line("lat: 135"); got != want {
+		t.Errorf("line %d is marked, want %d", got, want)
 	}
-	p.picture("page-editor", true)
+	p.picture("view-editor", true)
 	// What is typed stays when one looks elsewhere.
 	p.visit("#/history")
 	p.see("h1", "History")
 	p.visit("#/topology?object=pops/sin1")
 	p.await(`document.querySelector("textarea")?.value.includes("lat: 135")`)
-	js[any](p, `{ const a = document.querySelector("textarea"); a.value = a.value.replace("lat: 135", "lat: 1.2897").replace("capacity_rps: 2000", "capacity_rps: 3000"); a.dispatchEvent(new Event("input")); null }`)
+	p.edit("lat: 135", "lat: 1.2897")
+	p.edit("capacity_rps: 2000", "capacity_rps: 3000")
 	p.write("main input[maxlength='500']", "more room")
 	p.press("main", "Apply…")
 	p.see("dialog", "21 % of clients are answered otherwise")
+	p.picture("view-apply", false)
 	p.press("dialog", "Apply")
 	p.see("main .told.good", "Applied as revision 42.")
 	w.mu.Lock()
@@ -209,7 +217,7 @@ func tryConflict(t *testing.T, w *world, open opener) {
 	p.see("#sentence", "All 6")
 	p.visit("#/topology?object=pops/sin1")
 	p.await(`document.querySelector("textarea")?.value.includes("capacity_rps: 2000")`)
-	js[any](p, `{ const a = document.querySelector("textarea"); a.value = a.value.replace("capacity_rps: 2000", "capacity_rps: 3000"); a.dispatchEvent(new Event("input")); null }`)
+	p.edit("capacity_rps: 2000", "capacity_rps: 3000")
 	w.change("status", func() {
 		other := *w.top.PoPs["sin1"]
 		other.CapacityRPS = 2500
@@ -239,7 +247,7 @@ func tryHistory(t *testing.T, w *world, open opener) {
 	p.press("main", "Compare 12 with 41")
 	p.see(".unified", "+capacity_rps: 2000")
 	p.see("main", "21 % of clients are answered otherwise")
-	p.picture("page-history", true)
+	p.picture("view-history", true)
 	p.click("[data-key='back-30']")
 	p.see("dialog", "Make the topology what it was at 30?")
 	p.see("dialog", "sin1")
@@ -328,7 +336,7 @@ func tryPhone(t *testing.T, w *world, open opener) {
 		p.await("document.querySelector('main table, main textarea, main .nothing')")
 		p.fits()
 		if view == "" {
-			p.picture("page-phone", true)
+			p.picture("view-phone", true)
 		}
 	}
 }
@@ -358,7 +366,7 @@ func tryDark(t *testing.T, w *world, open opener) {
 	if got := js[string](p, "getComputedStyle(document.body).backgroundColor"); got != "rgb(16, 23, 26)" {
 		t.Errorf("the paper is %s in the dark", got)
 	}
-	p.picture("page-dark", false)
+	p.picture("view-dark", false)
 	p.visit("#/explain?client=192.0.2.7")
 	p.see(".answer h2", "Answered sin1")
 	p.await("document.querySelectorAll('.way').length === 6")

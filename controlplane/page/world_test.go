@@ -37,7 +37,6 @@ type world struct {
 	faults    []topology.Fault
 	history   []controlplane.HistoryEntry
 	keys      []map[string]any
-	accepted  uint64
 	began     time.Time
 	followers map[chan string]bool
 }
@@ -82,7 +81,6 @@ func (w *world) change(kind string, f func()) {
 }
 
 func (w *world) tell(kind string) {
-	w.accepted += 700
 	for c := range w.followers {
 		data := any(w.revision)
 		if kind == "status" {
@@ -202,18 +200,19 @@ func (w *world) status() map[string]any {
 		return v
 	}
 	pops, clusters := []controlplane.TargetStatus{}, []controlplane.TargetStatus{}
-	activity := controlplane.Activity{DNS: controlplane.Counts{"udp": w.accepted * 3, "tcp": 12}, PoPs: map[string]controlplane.Counts{}, Clusters: map[string]controlplane.Counts{}}
+	accepted := uint64(time.Since(w.began).Seconds() * 900)
+	activity := controlplane.Activity{DNS: controlplane.Counts{"udp": accepted * 3, "tcp": 12}, PoPs: map[string]controlplane.Counts{}, Clusters: map[string]controlplane.Counts{}}
 	for i, r := range w.top.Refs() {
 		switch o := w.top.Object(r).(type) {
 		case *topology.PoP:
 			v, why := verdict(r.Name), w.drained(r.Name)
 			pops = append(pops, controlplane.TargetStatus{Name: r.Name, City: o.Location.City, Country: o.Location.Country, State: o.State, Health: v,
 				Address: []string{o.Addresses[0].String() + ":443"}, Answered: v.Status == health.Up && why == "", Why: why})
-			activity.PoPs[r.Name] = controlplane.Counts{"accepted": w.accepted * uint64(i+2) / 4, "forwarded": w.accepted * uint64(i+2) / 4, "pending": uint64(i % 3), "pending_bytes": uint64(i%3) * 900}
+			activity.PoPs[r.Name] = controlplane.Counts{"accepted": accepted * uint64(i+2) / 4, "forwarded": accepted * uint64(i+2) / 4, "pending": uint64(i % 3), "pending_bytes": uint64(i%3) * 900}
 		case *topology.Cluster:
 			v := verdict(r.Name)
 			clusters = append(clusters, controlplane.TargetStatus{Name: r.Name, City: o.Location.City, Country: o.Location.Country, State: o.State, Health: v, Address: o.Endpoints, Answered: v.Status == health.Up})
-			activity.Clusters[r.Name] = controlplane.Counts{"stored": w.accepted * 2}
+			activity.Clusters[r.Name] = controlplane.Counts{"stored": accepted * 2}
 		}
 	}
 	overrides := []map[string]any{}

@@ -114,6 +114,14 @@ func (e *Envelope) check() error {
 
 var errRecord = errors.New("spool: not an envelope's record")
 
+// receivedOf returns when the envelope of a record's content arrived, as appendTo has written it, and 0 if there is none.
+func receivedOf(content []byte) int64 {
+	if len(content) < contentHeader+8 {
+		return 0
+	}
+	return int64(binary.BigEndian.Uint64(content[contentHeader:]))
+}
+
 // parseEnvelope reads what appendTo has written.
 func parseEnvelope(data []byte) (*Envelope, error) {
 	e := new(Envelope)

@@ -49,6 +49,10 @@ type Spool struct {
 	queue    []uint64 // sequence numbers that can be taken, in order
 	head     int      // of queue
 	settled  []uint64 // whose settlement is not written yet
+	oldest   uint64   // no envelope before this one is pending
+	newest   uint64   // nor one after this one
+	failing  bool     // the last write has failed
+	failures uint64   // writes that have failed
 	ready    chan struct{}
 }
 
@@ -65,6 +69,7 @@ type segment struct {
 type place struct {
 	segment  *segment
 	offset   int64
+	received int64 // Unix time in nanoseconds
 	length   int
 	attempts int
 	settled  func(Settlement)
@@ -162,6 +167,8 @@ func (s *Spool) commit(batch []*entry) error {
 	if err != nil {
 		s.mu.Lock()
 		s.settled = append(s.settled, settled...)
+		s.failing = true
+		s.failures++
 		s.mu.Unlock()
 		s.abandon()
 		s.options.Log.Error("the spool cannot write", "error", err)
@@ -191,7 +198,9 @@ func (s *Spool) write(batch []*entry, settled []uint64, seq uint64) error {
 			}
 			continue
 		}
-		places[i] = &place{segment: active, offset: active.size + int64(len(buf)), length: e.length, settled: e.settled}
+		places[i] = &place{
+			segment: active, offset: active.size + int64(len(buf)), received: e.envelope.Received.UnixNano(), length: e.length, settled: e.settled,
+		}
 		buf = appendRecord(buf, active.salt, kindEnvelope, seq+uint64(i), e.envelope.appendTo)
 	}
 	if _, err := active.file.Write(buf); err != nil {
@@ -204,11 +213,13 @@ func (s *Spool) write(batch []*entry, settled []uint64, seq uint64) error {
 	}
 	s.mu.Lock()
 	active.size += int64(len(buf))
+	s.failing = s.failing && !durable
 	for i, p := range places {
 		if p != nil {
 			active.live++
 			s.pending[seq+uint64(i)] = p
-			s.offer(seq + uint64(i))
+			s.newest = seq + uint64(i)
+			s.offer(s.newest)
 		}
 	}
 	s.mu.Unlock()
@@ -445,20 +456,6 @@ func (s *Spool) settle(item *Item, how Settlement) {
 	}
 }
 
-// Stats is what a spool holds.
-type Stats struct {
-	Pending int   // envelopes
-	Bytes   int64 // of them
-	Dead    int   // dead letters
-}
-
-// Stats returns what the spool holds.
-func (s *Spool) Stats() Stats {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return Stats{Pending: len(s.pending), Bytes: s.bytes, Dead: s.dead.count()}
-}
-
 // Close writes what is not written yet and closes the files. Items that are taken and not settled are found by the next
 // Open. Append fails from now on.
 func (s *Spool) Close() error {
@@ -507,7 +504,8 @@ func (s *Spool) recover() error {
 		s.queue = append(s.queue, seq)
 	}
 	slices.Sort(s.queue)
-	if len(s.queue) > 0 {
+	if s.newest = s.lastSeq; len(s.queue) > 0 {
+		s.oldest = s.queue[0]
 		s.wake()
 	}
 	return nil
@@ -545,7 +543,7 @@ func (s *Spool) recoverSegment(name string) error {
 				old.segment.live--
 			}
 			g.live++
-			s.pending[seq] = &place{segment: g, offset: int64(offset), length: recordHeader + len(content)}
+			s.pending[seq] = &place{segment: g, offset: int64(offset), received: receivedOf(content), length: recordHeader + len(content)}
 		case kindSettled:
 			if old != nil {
 				old.segment.live--

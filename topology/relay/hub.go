@@ -56,7 +56,6 @@ var kinds = []kind{"dns", "pop"}
 
 // change is what one update changed.
 type change struct {
-	update store.Update
 	bytes  int
 	sums   map[kind]store.Sum       // afterwards
 	frames map[kind]func() [][]byte // encoded for the first who asks; none for a kind that it does not concern
@@ -145,7 +144,7 @@ func (h *Hub) take(u store.Update) {
 	if !started {
 		h.values, h.away = map[string][]byte{}, ""
 	}
-	c := &change{update: u, sums: map[kind]store.Sum{}, frames: map[kind]func() [][]byte{}}
+	c := &change{sums: map[kind]store.Sum{}, frames: map[kind]func() [][]byte{}}
 	for _, key := range u.Delete {
 		flip(key, h.values[key])
 		delete(h.values, key)

@@ -6,9 +6,12 @@
 //	/isochrone/keys/ID
 //	/isochrone/secrets/NAME    sealed: see package topology/sealed
 //	/isochrone/dnssec/ZONE     public keys and roll plan
-//	/isochrone/history/TIME    what an edit of the topology changed, and what was there before
+//	/isochrone/history/NUMBER  what an edit of the topology changed, and what was there before: in the order of edits
 //	/isochrone/audit/TIME      who did what, for edits of all kinds
+//	/isochrone/nodes/KIND:NAME what a living process tells of itself, under a lease
 //
 // An edit is one transaction, refused when its result would be invalid or when somebody else was faster. Readers follow the
 // store and get a consistent snapshot for every change; an invalid topology, put there by other means, never takes effect.
+//
+// A reader is a Follower: it makes snapshots of what a Feed tells, which is that of a Store, or a relay's (package relay).
 package store

@@ -379,3 +379,27 @@ func TestHoldsRoles(t *testing.T) {
 		}
 	}
 }
+
+// TestRolesAreDocumented holds the table of docs/control-plane.md to that of the code.
+func TestRolesAreDocumented(t *testing.T) {
+	text, err := os.ReadFile("../../docs/control-plane.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want strings.Builder
+	fmt.Fprint(&want, "| prefix |")
+	for _, r := range Roles {
+		fmt.Fprintf(&want, " %s |", r)
+	}
+	fmt.Fprint(&want, " why |\n| --- |"+strings.Repeat(" --- |", len(Roles)+1)+"\n")
+	for _, p := range Table() {
+		fmt.Fprintf(&want, "| `%s` |", p.Prefix)
+		for _, r := range Roles {
+			fmt.Fprintf(&want, " %s |", p.Of(r))
+		}
+		fmt.Fprintf(&want, " %s |\n", p.Why)
+	}
+	if !strings.Contains(string(text), want.String()+"\n") {
+		t.Errorf("docs/control-plane.md does not have this table:\n%s", &want)
+	}
+}

@@ -53,7 +53,7 @@ function top() {
   fill($("me"), `${world.me.name} (${world.me.role})`);
   live();
   const said = sentence(world.status, world.nodes);
-  const parts = said.parts.map((p, i) => el("span.part", p.level && el("span.level." + p.level, { "aria-hidden": "true" }),
+  const parts = said.parts.map((p, i) => el("span.part", p.level && said.parts.length > 1 && el("span.level." + p.level, { "aria-hidden": "true" }),
     p.about ? el("a", { href: "#/", "data-key": "part" + p.text.split(/[:\d]/)[0], onclick: (e) => about(e, p.about) }, p.text) : p.text,
     i < said.parts.length - 1 ? ";" : said.more ? "" : p.level ? "." : ""));
   fill($("sentence"), el(`div.verdict.${said.level}`, sign(false, { well: "well", warn: "drained", bad: "down" }[said.level]),

@@ -42,6 +42,18 @@ export class Cells {
     return { pop: this.pop[at] < 0 ? null : this.pops[this.pop[at]], ms: this.rtt[at] };
   }
 
+  // neighbours are, for each PoP, the others whose land meets its own.
+  neighbours() {
+    const meets = this.pops.map(() => new Set());
+    const meet = (a, b) => { if (a >= 0 && b >= 0 && a !== b) { meets[a].add(b); meets[b].add(a); } };
+    const { pop } = this.#spread();
+    for (let at = 0; at < pop.length; at++) {
+      meet(pop[at], pop[at + 1 - (at % this.columns === this.columns - 1 ? this.columns : 0)]);
+      meet(pop[at], pop[at + this.columns]);
+    }
+    return meets;
+  }
+
   // draw returns the paths by colour, and the lines between colours. Colours are of PoPs by their index, or of bands; -1 is of no answer.
   draw(by) {
     const fine = Math.max(1, Math.round(this.step / finest)), columns = this.columns * fine, rows = this.rows * fine;
@@ -114,13 +126,16 @@ export class Cells {
 const around = [[0, 0], [0, 1], [1, 0], [1, 1]];
 const beside = [[0, 1], [0, -1], [1, 0], [-1, 0], [1, 1], [1, -1], [-1, 1], [-1, -1]];
 
-// tints gives each PoP one of n colours, so that those of one colour are far from each other.
-export function tints(places, n) {
-  const given = [];
-  for (const place of places) {
-    const nearest = (c) => Math.min(...given.filter((g) => g.tint === c).map((g) => Math.hypot(g.lat - place.lat, wrap(g.lon - place.lon))), 1e6 - c);
-    const best = [...Array(n).keys()].reduce((a, b) => (nearest(b) > nearest(a) ? b : a));
-    given.push({ ...place, tint: best });
+// tints gives each PoP of a map one of n colours: no two that meet have the same, if it can be, and those that have are far from each other.
+export function tints(cells, places, n) {
+  const meets = cells.neighbours(), given = [];
+  for (const [i, place] of places.entries()) {
+    const worth = (c) => {
+      const same = given.filter((g) => g.tint === c);
+      return Math.min(1e6 - c, ...same.map((g) => Math.hypot(g.lat - place.lat, wrap(g.lon - place.lon)) - (meets[i].has(g.i) ? 1000 : 0)));
+    };
+    const tint = [...Array(n).keys()].reduce((a, b) => (worth(b) > worth(a) ? b : a));
+    given.push({ ...place, i, tint });
   }
   return given.map((g) => g.tint);
 }

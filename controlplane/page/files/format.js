@@ -13,9 +13,15 @@ export function span(ms) {
 // isSet reports whether a time of the API is one: Go's zero time is in the year 1.
 export const isSet = (time) => Boolean(time) && !time.startsWith("0001-");
 
-const clock = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+const parts = { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
+const clock = new Intl.DateTimeFormat(undefined, parts), calendar = new Intl.DateTimeFormat(undefined, { ...parts, year: "numeric" });
 
-export const when = (time) => (isSet(time) ? clock.format(new Date(time)) : "–");
+// when is a time of the day, with the year where it is another one.
+export function when(time) {
+  if (!isSet(time)) return "–";
+  const date = new Date(time);
+  return (date.getFullYear() === new Date().getFullYear() ? clock : calendar).format(date);
+}
 
 // number is a count or a rate, short.
 export function number(n) {

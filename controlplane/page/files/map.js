@@ -61,7 +61,7 @@ export class WorldMap {
   // marks draws PoPs and clusters: {name, lat, lon, isCluster, state, title}. The worst come last, and so on top.
   marks(marks) {
     this.#shown = marks;
-    const size = width / (this.element.clientWidth || width); // of a pixel
+    const size = this.#pixel();
     const placed = labels(marks.map((m) => ({ ...m, at: project(m.lon, m.lat).map((v) => v / size) })), [width / size, tall / size]);
     this.#marks.replaceChildren(...placed.map((m) => svg("g.mark", {
       transform: `translate(${m.at[0] * size} ${m.at[1] * size}) scale(${size})`, onclick: (event) => { event.stopPropagation(); this.pickMark?.(m); },
@@ -79,8 +79,13 @@ export class WorldMap {
   point(at) {
     this.#at = at;
     this.#cross.setAttribute("visibility", "visible");
-    const size = width / (this.element.clientWidth || width);
-    this.#cross.setAttribute("transform", `${this.#where()} scale(${size})`);
+    this.#cross.setAttribute("transform", `${this.#where()} scale(${this.#pixel()})`);
+  }
+
+  // #pixel is the size of a pixel in the drawing; signs are somewhat smaller where the map is small.
+  #pixel() {
+    const wide = this.element.clientWidth || width;
+    return (width / wide) * Math.max(0.7, Math.min(1, wide / 600));
   }
 
   #where() {

@@ -59,7 +59,7 @@ export function mapCard({ signal, say, sayMark }) {
       if (chosen.by === "land" || !chosen.service) cells = null;
       else cells = new Cells(await get("map", { service: chosen.service, family: chosen.family, by: chosen.by }, signal));
       if (wanted !== drawn) return; // another one is under way
-      colours = tints((cells?.pops ?? []).map((p) => world.topology?.pops?.[p]?.location ?? { lat: 0, lon: 0 }), 8);
+      colours = cells && tints(cells, cells.pops.map((p) => world.topology?.pops?.[p]?.location ?? { lat: 0, lon: 0 }), 8);
       fill(told);
     } catch (error) {
       if (signal.aborted) return;

@@ -4,7 +4,7 @@ import { list, octets, rate, span, when } from "./format.js";
 import { stated } from "./glyph.js";
 import { mapCard, meter } from "./mapcard.js";
 import { get, now } from "./api.js";
-import { mayWrite, onChange, stateOf, world } from "./world.js";
+import { isBehind, mayWrite, onChange, stateOf, world } from "./world.js";
 import { endOverride, overrideRows } from "./overrides.js";
 
 export function show({ root, signal, href }) {
@@ -85,9 +85,9 @@ function clusterRow(c, href) {
 function nodes() {
   if (!world.nodes) return el("p.nothing", "Not known.");
   return table("Nodes", ["Node", "Kind", "Version", "Up since", "Topology"], world.nodes.map((n) => ({
-    kind: n.behind ? "behind" : null,
+    kind: isBehind(n) ? "behind" : null,
     cells: [el("span", n.name, n.leader && el("span.tag", "leader")), n.kind, n.version, when(n.started),
-      n.behind ? el("strong", `behind: has ${n.topology_revision}`) : `revision ${n.topology_revision}`],
+      isBehind(n) ? el("strong", `behind: has ${n.topology_revision}`) : `revision ${n.topology_revision}`],
   })), "No node has told that it lives.");
 }
 

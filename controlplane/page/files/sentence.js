@@ -1,7 +1,9 @@
 // The one sentence that says what is well and what is not.
 import { now } from "./api.js";
 import { isSet, list, plural, span } from "./format.js";
-import { stateOf } from "./world.js";
+import { isBehind, stateOf } from "./world.js";
+
+const apart = 3; // targets of one kind that are told one by one
 
 // findings are what is not well, the worst first: {level: bad | warn | note, text, about}. About is what a person can look at.
 export function findings(status, nodes) {
@@ -10,9 +12,15 @@ export function findings(status, nodes) {
   const { pops, clusters } = counted(status);
   if (pops.length && !pops.some((p) => p.answered)) add("bad", "#pops", "no PoP is fit to be answered, so clients get the last resort of their service");
   for (const [targets, what] of [[pops, ""], [clusters, "cluster "]]) {
-    for (const t of targets.filter((t) => t.health.status === "down")) {
+    const down = targets.filter((t) => t.health.status === "down"), where = what ? "#clusters" : "#pops";
+    if (down.length > apart) {
+      const named = down.slice(0, apart).map((t) => t.name).join(", ");
+      add("bad", where, `${down.length} of ${plural(targets.length, what ? "cluster" : "PoP")} are down: ${named} and ${plural(down.length - apart, "other")}`);
+      continue;
+    }
+    for (const t of down) {
       const since = isSet(t.health.since) ? `, for ${span(now() - Date.parse(t.health.since))}` : "";
-      add("bad", what ? "#clusters" : "#pops", `${what}${t.name} is down${t.health.reason ? ": " + t.health.reason : ""}${since}`);
+      add("bad", where, `${what}${t.name} is down${t.health.reason ? ": " + t.health.reason : ""}${since}`);
     }
   }
   const faults = status.faults ?? [];
@@ -23,7 +31,7 @@ export function findings(status, nodes) {
   }
   const ignored = status.ignored ?? [];
   if (ignored.length) add("warn", "#faults", `${plural(ignored.length, "override, key or secret is", "overrides, keys or secrets are")} invalid and without effect`);
-  const behind = (nodes ?? []).filter((n) => n.behind);
+  const behind = (nodes ?? []).filter(isBehind);
   if (behind.length) add("warn", "#nodes", `${list(behind.map((n) => n.name))} ${behind.length === 1 ? "has" : "have"} not taken up the newest topology`);
   const unseen = [...pops, ...clusters.map((c) => ({ ...c, name: "cluster " + c.name }))].filter((t) => t.health.status === "unknown");
   if (unseen.length) add("note", "#pops", `${names(unseen)} ${unseen.length === 1 ? "has" : "have"} not been probed yet`);
@@ -43,12 +51,18 @@ export function overridden(o) {
 // summary counts who is well.
 export function summary(status) {
   const { pops, clusters } = counted(status);
-  const part = (targets, isCluster, one, many) => {
+  let all = true;
+  const part = (targets, isCluster, one) => {
     const well = targets.filter((t) => ["well", "unknown"].includes(stateOf(t, isCluster))).length;
-    return well === targets.length ? `all ${plural(targets.length, one, many)}` : `${well} of ${plural(targets.length, one, many)}`;
+    all &&= well === targets.length;
+    if (well !== targets.length) return `${well} of ${plural(targets.length, one)}`;
+    return targets.length === 1 ? `the ${one}` : `all ${plural(targets.length, one)}`;
   };
-  const text = `${part(pops, false, "PoP", "PoPs")} and ${part(clusters, true, "cluster")} are well.`;
-  return text.replace("all ", "All ").replace(/and All/, "and all");
+  const parts = [pops.length && part(pops, false, "PoP"), clusters.length && part(clusters, true, "cluster")].filter(Boolean);
+  if (!parts.length) return "There is no PoP and no cluster yet.";
+  if (all) parts[1] = parts[1]?.replace(/^all /, "");
+  const text = `${list(parts.filter(Boolean))} ${pops.length + clusters.length === 1 ? "is" : "are"} well.`;
+  return text[0].toUpperCase() + text.slice(1);
 }
 
 const shown = 4;
@@ -57,7 +71,7 @@ const shown = 4;
 export function sentence(status, nodes) {
   const found = findings(status, nodes);
   const urgent = found.filter((f) => f.level !== "note");
-  const all = summary(status).replace(/and all (\d+)/, "and $1");
+  const all = summary(status);
   if (!urgent.length) return { level: "well", parts: [{ text: all }], also: found.map((f) => f.text), spoken: all };
   const parts = urgent.slice(0, shown).map((f, i) => ({ ...f, text: i ? f.text : f.text.replace(/^(a newer|no PoP|cluster) /, (words) => words[0].toUpperCase() + words.slice(1)) }));
   const also = [summary(status), ...found.filter((f) => f.level === "note").map((f) => f.text)];

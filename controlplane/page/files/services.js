@@ -37,7 +37,7 @@ function pops() {
   return table("Intake by PoP", ["PoP", "#Accepted", "#Forwarded", "#Refused", "#In the spool", "#Dead letters"], Object.keys(stats).sort().map((pop) => {
     const one = stats[pop];
     return [pop, rate(rates.of("pops", pop, "accepted")), rate(rates.of("pops", pop, "forwarded")),
-      rate(sum(rates, ["pops", pop], one, (n) => n.startsWith("refused_"))), `${number(one.pending ?? 0)} (${octets(one.pending_bytes ?? 0)})`, number(one.dead_letters ?? 0)];
+      rate(sum(rates, ["pops", pop], one, (n) => n.startsWith("refused_")) ?? (rates.of("pops", pop, "accepted") === undefined ? undefined : 0)), `${number(one.pending ?? 0)} (${octets(one.pending_bytes ?? 0)})`, number(one.dead_letters ?? 0)];
   }), "No PoP has told what it does.");
 }
 

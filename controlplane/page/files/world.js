@@ -47,6 +47,10 @@ function take(kind, data) {
   if (kind === "overrides") readStatus().catch(failed);
 }
 
+const tooLong = 10_000; // for a node to take up a new topology
+
+export const isBehind = (node) => node.behind && Date.now() - node.behindSince > tooLong;
+
 const calm = 500; // ms between two drawings of the status, which may come several times a second
 let drawn = 0, waiting = 0;
 
@@ -68,8 +72,10 @@ async function readTopology() {
   changed("read");
 }
 
+// readNodes reads the nodes, and keeps since when each is behind: one that takes up a new topology just now is no news.
 async function readNodes() {
-  world.nodes = await get("nodes");
+  const before = new Map((world.nodes ?? []).map((n) => [n.name, n.behindSince]));
+  world.nodes = (await get("nodes")).map((n) => ({ ...n, behindSince: n.behind ? before.get(n.name) ?? Date.now() : undefined }));
   changed("read");
 }
 
@@ -95,9 +101,12 @@ export async function begin(signal) {
   await readAll();
   world.live = { live: false, starting: true };
   follow({ take, tell, signal });
+  const poll = (age) => { if (!document.hidden && Date.now() - lastStatus > age) readStatus().catch(failed); };
+  const first = setTimeout(poll, 2000, 1500); // for rates, which need two readings
   const timer = setInterval(() => {
     changed("tick"); // durations go on
-    if (!document.hidden && Date.now() - lastStatus > pollEvery - 500) readStatus().catch(failed);
+    if (world.nodes?.some((n) => n.behind)) readNodes().catch(failed);
+    poll(pollEvery - 500);
   }, pollEvery);
-  signal.addEventListener("abort", () => clearInterval(timer));
+  signal.addEventListener("abort", () => { clearInterval(timer); clearTimeout(first); clearTimeout(waiting); });
 }

@@ -1,0 +1,103 @@
+package dataplane
+
+import (
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// collector tells Prometheus what a PoP counts anyway. Several PoPs of one process differ by the label pop.
+type collector struct {
+	*PoP
+	accepted, refused, probes, panics, connections                       *prometheus.Desc
+	forwarded, retried, standing                                         *prometheus.Desc
+	envelopes, bytes, maxEnvelopes, maxBytes, oldest, dead, failing, bad *prometheus.Desc
+}
+
+// Collector returns the PoP's metrics. They may be collected at any time.
+func (p *PoP) Collector() prometheus.Collector {
+	describe := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("isochrone_"+name, help, labels, prometheus.Labels{"pop": p.config.Name})
+	}
+	return &collector{
+		PoP:          p,
+		accepted:     describe("intake_accepted_total", "Payloads that were answered 202."),
+		refused:      describe("intake_refused_total", "Requests that were refused, probes among them, by status code.", "code"),
+		probes:       describe("intake_probes_total", "Probes that were answered 202."),
+		panics:       describe("intake_panics_total", "Requests that were answered 500 because of a fault of the program."),
+		connections:  describe("intake_connections", "Open connections, by transport.", "transport"),
+		forwarded:    describe("forward_acknowledged_total", "Envelopes that a cluster has acknowledged."),
+		retried:      describe("forward_retried_total", "Times that no cluster took an envelope, so that it was kept for another attempt."),
+		standing:     describe("forward_cluster_standing", "1 for how each cluster stands with this PoP: well, failing, down or draining.", "cluster", "standing"),
+		envelopes:    describe("spool_envelopes", "Envelopes that no cluster has acknowledged yet."),
+		bytes:        describe("spool_bytes", "Bytes of envelopes that no cluster has acknowledged yet, and of dead letters."),
+		maxEnvelopes: describe("spool_max_envelopes", "Envelopes over which nothing more is accepted."),
+		maxBytes:     describe("spool_max_bytes", "Bytes over which nothing more is accepted."),
+		oldest:       describe("spool_oldest_seconds", "How long ago the oldest envelope arrived that no cluster has acknowledged yet; 0 when there is none."),
+		dead:         describe("spool_dead_letters", "Envelopes that a cluster has refused for good, kept as files."),
+		failing:      describe("spool_failing", "1 when the disk has not taken the last write."),
+		bad:          describe("spool_failed_writes_total", "Writes that the disk has not taken."),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (c *collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, desc := range []*prometheus.Desc{
+		c.accepted, c.refused, c.probes, c.panics, c.connections, c.forwarded, c.retried, c.standing,
+		c.envelopes, c.bytes, c.maxEnvelopes, c.maxBytes, c.oldest, c.dead, c.failing, c.bad,
+	} {
+		ch <- desc
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	send := func(desc *prometheus.Desc, kind prometheus.ValueType, value float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(desc, kind, value, labels...)
+	}
+	total := func(desc *prometheus.Desc, n *atomic.Uint64, labels ...string) {
+		send(desc, prometheus.CounterValue, float64(n.Load()), labels...)
+	}
+	gauge := func(desc *prometheus.Desc, value float64, labels ...string) {
+		send(desc, prometheus.GaugeValue, value, labels...)
+	}
+
+	total(c.accepted, &c.counts.accepted)
+	total(c.probes, &c.counts.probes)
+	total(c.panics, &c.counts.panics)
+	total(c.forwarded, &c.counts.forwarded)
+	total(c.retried, &c.counts.retried)
+	for status, n := range c.counts.refused { // all of them, so that the first one is seen as an increase
+		total(c.refused, n, strconv.Itoa(status))
+	}
+	gauge(c.connections, float64(c.counts.quic.Load()), "quic")
+	gauge(c.connections, float64(c.counts.tcp.Load()), "tcp")
+
+	held := c.config.Spool.Stats()
+	gauge(c.envelopes, float64(held.Pending))
+	gauge(c.bytes, float64(held.Bytes+held.DeadBytes))
+	gauge(c.maxEnvelopes, float64(held.Max))
+	gauge(c.maxBytes, float64(held.MaxBytes))
+	gauge(c.dead, float64(held.Dead))
+	oldest, failing := 0.0, 0.0
+	if !held.Oldest.IsZero() {
+		oldest = max(0, time.Since(held.Oldest).Seconds()) // the clock may have been set back
+	}
+	if held.Failing {
+		failing = 1
+	}
+	gauge(c.oldest, oldest)
+	gauge(c.failing, failing)
+	send(c.bad, prometheus.CounterValue, float64(held.Failures))
+	for cluster, is := range c.clusters.standings() {
+		for _, standing := range allStandings {
+			value := 0.0
+			if standing == is {
+				value = 1
+			}
+			gauge(c.standing, value, cluster, standing)
+		}
+	}
+}

@@ -1,0 +1,84 @@
+package spool
+
+import (
+	"fmt"
+	"testing"
+	"time"
+)
+
+func TestOldest(t *testing.T) {
+	d, dead := newCrashDisk(1), t.TempDir()
+	s := mustOpen(t, d, dead, Options{})
+	at := func(i int) time.Time { return time.Unix(1_900_000_000+int64(i), 0) }
+	const n = 3 * oldestStep / 2
+	for i := range n {
+		e := envelope(fmt.Sprint("id", i), make([]byte, 100))
+		e.Received = at(i)
+		if err := s.Append(e, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	oldest := func(want time.Time) {
+		t.Helper()
+		if got := s.Stats().Oldest; !got.Equal(want) {
+			t.Errorf("got the oldest of %v, want %v", got, want)
+		}
+	}
+	oldest(at(0))
+	items := drain(t, s)
+	s.Acknowledge(items[1]) // out of order
+	oldest(at(0))
+	s.Acknowledge(items[0])
+	oldest(at(2))
+	s.Return(items[2])
+	oldest(at(2))
+	for _, item := range items[2 : n-2] {
+		s.Acknowledge(item)
+	}
+	oldest(at(n - 2))
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = mustOpen(t, d, dead, Options{})
+	oldest(at(n - 2))
+	for _, item := range drain(t, s) {
+		s.Acknowledge(item)
+	}
+	oldest(time.Time{})
+	e := envelope("later", nil)
+	e.Received = at(n)
+	if err := s.Append(e, nil); err != nil {
+		t.Fatal(err)
+	}
+	oldest(at(n))
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestStatsTellOfADiskThatFails(t *testing.T) {
+	d := newCrashDisk(1)
+	s := mustOpen(t, d, t.TempDir(), Options{})
+	defer s.Close()
+	told := func(failing bool, failures uint64) {
+		t.Helper()
+		if got := s.Stats(); got.Failing != failing || got.Failures != failures {
+			t.Errorf("got failing %v after %d failures, want %v after %d", got.Failing, got.Failures, failing, failures)
+		}
+	}
+	told(false, 0)
+	d.failSync = true
+	if err := s.Append(envelope("a", nil), nil); err == nil {
+		t.Fatal("a disk that fails has taken an envelope")
+	}
+	told(true, 1)
+	if err := s.Check(); err == nil {
+		t.Fatal("a disk that fails has taken a record")
+	}
+	told(true, 2)
+	d.failSync = false
+	if err := s.Check(); err != nil {
+		t.Fatal(err)
+	}
+	told(false, 2)
+}
