@@ -1,7 +1,6 @@
 package controlplane
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -229,5 +228,3 @@ func (w *world) drain(pop string) {
 	}
 	w.eventually("the drain", func() bool { return w.service.Snapshot().Overrides["drain-"+pop] != nil })
 }
-
-func contains(text []byte, part string) bool { return bytes.Contains(text, []byte(part)) }

@@ -26,7 +26,7 @@ const (
 	maxMoves            = 20
 )
 
-// usedCapacity is how much of their capacity the PoPs that state one are taken to use together, where it is not known what they do use.
+// usedCapacity is how much of its capacity the busiest PoP is taken to use, where it is not known what all of them get.
 const usedCapacity = 0.6
 
 // now returns the world's clients, and the view in force for them. There are no clients when the geo database has none.
@@ -161,19 +161,19 @@ func effectOf(report *whatif.Report, family router.Family) Effect {
 // overload makes loads parts of capacities, and finds which are too much afterwards. Traffic tells how many requests a second all PoPs
 // get; nil stands for not known.
 func (f *foreseen) overload(traffic func() (float64, bool)) {
-	capacity, stating, all := 0.0, 0.0, 0.0
+	busiest, all := 0.0, 0.0
 	for _, l := range f.loads {
 		if all += l.Before; l.Capacity > 0 {
-			capacity, stating = capacity+l.Capacity, stating+l.Before
+			busiest = max(busiest, l.Before/l.Capacity)
 		}
 	}
 	f.overloaded = []string{}
-	if stating == 0 {
+	if busiest == 0 {
 		clear(f.loads)
 		return
 	}
-	scale := usedCapacity * capacity / stating
-	f.traffic = fmt.Sprintf("if all PoPs together use %.0f %% of their capacity now", 100*usedCapacity)
+	scale := usedCapacity / busiest
+	f.traffic = fmt.Sprintf("if the busiest PoP uses %.0f %% of its capacity now", 100*usedCapacity)
 	if traffic != nil {
 		if rps, known := traffic(); known {
 			scale, f.traffic = rps/all, fmt.Sprintf("with the %.3g requests a second of now", rps)

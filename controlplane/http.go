@@ -21,12 +21,12 @@ import (
 
 // HandlerConfig is what a handler needs besides the service. Zero values stand for what is told.
 type HandlerConfig struct {
-	Log      *slog.Logger         // of errors that clients are not shown
-	Registry *prometheus.Registry // that /metrics shows, with the handler's own; nil: one with only those
-	Page     http.Handler         // of all paths that are nobody else's, without a token; nil: there is none
+	Log      *slog.Logger            // of errors that clients are not shown
+	Registry *prometheus.Registry    // that /metrics shows, with the handler's own; nil: one with only those
+	Page     http.Handler            // of all paths that are nobody else's, without a token; nil: there is none
 	Mounts   map[string]http.Handler // others' handlers by pattern, such as "POST /v1/join"; they find out themselves who is asking
-	Closing  <-chan struct{}      // closed when streams of events are to end; nil: when their clients go
-	Ready    func() error         // why requests should go elsewhere, for /readyz; nil: when there is a view
+	Closing  <-chan struct{}         // closed when streams of events are to end; nil: when their clients go
+	Ready    func() error            // why requests should go elsewhere, for /readyz; nil: when there is a view
 
 	WritesPerSecond float64 // of one token, in the long run; 0 stands for 20
 	WriteBurst      int     // of one token, at once; 0 stands for 100

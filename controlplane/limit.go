@@ -33,20 +33,6 @@ func (l *limiter[K]) take(key K, now time.Time) (wait time.Duration, ok bool) {
 	return 0, true
 }
 
-// empty reports whether a key has no token left, without taking one.
-func (l *limiter[K]) empty(key K, now time.Time) (wait time.Duration, is bool) {
-	l.mu.Lock()
-	bucket := l.buckets[key]
-	l.mu.Unlock()
-	if bucket == nil {
-		return 0, false
-	}
-	if tokens := bucket.TokensAt(now); tokens < 1 {
-		return time.Duration((1 - tokens) / float64(l.every) * float64(time.Second)), true
-	}
-	return 0, false
-}
-
 // bucket returns that of a key. When there are too many, those that are full again are forgotten, or else all.
 func (l *limiter[K]) bucket(key K, now time.Time) *rate.Limiter {
 	l.mu.Lock()

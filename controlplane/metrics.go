@@ -3,6 +3,7 @@ package controlplane
 import (
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -76,7 +77,7 @@ func (m *metrics) counted(route string, next http.Handler) http.Handler {
 		began, noted := time.Now(), &noting{ResponseWriter: w, code: http.StatusOK}
 		next.ServeHTTP(noted, r)
 		m.requests.WithLabelValues(route, methodOf(r.Method), strconv.Itoa(noted.code)).Inc()
-		if route != eventsPath {
+		if route != eventsPath && !strings.HasPrefix(route, "/v1/relay/") { // which are streams
 			seconds.Observe(time.Since(began).Seconds())
 		}
 	})

@@ -94,14 +94,14 @@ func lookingRoutes(s *Service) []route {
 	return []route{
 		on("GET", "/v1/status", Viewer, "The state of PoPs, clusters and overrides", asking(s.Status)),
 		on("GET", "/v1/explain", Viewer, "Which PoP a client is sent to, and why", func(ctx context.Context, p explainParams) (*router.Trace, error) {
-			return s.Explain(ctx, ExplainRequest{p.Service, p.Client, p.Family, p.If})
+			return s.Explain(ctx, ExplainRequest(p))
 		}),
 		on("GET", "/v1/map", Viewer, "The world's land by PoP or round-trip time", func(ctx context.Context, p mapParams) (*Coloured, error) {
-			return s.Coloured(ctx, ColouredRequest{p.Service, p.Family, p.By})
+			return s.Coloured(ctx, ColouredRequest(p))
 		}),
 		on("GET", "/v1/nodes", Viewer, "The processes that are alive", asking(s.Nodes)),
 		on("GET", "/v1/safe", Viewer, "Whether a PoP or a cluster can be drained, and because", func(ctx context.Context, p safeParams) (*Safety, error) {
-			return s.Safe(ctx, SafeRequest{p.PoP, p.Cluster})
+			return s.Safe(ctx, SafeRequest(p))
 		}),
 		on("GET", "/v1/whoami", Viewer, "Who is asking", asking(s.Whoami)),
 		on("GET", "/v1/audit", Viewer, "All writes, the newest first", func(ctx context.Context, p pageParams) (*AuditPage, error) {

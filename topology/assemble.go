@@ -211,7 +211,7 @@ func (a *Assembler) Snapshot(revision int64) *Snapshot {
 			next.Secrets[name] = s.value
 		}
 	}
-	next.Hash, next.KeysHash = sum.plus(a.signed(next)).String(), next.Keys.Hash()
+	next.Hash, next.SigningHash, next.KeysHash = sum.String(), a.signed(next).String(), next.Keys.Hash()
 	sortFaults(next.Ignored)
 	sortFaults(next.Warnings)
 	a.last = next

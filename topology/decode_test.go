@@ -156,6 +156,9 @@ func FuzzParseStored(f *testing.F) {
 			}
 		}
 		if k, faults := ParseKey("x", text); len(faults) == 0 {
+			if quick := MarshalKey(k); !bytes.Equal(quick, MarshalValue(k)) {
+				t.Errorf("is written quickly\n%s\nand otherwise\n%s", quick, MarshalValue(k))
+			}
 			again, faults := ParseKey("x", MarshalValue(k))
 			if len(faults) > 0 || digestOfKey("x", k) != digestOfKey("x", again) {
 				t.Errorf("%s\nbecomes, %v,\n%s", MarshalValue(k), faults, MarshalValue(again))
@@ -179,10 +182,16 @@ func TestKeysAreReadQuickly(t *testing.T) {
 		t.Fatal(err)
 	}
 	rotated.Services, rotated.From, rotated.Probe, rotated.Expires = []string{"a.example", "b.example"}, []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}, true, k.Created
-	for _, note := range []string{"", "customer 17, the large one", "ops@example.net", "a:b", "no.", "yes"} {
+	for _, note := range []string{
+		"", "customer 17, the large one", "ops@example.net", "a:b", "no.", "y", "off", "1e5", "0x1F", "0b1", "1_000", "12:30:45", "2030-01-01", "2030-01-01T00:00:00Z", "1.5", ".inf", "infinity",
+		"1e100000", strings.Repeat("7", 64), strings.Repeat("a long note ", 40), "a\nb", "a\tb", "é", "1/2345", "infinite", "-.inf", "'", "yes",
+	} {
 		k.Note, rotated.Note = note, note
 		for _, record := range []*Key{k, rotated} {
 			text := MarshalValue(record)
+			if quick := MarshalKey(record); !bytes.Equal(quick, text) {
+				t.Errorf("is written quickly\n%s\nand otherwise\n%s", quick, text)
+			}
 			got, faults := ParseKey("x", text)
 			if len(faults) > 0 || !reflect.DeepEqual(got, record) {
 				t.Errorf("%s\ngot %+v, %v", text, got, faults)

@@ -138,7 +138,9 @@ type Snapshot struct {
 	Signed    int64                // the revision at which Signing last changed
 	Ignored   []Fault              // overrides, keys, secrets and signing that are invalid, each ignored by itself
 
-	// Hashes of 64 hexadecimal digits, which are the same in all nodes that have the same in force, however they came by it.
-	Hash     string // of topology, overrides (expired ones too) and signing
-	KeysHash string // of keys
+	// Hashes of 64 hexadecimal digits, which are the same in all nodes that have the same in force, however they came by it. Nodes of
+	// some kinds do not follow keys, or signing.
+	Hash        string // of topology and overrides, expired ones too
+	SigningHash string
+	KeysHash    string
 }

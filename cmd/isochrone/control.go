@@ -18,6 +18,7 @@ import (
 	"github.com/isochrone/isochrone/internal/ca"
 	"github.com/isochrone/isochrone/internal/certfile"
 	"github.com/isochrone/isochrone/internal/systemd"
+	"github.com/isochrone/isochrone/topology/relay"
 	"github.com/isochrone/isochrone/topology/store"
 )
 
@@ -103,7 +104,7 @@ func (c *control) start(ctx context.Context, l net.Listener) (err error) {
 	}
 	c.parts = newControlParts(c.etcd, f.etcd.prefix, store.NodeName("control", f.name), c.node, c.sources, c.log)
 	c.parts.run(above)
-	mounts, err := c.mounts()
+	mounts, err := c.mounts(above)
 	if err != nil {
 		return err
 	}
@@ -115,8 +116,8 @@ func (c *control) start(ctx context.Context, l net.Listener) (err error) {
 	return nil
 }
 
-// mounts are the handlers of nodes: they know each other by certificates, not by tokens. The relay's belongs here too.
-func (c *control) mounts() (map[string]http.Handler, error) {
+// mounts are the handlers for nodes, who show certificates and no tokens: by which they join, renew, and follow the store.
+func (c *control) mounts(on *layer) (map[string]http.Handler, error) {
 	if c.flags.caDir == "" {
 		return nil, nil
 	}
@@ -127,7 +128,9 @@ func (c *control) mounts() (map[string]http.Handler, error) {
 	join := controlplane.JoinHandler(&controlplane.Registrar{
 		Etcd: c.etcd, Root: c.flags.etcd.prefix, CA: authority, URLs: c.flags.urls, Relay: c.flags.relay, Endpoints: c.flags.etcd.endpoints, Now: time.Now,
 	}, c.log)
-	return map[string]http.Handler{"POST /v1/join": join, "POST /v1/renew": join}, nil
+	hub := newHub(c.etcd, c.flags.etcd.prefix, c.log)
+	on.run("relay", hub.Run)
+	return map[string]http.Handler{"POST /v1/join": join, "POST /v1/renew": join, relay.Path: hub}, nil
 }
 
 // secure puts TLS over a listener, with a certificate that is read again when its file changes.

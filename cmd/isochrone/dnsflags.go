@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"path/filepath"
 	"runtime"
@@ -19,7 +20,7 @@ import (
 // dnsFlags are the flags of "isochrone dns".
 type dnsFlags struct {
 	config, dir string
-	etcd        etcdFlags
+	follow      followFlags
 
 	listen, tlsListen, httpsListen []netip.AddrPort
 	cert, certKey                  string
@@ -43,7 +44,7 @@ func (f *dnsFlags) register(flags *pflag.FlagSet) {
 
 	flags.StringVar(&f.config, "config", "", "YAML `file` with values of these flags; the command line wins over it")
 	flags.StringVar(&f.dir, "dir", statedir.Default(), "`folder` that the state is kept in")
-	f.etcd.register(flags)
+	f.follow.register(flags)
 	listVar(flags, &f.listen, "listen", parseAddrPort, "`address` and port to answer at, UDP and TCP (repeatable)")
 	listVar(flags, &f.tlsListen, "tls-listen", parseAddrPort, "`address` and port for DNS over TLS (repeatable)")
 	listVar(flags, &f.httpsListen, "https-listen", parseAddrPort, "`address` and port for DNS over HTTPS, TCP and QUIC (repeatable)")
@@ -76,7 +77,7 @@ func (f *dnsFlags) complete(flags *pflag.FlagSet) error {
 	if f.settings.keys == "" {
 		f.settings.keys = filepath.Join(dir, "dnssec-keys")
 	}
-	faults := []error{f.etcd.check(), f.settings.check()}
+	faults := []error{f.follow.check(), f.settings.check()}
 	fault := func(wrong bool, format string, args ...any) {
 		if wrong {
 			faults = append(faults, fmt.Errorf(format, args...))
@@ -103,12 +104,12 @@ func (f *dnsFlags) complete(flags *pflag.FlagSet) error {
 
 // fixed are the flags that a running process cannot take anew, by name, with their values.
 func (f *dnsFlags) fixed() map[string]string {
-	texts := map[string]string{}
-	for name, value := range map[string]any{
-		"dir": f.dir, "etcd": f.etcd.endpoints, "etcd-prefix": f.etcd.prefix, "etcd-cert": f.etcd.cert, "etcd-key": f.etcd.key, "etcd-ca": f.etcd.ca,
-		"etcd-user": f.etcd.user, "etcd-password-file": f.etcd.passwordFile, "listen": f.listen, "tls-listen": f.tlsListen,
+	values, texts := f.follow.texts(), map[string]string{}
+	maps.Copy(values, map[string]any{
+		"dir": f.dir, "listen": f.listen, "tls-listen": f.tlsListen,
 		"https-listen": f.httpsListen, "workers": f.workers, "segmentation": f.segmentation, "http": f.http, "user": f.user, "probe": f.probe,
-	} {
+	})
+	for name, value := range values {
 		texts[name] = fmt.Sprint(value)
 	}
 	return texts
@@ -132,8 +133,9 @@ func newDNSCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "dns",
 		Short: "Run a DNS node",
-		Long: `Answers DNS questions for the zones of the topology in etcd, as a process of its own. It starts and
-goes on without etcd, with the last good topology that it has kept in --dir. SIGHUP makes it read
+		Long: `Answers DNS questions for the zones of the topology in etcd, as a process of its own. It follows etcd
+itself, or a control plane that relays it (--relay). It starts and goes on without either, with the
+last good topology that it has kept in --dir. SIGHUP makes it read
 --config again, SIGUSR2 has a newly installed program take over without a lost question.`,
 		Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {

@@ -149,7 +149,7 @@ func (d *dnsNode) run(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, closeDNS(d.bound))
 	}
-	d.node = newNode("dns", dir, dir.path(dnsFolder, "last-good.yaml"), d.log, newContact(d.log, "etcd"))
+	d.node = newNode("dns", dir, dir.path(dnsFolder, "last-good.yaml"), d.log, newContact(d.log, d.start.follow.with(d.start.dir)))
 	if before := d.inherited(); before != nil {
 		d.node.before = before
 		d.node.verdicts.Store(&before)
@@ -199,11 +199,7 @@ func (d *dnsNode) run(ctx context.Context) error {
 
 // connect returns what the node follows.
 func (d *dnsNode) connect(ctx context.Context) (*upstream, error) {
-	client, err := d.start.etcd.connect(ctx, d.start.dir)
-	if err != nil {
-		return nil, err
-	}
-	return etcdUpstream(client, d.start.etcd.prefix, "dns", hostName()), nil
+	return d.start.follow.connect(ctx, d.start.dir, "dns", "")
 }
 
 // storeRevision returns the store's revision that was read last, or 0.

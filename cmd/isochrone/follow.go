@@ -44,7 +44,7 @@ func (n *node) followUpstream(ctx context.Context, up *upstream, also func(*topo
 	defer close(newest)
 	running.Go(func() { n.keep(newest) })
 	if n.kind != "" {
-		running.Go(func() { _ = up.register(ctx, n.record) }) // it ends with ctx, for no other reason
+		running.Go(func() { n.register(ctx, up) })
 	}
 	follower := store.Follower{Feed: up.feed, Last: last, Contact: n.contact.note, Publish: func(snap *topology.Snapshot) {
 		n.take(snap, also)
@@ -56,6 +56,25 @@ func (n *node) followUpstream(ctx context.Context, up *upstream, also func(*topo
 		newest <- snap
 	}}
 	return follower.Run(ctx)
+}
+
+// registerPause is how long after upstream has refused to be told of this node it is told again.
+const registerPause = time.Minute
+
+// register tells upstream of this node until ctx ends.
+func (n *node) register(ctx context.Context, up *upstream) {
+	for {
+		err := up.register(ctx, n.record)
+		if ctx.Err() != nil {
+			return
+		}
+		n.log.Warn("this node does not show in the status: it may not tell of itself", "error", err)
+		select {
+		case <-time.After(registerPause):
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // record is what the node tells of itself.
@@ -81,17 +100,23 @@ func hostName() string {
 // keepInterval is how long after another a snapshot is kept on disk at the soonest.
 const keepInterval = time.Second
 
+// keepPause is how long to wait after a snapshot has been kept, which took a while: of one core that is at most a twentieth, however often
+// something changes.
+func keepPause(took time.Duration) time.Duration { return max(keepInterval, 19*took) }
+
 // keep keeps the newest snapshot on disk, until there are no more.
 func (n *node) keep(newest <-chan *topology.Snapshot) {
 	var (
 		waiting *topology.Snapshot
 		again   <-chan time.Time // nil: at once
 	)
+	keeper := store.NewKeeper(n.lastGood)
 	save := func(snap *topology.Snapshot) {
-		if err := store.Save(n.lastGood, snap); err != nil {
+		start := time.Now()
+		if err := keeper.Save(snap); err != nil {
 			n.log.Error("the last good topology cannot be kept on disk", "error", err)
 		}
-		waiting, again = nil, time.After(keepInterval)
+		waiting, again = nil, time.After(keepPause(time.Since(start)))
 	}
 	for {
 		select {
@@ -132,7 +157,7 @@ func (n *node) resume(also func(*topology.Snapshot)) {
 func (n *node) load() *topology.Snapshot {
 	last, err := store.Load(n.lastGood)
 	if err != nil {
-		n.log.Error("the last good topology on disk cannot be used", "error", err)
+		n.log.Error("the last good topology on disk cannot be used, or its keys", "keys_lost", last != nil, "error", err)
 	}
 	return last
 }

@@ -21,15 +21,19 @@ import (
 // singleFlags are those of a PoP or a cluster as a process of its own.
 type singleFlags struct {
 	dir     string
-	etcd    etcdFlags
+	follow  followFlags
 	listen  []string
 	verbose bool
 }
 
-func (f *singleFlags) register(command *cobra.Command) {
+func (f *singleFlags) register(command *cobra.Command, pop bool) {
 	flags := command.Flags()
 	flags.StringVar(&f.dir, "dir", statedir.Default(), "state `folder`, shared with \"isochrone up\" on one machine")
-	f.etcd.register(flags)
+	if pop {
+		f.follow.register(flags)
+	} else {
+		f.follow.etcd.register(flags)
+	}
 	flags.StringSliceVar(&f.listen, "listen", nil, "`address` and port (default: as the topology says)")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "log more to the terminal")
 }
@@ -40,9 +44,9 @@ const (
 	firstWait = 10 * time.Second
 )
 
-// follow returns a node whose topology is followed by a layer of its own. With a topology on disk it starts without etcd.
-func (f *singleFlags) follow(ctx context.Context, command *cobra.Command, kind, name, lastGood string, l *layers) (*node, error) {
-	if err := f.etcd.check(); err != nil {
+// start returns a node whose topology is followed by a layer of its own. With a topology on disk it starts without etcd.
+func (f *singleFlags) start(ctx context.Context, command *cobra.Command, kind, name, lastGood string, l *layers) (*node, error) {
+	if err := errors.Join(f.follow.check(), f.follow.mismatch(f.dir, kind, name)); err != nil {
 		return nil, err
 	}
 	ca, err := devca.Load(f.dir)
@@ -50,15 +54,9 @@ func (f *singleFlags) follow(ctx context.Context, command *cobra.Command, kind, 
 		return nil, err
 	}
 	log := newLogger(command, f.verbose)
-	n := newNode(kind, stateDir(f.dir), filepath.Join(f.dir, lastGood), log, newContact(log, "etcd"))
+	n := newNode(kind, stateDir(f.dir), filepath.Join(f.dir, lastGood), log, newContact(log, f.follow.with(f.dir)))
 	n.ca = ca
-	connect := func(ctx context.Context) (*upstream, error) {
-		client, err := f.etcd.connect(ctx, f.dir)
-		if err != nil {
-			return nil, err
-		}
-		return etcdUpstream(client, f.etcd.prefix, kind, name), nil
-	}
+	connect := func(ctx context.Context) (*upstream, error) { return f.follow.connect(ctx, f.dir, kind, name) }
 	wait := firstWait
 	if n.resume(nil); n.Snapshot() != nil {
 		wait = freshWait
@@ -94,7 +92,9 @@ func newPoPCommand() *cobra.Command {
 		Use:   "pop NAME",
 		Short: "Run one PoP of the topology",
 		Long: `Runs the dataplane of one PoP of the topology, as a process of its own. On the machine of
-"isochrone up" (started with --without NAME) it finds etcd, the CA and the spool in --dir.`,
+"isochrone up" (started with --without NAME) it finds etcd, the CA and the spool in --dir; far from
+etcd it follows a control plane that relays it (--relay). With the last good topology in --dir it
+starts and goes on without either.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(command *cobra.Command, args []string) error {
 			l := newLayers()
@@ -104,12 +104,12 @@ func newPoPCommand() *cobra.Command {
 			return l.wait(command.Context())
 		},
 	}
-	flags.register(command)
+	flags.register(command, true)
 	return command
 }
 
 func startPoP(ctx context.Context, command *cobra.Command, name string, f *singleFlags, l *layers) error {
-	n, err := f.follow(ctx, command, "pop", name, filepath.Join("pops", name, "last-good.yaml"), l)
+	n, err := f.start(ctx, command, "pop", name, filepath.Join("pops", name, "last-good.yaml"), l)
 	if err != nil {
 		return err
 	}
@@ -178,7 +178,7 @@ hashes in a file, and counts (GET /stats). Its folder and its token are in --dir
 			return l.wait(command.Context())
 		},
 	}
-	flags.register(command)
+	flags.register(command, false)
 	return command
 }
 
@@ -188,7 +188,7 @@ func startCluster(ctx context.Context, command *cobra.Command, name string, f *s
 		return err
 	}
 	if addrs == nil {
-		n, err := f.follow(ctx, command, "", name, filepath.Join("clusters", name, "last-good.yaml"), l)
+		n, err := f.start(ctx, command, "", name, filepath.Join("clusters", name, "last-good.yaml"), l)
 		if err != nil {
 			return err
 		}

@@ -154,7 +154,7 @@ func TestLeadershipOutlivesEtcd(t *testing.T) {
 	within(t, 10*time.Second, "a leader", c.works.Load)
 	etcd.Close()
 	within(t, 5*time.Second, "the task to end without etcd", func() bool { return !c.works.Load() })
-	etcd = start(t, dir, endpoint[len("http://"):])
+	start(t, dir, endpoint[len("http://"):])
 	within(t, 20*time.Second, "a leader again", c.works.Load)
 	if c.terms.Load() < 2 {
 		t.Errorf("got %d terms, want 2", c.terms.Load())

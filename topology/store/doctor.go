@@ -44,6 +44,11 @@ func (s *Store) Doctor(ctx context.Context) (*Diagnosis, error) {
 			return nil, err
 		}
 	}
+	if restoring, err := s.exists(ctx, inProgressKey); err != nil {
+		return nil, err
+	} else if restoring && len(d.Notes) == 0 {
+		d.Notes = append(d.Notes, ErrRestoring.Error())
+	}
 	d.Topology, d.Ignored = x, all.Snapshot(stored.revision).Ignored
 	return d, nil
 }
@@ -51,8 +56,9 @@ func (s *Store) Doctor(ctx context.Context) (*Diagnosis, error) {
 // diagnose goes back from an invalid topology, edit by edit, until it is valid.
 func (s *Store) diagnose(ctx context.Context, stored *values, faults []topology.Fault) (*Diagnosis, error) {
 	d := &Diagnosis{Revision: stored.revision, Faults: faults}
-	if _, ok := stored.texts[restoringMarker]; ok {
-		d.Notes = append(d.Notes, "a backup is being restored, or its restoring was broken off: the last good topology stays in force; if nobody is at it, run \"isochrone restore\" again")
+	if _, restoring := stored.texts[restoringMarker]; restoring {
+		d.Notes = append(d.Notes, ErrRestoring.Error()+"; until then the last good topology stays in force on each node")
+		return d, nil
 	}
 	edits, err := s.unrecorded(ctx, stored)
 	if err != nil {

@@ -74,15 +74,28 @@ func (e *Entry) Objects() []string {
 
 // Changes tells what the edit changed, field by field. Of values that are no valid objects, and of keys that are no objects',
 // the whole text is told, with an empty path.
-func (e *Entry) Changes() []topology.ObjectDiff { return changes(e.Before, e.After) }
-
-// changes compares two sets of values by KIND/NAME.
-func changes(before, after map[string]string) []topology.ObjectDiff {
-	names := maps.Clone(before)
-	if names == nil {
-		names = map[string]string{}
+func (e *Entry) Changes() []topology.ObjectDiff {
+	read := func(texts map[string]string) func(topology.Ref) topology.Object {
+		return func(r topology.Ref) topology.Object {
+			o, faults := topology.ParseObject(r, []byte(texts[r.String()]))
+			if len(faults) > 0 {
+				return nil
+			}
+			return o
+		}
 	}
-	maps.Copy(names, after)
+	return changes(e.Before, e.After, read(e.Before), read(e.After))
+}
+
+// changes compares two sets of values by KIND/NAME; old and new return the objects that they are, or nil.
+func changes(before, after map[string]string, old, new func(topology.Ref) topology.Object) []topology.ObjectDiff {
+	names := map[string]bool{}
+	for name := range before {
+		names[name] = true
+	}
+	for name := range after {
+		names[name] = true
+	}
 	var diffs []topology.ObjectDiff
 	for _, name := range slices.SortedFunc(maps.Keys(names), compareObjects) {
 		from, had := before[name]
@@ -90,47 +103,48 @@ func changes(before, after map[string]string) []topology.ObjectDiff {
 		if had && has && from == to {
 			continue
 		}
-		diffs = append(diffs, change(name, from, had, to, has))
+		if d, ok := diffObject(name, had, has, old, new); ok {
+			diffs = append(diffs, d)
+			continue
+		}
+		d := topology.ObjectDiff{Object: name, Kind: "changed"} // in words that mean the same, or to or from what cannot be read
+		switch {
+		case !had:
+			d.Kind = "added"
+		case !has:
+			d.Kind = "removed"
+		}
+		d.Fields = []topology.FieldDiff{{Path: "", From: textOrNull(from, had), To: textOrNull(to, has)}}
+		diffs = append(diffs, d)
 	}
 	return diffs
 }
 
-func change(name, from string, had bool, to string, has bool) topology.ObjectDiff {
+// diffObject compares an object field by field, if what there is of it can be read, and tells false if nothing differs so.
+func diffObject(name string, had, has bool, old, new func(topology.Ref) topology.Object) (topology.ObjectDiff, bool) {
 	r, err := topology.ParseRef(name)
-	old, new := parse(r, from, had && err == nil), parse(r, to, has && err == nil)
-	if (old != nil) == had && (new != nil) == has {
-		if d, ok := topology.DiffObject(r, old, new); ok {
-			return d
-		}
+	if err != nil {
+		return topology.ObjectDiff{}, false
 	}
-	d := topology.ObjectDiff{Object: name, Kind: "changed"} // in words that mean the same, or to or from what cannot be read
-	switch {
-	case !had:
-		d.Kind = "added"
-	case !has:
-		d.Kind = "removed"
+	var from, to topology.Object
+	if had {
+		from = old(r)
 	}
-	text := func(value string, is bool) json.RawMessage {
-		if !is {
-			return json.RawMessage("null")
-		}
-		quoted, _ := json.Marshal(value) // a string always can
-		return quoted
+	if has {
+		to = new(r)
 	}
-	d.Fields = []topology.FieldDiff{{Path: "", From: text(from, had), To: text(to, has)}}
-	return d
+	if (from != nil) != had || (to != nil) != has {
+		return topology.ObjectDiff{}, false
+	}
+	return topology.DiffObject(r, from, to)
 }
 
-// parse returns the object that a value is, or nil when it is none.
-func parse(r topology.Ref, text string, is bool) topology.Object {
+func textOrNull(value string, is bool) json.RawMessage {
 	if !is {
-		return nil
+		return json.RawMessage("null")
 	}
-	o, faults := topology.ParseObject(r, []byte(text))
-	if len(faults) > 0 {
-		return nil
-	}
-	return o
+	quoted, _ := json.Marshal(value) // a string always can
+	return quoted
 }
 
 // kindOrder is the order in which documents have the kinds.

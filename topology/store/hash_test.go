@@ -32,6 +32,10 @@ func newHashNode() *hashNode {
 	return &hashNode{assembler: topology.NewAssembler(nil, 0), snap: topology.NewAssembler(nil, 0).Snapshot(0)}
 }
 
+func hashesOf(s *topology.Snapshot) string {
+	return "topology " + s.Hash + " signing " + s.SigningHash + " keys " + s.KeysHash
+}
+
 // read takes what has changed, in an order that maps have.
 func (n *hashNode) read(w *hashWorld) {
 	for _, key := range n.pending {
@@ -54,8 +58,8 @@ func (n *hashNode) restart(t *testing.T, w *hashWorld, path string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if last.Hash != n.snap.Hash || last.KeysHash != n.snap.KeysHash {
-		t.Fatalf("loaded %s and %s, saved %s and %s", last.Hash, last.KeysHash, n.snap.Hash, n.snap.KeysHash)
+	if hashesOf(last) != hashesOf(n.snap) {
+		t.Fatalf("loaded %s, saved %s", hashesOf(last), hashesOf(n.snap))
 	}
 	n.assembler = topology.NewAssembler(last.Topology, last.Good)
 	n.assembler.KeepSigning(last.Signing, last.Signed)
@@ -146,9 +150,8 @@ func TestHashesTellWhatIsInForce(t *testing.T) {
 			if r.IntN(4) == 0 {
 				lateRestarts.restart(t, w, path)
 			}
-			if every.snap.Hash != restarts.snap.Hash || every.snap.KeysHash != restarts.snap.KeysHash {
-				t.Fatalf("seed %d, revision %d: %s and %s, after restarts %s and %s", seed, w.revision, every.snap.Hash, every.snap.KeysHash,
-					restarts.snap.Hash, restarts.snap.KeysHash)
+			if hashesOf(every.snap) != hashesOf(restarts.snap) {
+				t.Fatalf("seed %d, revision %d: %s, after restarts %s", seed, w.revision, hashesOf(every.snap), hashesOf(restarts.snap))
 			}
 			seen[every.snap.Hash]++
 			if every.snap.TooOld != slices.ContainsFunc(every.snap.Faults, func(f topology.Fault) bool { return strings.HasPrefix(f.Message, "9 is newer than this program knows") }) {
@@ -166,8 +169,8 @@ func TestHashesTellWhatIsInForce(t *testing.T) {
 		fresh := newHashNode()
 		fresh.pending = slices.Collect(maps.Keys(w.stored))
 		for i, n := range append(w.nodes, fresh) {
-			if n.read(w); n.snap.Hash != every.snap.Hash || n.snap.KeysHash != every.snap.KeysHash || len(n.snap.Faults) > 0 {
-				t.Errorf("seed %d, node %d: %s and %s, want %s and %s; faults %v", seed, i, n.snap.Hash, n.snap.KeysHash, every.snap.Hash, every.snap.KeysHash, n.snap.Faults)
+			if n.read(w); hashesOf(n.snap) != hashesOf(every.snap) || len(n.snap.Faults) > 0 {
+				t.Errorf("seed %d, node %d: %s, want %s; faults %v", seed, i, hashesOf(n.snap), hashesOf(every.snap), n.snap.Faults)
 			}
 		}
 	}
@@ -180,32 +183,36 @@ func TestHashesDifferByEachPart(t *testing.T) {
 	for _, ref := range world.Refs() {
 		a.Put("topology/"+ref.String(), topology.MarshalValue(world.Object(ref)))
 	}
-	seen, last := map[string]string{}, a.Snapshot(1)
-	seen[last.Hash] = "the beginning"
-	for i, step := range []struct {
-		key, value string
-		keys       bool // changes the hash of keys instead
-	}{
-		{"topology/pops/sin1", "{schema: 1, location: {lat: 1, lon: 103, country: SG}, addresses: [127.0.1.1]}", false},
-		{"topology/clusters/moon", "{schema: 1, location: {lat: 1, lon: 103, country: SG}, endpoints: ['https://moon.example']}", false},
-		{"topology/clusters/mars", "{schema: 1, location: {lat: 1, lon: 103, country: SG}, endpoints: ['https://mars.example']}", false},
-		{"overrides/o", "{schema: 1, kind: drain, pop: sin1, reason: r, author: a, expires: " + time.Now().Add(-time.Hour).Format(time.RFC3339) + "}", false},
-		{"dnssec/isochrone.test", "{schema: 1, keys: []}", false},
-		{"keys/k", "{schema: 1, sha256: " + topology.HashKey("k") + "}", true},
-		{"keys/l", "{schema: 1, sha256: " + topology.HashKey("k") + "}", true},
-		{"keys/l", "{schema: 1, sha256: " + topology.HashKey("k") + ", note: n}", true},
+	hash := func(s *topology.Snapshot, key string) (of string, others string) {
+		switch strings.Split(key, "/")[0] {
+		case "keys":
+			return s.KeysHash, s.Hash + s.SigningHash
+		case "dnssec":
+			return s.SigningHash, s.Hash + s.KeysHash
+		}
+		return s.Hash, s.SigningHash + s.KeysHash
+	}
+	last := a.Snapshot(1)
+	seen := map[string]string{last.Hash: "the beginning"}
+	for i, step := range []struct{ key, value string }{
+		{"topology/pops/sin1", "{schema: 1, location: {lat: 1, lon: 103, country: SG}, addresses: [127.0.1.1]}"},
+		{"topology/clusters/moon", "{schema: 1, location: {lat: 1, lon: 103, country: SG}, endpoints: ['https://moon.example']}"},
+		{"topology/clusters/mars", "{schema: 1, location: {lat: 1, lon: 103, country: SG}, endpoints: ['https://mars.example']}"},
+		{"overrides/o", "{schema: 1, kind: drain, pop: sin1, reason: r, author: a, expires: " + time.Now().Add(-time.Hour).Format(time.RFC3339) + "}"},
+		{"dnssec/isochrone.test", "{schema: 1, keys: []}"},
+		{"keys/k", "{schema: 1, sha256: " + topology.HashKey("k") + "}"},
+		{"keys/l", "{schema: 1, sha256: " + topology.HashKey("k") + "}"},
+		{"keys/l", "{schema: 1, sha256: " + topology.HashKey("k") + ", note: n}"},
 	} {
 		a.Put(step.key, []byte(step.value))
 		snap := a.Snapshot(int64(i + 2))
 		if len(snap.Faults)+len(snap.Ignored) > 0 {
 			t.Fatal(snap.Faults, snap.Ignored)
 		}
-		changed, same := snap.Hash, snap.KeysHash == last.KeysHash
-		if step.keys {
-			changed, same = snap.KeysHash, snap.Hash == last.Hash
-		}
-		if other, known := seen[changed]; known || !same {
-			t.Errorf("%s = %s: hash %s of %q, the other hash is the same: %v", step.key, step.value, changed, other, same)
+		changed, others := hash(snap, step.key)
+		_, before := hash(last, step.key)
+		if other, known := seen[changed]; known || others != before {
+			t.Errorf("%s = %s: hash %s of %q, the other hashes are the same: %v", step.key, step.value, changed, other, others == before)
 		}
 		seen[changed], last = step.key, snap
 	}

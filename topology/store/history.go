@@ -88,12 +88,9 @@ func (s *Store) tail(ctx context.Context, section string, end int64, want int, w
 		}
 		return int(response.Count), nil
 	}
-	few, from := end, end // from few on there are too few
+	few, from := end, int64(0) // from few on there are too few
 	for {
-		from = end - width
-		if from < 0 || width > end {
-			from = 0
-		}
+		from = max(end-width, 0)
 		found, err := count(from)
 		if err != nil {
 			return nil, err
@@ -101,7 +98,7 @@ func (s *Store) tail(ctx context.Context, section string, end int64, want int, w
 		if found >= want || from == 0 {
 			break
 		}
-		few, width = from, width*4
+		few, width = from, min(width, end)*4
 	}
 	for found, most := 0, 2*want+misplaced; few-from > 1; {
 		var err error

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.yaml.in/yaml/v3"
 
@@ -36,13 +37,17 @@ const (
 )
 
 // Register keeps a node's record in the store, under a lease, until ctx ends, whose error it returns; then the record is removed. Current
-// is asked for the record every few seconds; it is written when it has changed. It outlives losses of etcd and of the lease.
+// is asked for the record every few seconds; it is written when it has changed. It outlives losses of etcd and of the lease, and ends by
+// itself only when etcd does not permit it.
 func (s *Store) Register(ctx context.Context, name string, current func() Node) error {
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
 		began := time.Now()
-		_ = s.registerOnce(ctx, name, current) // whoever follows the store tells why it cannot be used
+		err := s.registerOnce(ctx, name, current) // whoever follows the store tells why it cannot be used
 		if ctx.Err() != nil {
 			return ctx.Err()
+		}
+		if errors.Is(err, rpctypes.ErrPermissionDenied) {
+			return fmt.Errorf("write nodes/%s: %w", name, err)
 		}
 		if time.Since(began) > nodeTTL {
 			pause = firstPause

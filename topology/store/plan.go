@@ -81,6 +81,9 @@ func (s *Store) planOn(ctx context.Context, base int64, action Action) (*Planned
 	if err != nil {
 		return nil, nil, err
 	}
+	if _, restoring := stored.texts[restoringMarker]; restoring {
+		return nil, nil, ErrRestoring
+	}
 	if base != 0 {
 		if err := s.conflict(ctx, stored, base); err != nil {
 			return nil, nil, err
@@ -127,7 +130,7 @@ func (s *Store) finish(ctx context.Context, p *Planned, assembler *topology.Asse
 	if p.After, faults = assembler.Stored(); len(faults) > 0 {
 		return s.refusal(ctx, p, faults)
 	}
-	p.Changes = changes(before, after)
+	p.Changes = changes(before, after, p.Before.Object, p.After.Object)
 	return s.checkSchemas(ctx, p)
 }
 

@@ -10,8 +10,14 @@ import (
 // a backup is being restored.
 const restoringMarker = "restoring"
 
+// inProgressKey says that a backup is being restored, also while no topology has been touched yet.
+const inProgressKey = "leader/restoring"
+
+// ErrRestoring is returned for an edit while a backup is being restored.
+var ErrRestoring = errors.New("a backup is being restored, or its restoring was broken off: if nobody is at it, run \"isochrone restore\" again")
+
 // restoredKey tells of the last restoring of a backup.
-const restoredKey = "restored"
+const restoredKey = "leader/restored"
 
 // errHalfRestored is returned for a revision at which a backup was being restored: what etcd has of it was never in force.
 var errHalfRestored = errors.New("a backup was being restored")
@@ -19,8 +25,7 @@ var errHalfRestored = errors.New("a backup was being restored")
 // restoration is what Restore leaves behind.
 type restoration struct {
 	Schema   int       `yaml:"schema"`
-	Revision int64     `yaml:"-"` // at which it ended
-	ID       string    `yaml:"id"`
+	Revision int64     `yaml:"-"`     // at which it ended
 	Began    int64     `yaml:"began"` // the revision of its first write
 	Time     time.Time `yaml:"time"`
 	Author   string    `yaml:"author"`

@@ -1,0 +1,311 @@
+package relay
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/isochrone/isochrone/internal/problem"
+	"github.com/isochrone/isochrone/topology/store"
+)
+
+// The paths of a hub.
+const (
+	Path       = "/v1/relay/" // below which all are
+	watchPath  = Path + "watch"
+	reportPath = Path + "report"
+	quotaPath  = Path + "quota"
+)
+
+// writeTimeout is how long a node may take to read a message before it is cut off.
+const writeTimeout = 10 * time.Second
+
+// maxBody bounds what a node sends.
+const maxBody = 16 << 10
+
+// identity is who a client certificate names.
+type identity struct {
+	kind kind
+	name string
+}
+
+func (i identity) String() string { return store.NodeName(string(i.kind), i.name) }
+
+// identify returns who asks: the common name of the certificate that the server has verified.
+func identify(r *http.Request) (identity, error) {
+	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
+		return identity{}, errors.New("want a client certificate of this system's CA")
+	}
+	common := r.TLS.VerifiedChains[0][0].Subject.CommonName
+	for _, k := range kinds {
+		if name, ok := strings.CutPrefix(common, string(k)+":"); ok && name != "" && len(name) <= 253 && !strings.ContainsAny(name, "/:") {
+			return identity{k, name}, nil
+		}
+	}
+	return identity{}, errors.New("the client certificate is not of a PoP or a DNS node: want a common name such as pop:sin1")
+}
+
+// ServeHTTP implements http.Handler for paths below Path. The server must ask for client certificates and verify those that are given.
+func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	who, err := identify(r)
+	if err != nil {
+		problem.Write(w, http.StatusForbidden, err.Error())
+		return
+	}
+	want, serve := http.MethodPost, h.report
+	switch r.URL.Path {
+	case watchPath:
+		want, serve = http.MethodGet, h.watch
+	case reportPath:
+	case quotaPath:
+		serve = h.quota
+	default:
+		problem.Write(w, http.StatusNotFound, "the relay has watch, report and quota")
+		return
+	}
+	if r.Method != want {
+		w.Header().Set("Allow", want)
+		problem.Write(w, http.StatusMethodNotAllowed, "want "+want)
+		return
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	serve(w, r, who)
+}
+
+// watch streams what is stored until somebody ends it.
+func (h *Hub) watch(w http.ResponseWriter, r *http.Request, who identity) {
+	var has store.Sum
+	if err := has.UnmarshalText([]byte(r.URL.Query().Get("sum"))); err != nil {
+		problem.Write(w, http.StatusBadRequest, "sum: "+err.Error())
+		return
+	}
+	if _, away := h.state(); away != "" {
+		problem.Write(w, http.StatusServiceUnavailable, "etcd cannot be read: "+away)
+		return
+	}
+	leave, ok := h.enter(who)
+	if !ok {
+		problem.Write(w, http.StatusServiceUnavailable, "there are too many streams")
+		return
+	}
+	defer leave()
+	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Header().Set("Cache-Control", "no-store")
+	s := stream{hub: h, kind: who.kind, to: http.NewResponseController(w), w: w}
+	if err := s.run(r.Context(), has); err != nil && r.Context().Err() == nil {
+		h.config.Log.Warn("a node is cut off, and may come back", "node", who.String(), "reason", err)
+	}
+}
+
+// stream is what one node is sent.
+type stream struct {
+	hub  *Hub
+	kind kind
+	to   *http.ResponseController
+	w    io.Writer
+	at   int64 // the place of the ring up to which it has been sent
+}
+
+// run sends, until ctx or the hub ends or there is nothing more to tell.
+func (s *stream) run(ctx context.Context, has store.Sum) error {
+	if s.at = s.hub.find(s.kind, has); s.at < 0 {
+		frames, at := s.hub.all(s.kind)
+		if err := s.send(frames); err != nil {
+			return err
+		}
+		s.at = at
+	}
+	beat := time.NewTicker(s.hub.config.Heartbeat)
+	defer beat.Stop()
+	for beats := true; ; { // at once, so that the node knows what it has
+		news, away := s.hub.state()
+		if away != "" {
+			return errors.New("etcd cannot be read: " + away)
+		}
+		changes, next, ok := s.hub.after(s.kind, s.at)
+		if !ok {
+			return errors.New("it reads more slowly than changes come")
+		}
+		for _, frames := range changes {
+			if err := s.send(frames()); err != nil {
+				return err
+			}
+		}
+		if s.at = next; beats {
+			if beat := s.hub.heartbeat(s.kind, s.at); beat != nil {
+				if err := s.send([][]byte{beat}); err != nil {
+					return err
+				}
+			}
+		}
+		beats = false
+		select {
+		case <-news:
+		case <-beat.C:
+			beats = true
+		case <-s.hub.ended:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// send sends frames in time.
+func (s *stream) send(frames [][]byte) error {
+	for _, f := range frames {
+		if err := s.to.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+			return err
+		}
+		if _, err := s.w.Write(f); err != nil {
+			return err
+		}
+	}
+	return s.to.Flush()
+}
+
+// present is a node that has a stream.
+type present struct {
+	streams  int
+	reported chan struct{} // closed with the first report
+	once     sync.Once
+	mu       sync.Mutex
+	node     store.Node
+	end      func() // stops telling the store of it, and waits for that
+}
+
+func (p *present) current() store.Node {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.node
+}
+
+// enter notes that a node has a stream, until leave is called. It returns false when there are too many.
+func (h *Hub) enter(who identity) (leave func(), ok bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.streams >= h.config.MaxNodes {
+		return nil, false
+	}
+	h.streams++
+	p := h.nodes[who]
+	if p == nil {
+		p = &present{reported: make(chan struct{})}
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			h.tellOf(ctx, who, p)
+		}()
+		p.end = func() { cancel(); <-done }
+		h.nodes[who] = p
+	}
+	p.streams++
+	return func() {
+		h.mu.Lock()
+		h.streams--
+		p.streams--
+		last := p.streams == 0
+		if last {
+			delete(h.nodes, who)
+		}
+		h.mu.Unlock()
+		if last {
+			p.end()
+		}
+	}, true
+}
+
+// tellOf keeps a node's record in the store, once there is a report.
+func (h *Hub) tellOf(ctx context.Context, who identity, p *present) {
+	select {
+	case <-p.reported:
+	case <-ctx.Done():
+		return
+	}
+	if h.config.Register == nil {
+		return
+	}
+	if err := h.config.Register(ctx, who.String(), p.current); ctx.Err() == nil {
+		h.config.Log.Error("a node behind the relay does not show in the status", "node", who.String(), "error", err)
+	}
+}
+
+// report takes what a node tells of itself.
+func (h *Hub) report(w http.ResponseWriter, r *http.Request, who identity) {
+	var node store.Node
+	if err := readJSON(r.Body, &node); err != nil {
+		problem.Write(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	if node.Kind != string(who.kind) {
+		problem.Write(w, http.StatusForbidden, "the report is of another kind of node than the certificate")
+		return
+	}
+	h.mu.Lock()
+	p := h.nodes[who]
+	h.mu.Unlock()
+	if p == nil {
+		problem.Write(w, http.StatusConflict, "want a stream before a report")
+		return
+	}
+	p.mu.Lock()
+	p.node = node
+	p.mu.Unlock()
+	p.once.Do(func() { close(p.reported) })
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// Grant asks for a grant of a key's quota.
+type Grant struct {
+	Key    string `json:"key"` // its id
+	Window int64  `json:"window"`
+	Limit  int64  `json:"limit"` // the quota
+	Want   int64  `json:"want"`
+}
+
+// Granted is how much was granted.
+type Granted struct {
+	Granted int64 `json:"granted"`
+}
+
+// quota grants a PoP some of a key's quota.
+func (h *Hub) quota(w http.ResponseWriter, r *http.Request, who identity) {
+	var ask Grant
+	err := readJSON(r.Body, &ask)
+	if bad := ask.Key == "" || len(ask.Key) > 100 || strings.Contains(ask.Key, "/"); err == nil && (bad || ask.Window < 0 || ask.Limit < 0 || ask.Want < 1) {
+		err = errors.New("want the id of a key, a window, a limit and how much is wanted")
+	}
+	switch {
+	case err != nil:
+		problem.Write(w, http.StatusBadRequest, err.Error())
+		return
+	case who.kind != "pop":
+		problem.Write(w, http.StatusForbidden, "only PoPs have use for quota")
+		return
+	case h.config.Grant == nil:
+		problem.Write(w, http.StatusNotFound, "this relay grants no quota")
+		return
+	}
+	granted, err := h.config.Grant(r.Context(), ask.Key, ask.Window, ask.Limit, ask.Want)
+	if err != nil {
+		problem.Write(w, http.StatusServiceUnavailable, err.Error())
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(Granted{granted}) // who is gone has lost the grant
+}
+
+// readJSON reads one value.
+func readJSON(r io.Reader, into any) error {
+	text, err := io.ReadAll(r)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(text, into)
+}
