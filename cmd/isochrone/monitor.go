@@ -65,7 +65,15 @@ func (n *node) measure(registry *prometheus.Registry) {
 	of("topology_beyond_schema", "1 while the newest topology is not in force because this program is too old to know its schema.", func(s *topology.Snapshot) float64 { return truth(s.TooOld) })
 	of("topology_warnings", "What is likely not meant of the topology and the overrides in force.", func(s *topology.Snapshot) float64 { return float64(len(s.Warnings)) })
 	of("topology_ignored", "Overrides, keys, secrets and zone signing data that are invalid and ignored, each by itself.", func(s *topology.Snapshot) float64 { return float64(len(s.Ignored)) })
-	of("topology_hash", "A number that is the same in all processes in which the same topology and overrides are in force.", func(s *topology.Snapshot) float64 { return hashNumber(s.Hash) })
+	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "isochrone_topology_hash", ConstLabels: prometheus.Labels{"kind": n.kind},
+		Help: "A number that is the same in all processes of a kind in which the same topology and overrides are in force; 0 for none.",
+	}, func() float64 {
+		if snap := n.Snapshot(); snap != nil {
+			return hashNumber(snap.Hash)
+		}
+		return 0
+	}))
 	if n.secrets != nil {
 		gauge(registry, "secrets_unopened", "1 while a sealed secret is there for this process that it cannot open.", func() float64 { return truth(n.secrets.failed() != "") })
 	}
