@@ -94,10 +94,18 @@ func TestTokens(t *testing.T) {
 	}
 
 	// A token that ends by itself.
+	short, err := admin.CreateToken(t.Context(), TokenRequest{Name: "Dan", Role: Viewer, Expires: time.Now().Add(time.Hour)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.eventually("the short token", func() bool { _, err := w.service.Auth.Authenticate(short.Secret); return err == nil })
 	now := time.Now()
 	w.service.Auth.now = func() time.Time { return now.Add(2 * time.Hour) }
 	if _, err := w.service.Auth.Authenticate(w.tokens[Viewer]); err != nil {
 		t.Errorf("one without an end: got %v", err)
+	}
+	if _, err := w.service.Auth.Authenticate(short.Secret); !errors.Is(err, ErrUnauthorized) || !strings.Contains(err.Error(), "expired") {
+		t.Errorf("one that has ended: got %v", err)
 	}
 	w.service.Auth.now = time.Now
 
@@ -116,7 +124,7 @@ func TestTokens(t *testing.T) {
 		}
 	}
 	audit, err := admin.Audit(t.Context(), Page{Limit: 2})
-	if err != nil || audit.Next == "" || audit.Entries[0].Action != "delete" || audit.Entries[0].Author != "some admin" || audit.Entries[0].Objects[0] != "tokens/"+made.ID {
+	if err != nil || audit.Next == "" || audit.Entries[1].Action != "delete" || audit.Entries[1].Author != "some admin" || audit.Entries[1].Objects[0] != "tokens/"+made.ID {
 		t.Errorf("audit: got %+v, %v", audit, err)
 	}
 }

@@ -22,7 +22,9 @@ type Sampled struct {
 func (a *Atlas) Sample(most int, shares map[string]float64) []Sampled {
 	countries, total := a.countries4(), 0.0
 	left, unnamed := 1.0, 0.0
-	for code, c := range countries {
+	codes := slices.Sorted(maps.Keys(countries)) // so that sums are rounded alike each time
+	for _, code := range codes {
+		c := countries[code]
 		if share, named := shares[code]; named {
 			left -= share
 		} else {
@@ -30,7 +32,8 @@ func (a *Atlas) Sample(most int, shares map[string]float64) []Sampled {
 		}
 	}
 	left = max(left, 0)
-	for code, c := range countries {
+	for _, code := range codes {
+		c := countries[code]
 		c.weight = shares[code]
 		if _, named := shares[code]; !named && unnamed > 0 {
 			c.weight = left * c.addresses() / unnamed
@@ -38,7 +41,7 @@ func (a *Atlas) Sample(most int, shares map[string]float64) []Sampled {
 		total += c.weight
 	}
 	var sample []Sampled
-	for _, code := range slices.Sorted(maps.Keys(countries)) {
+	for _, code := range codes {
 		if c := countries[code]; c.weight > 0 {
 			sample = a.appendSample(sample, c, max(1, int(math.Round(float64(most)*c.weight/total))), c.weight/total)
 		}

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/isochrone/isochrone/controlplane"
@@ -131,9 +130,8 @@ func nodeList(known map[string]store.Node) []controlplane.NodeStatus {
 }
 
 // handler serves the API and the page; its streams end when closing is closed. Others' handlers are mounted by pattern.
-func (c *controlParts) handler(closing <-chan struct{}, mounts map[string]http.Handler) http.Handler {
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+func (c *controlParts) handler(registry *prometheus.Registry, closing <-chan struct{}, mounts map[string]http.Handler) http.Handler {
+	gauge(registry, "ready", "1 while /readyz says yes.", func() float64 { return truth(c.service.View() != nil) })
 	return controlplane.NewHandler(c.service, controlplane.HandlerConfig{
 		Log: c.log, Registry: registry, Closing: closing, Page: page.Handler(), Mounts: mounts,
 	})

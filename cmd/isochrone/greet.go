@@ -21,7 +21,7 @@ func (w *world) greet(out io.Writer, took time.Duration) {
 	snap := w.node.Snapshot()
 	table := tabwriter.NewWriter(out, 2, 0, 2, ' ', 0)
 	fmt.Fprintf(table, "  DNS\t%s\tUDP and TCP, zones: %s\n", w.known.DNS, strings.Join(slices.Sorted(maps.Keys(snap.Topology.Zones)), ", "))
-	fmt.Fprintf(table, "  control API\t%s\tsuch as %s/v1/status\n", w.known.API, w.known.API)
+	fmt.Fprintf(table, "  operators' page\t%s\tand the control API below /v1/\n", w.known.API)
 	fmt.Fprintf(table, "  etcd\t%s\ttopology under %stopology/\n", w.known.Etcd, storeRoot)
 	for _, name := range slices.Sorted(maps.Keys(w.known.PoPs)) {
 		note := ""
@@ -38,7 +38,7 @@ func (w *world) greet(out io.Writer, took time.Duration) {
 		fmt.Fprintf(table, "  cluster %s\t%s\t%s%s\n", name, w.known.Clusters[name], snap.Topology.Clusters[name].Location.City, note)
 	}
 	table.Flush()
-	fmt.Fprintf(out, "\n  API key of the example world: %s\n", w.known.APIKey)
+	fmt.Fprintf(out, "\n  API key of the example world: %s\n  The page asks for a token, which stands in %s\n", w.known.APIKey, w.options.dir.path(tokenFile))
 	if info := w.sources.info(); info.CountryOnly {
 		fmt.Fprintf(out, "  Clients are placed by country, which is coarse in %s; --geoip takes a City database.\n",
 			strings.Join(info.CoarseCountries, ", "))

@@ -21,6 +21,7 @@ import (
 //	dnssec-keys/    private keys of signed zones
 //	etcd/           the embedded etcd's data and log
 //	ca.pem          the development CA's certificate; ca-key.pem is its key
+//	api.token       a token of the control API, of the role admin
 //	api.key         the example world's API key
 //	probe.key       the key of the health checker's probes
 //	service.secret  the key of the request ids' HMAC

@@ -273,9 +273,16 @@ func TestTailFindsWhatIsMissed(t *testing.T) {
 func TestTailDoesNotInsist(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		var mu sync.Mutex
-		var asked []time.Time
-		var lasting atomic.Int64 // of time.Duration
+		var (
+			mu    sync.Mutex
+			asked []time.Time
+		)
+		times := func() []time.Time {
+			mu.Lock()
+			defer mu.Unlock()
+			return slices.Clone(asked)
+		}
+		var lasting atomic.Int64
 		tail := Tail{Take: func(Update) {}, Feed: func(ctx context.Context, _ Sum, take func(Update) error) error {
 			mu.Lock()
 			asked = append(asked, time.Now())
@@ -292,17 +299,13 @@ func TestTailDoesNotInsist(t *testing.T) {
 		done := make(chan error)
 		go func() { done <- tail.Run(ctx) }()
 		time.Sleep(10 * time.Second)
-		mu.Lock()
-		n := len(asked)
-		mu.Unlock()
-		if n < 6 || n > 12 {
+		if n := len(times()); n < 6 || n > 12 {
 			t.Errorf("asked %d times in 10 s", n)
 		}
 		lasting.Store(int64(time.Minute))
 		time.Sleep(3 * time.Minute)
-		mu.Lock()
-		last := asked[len(asked)-1].Sub(asked[len(asked)-2])
-		mu.Unlock()
+		all := times()
+		last := all[len(all)-1].Sub(all[len(all)-2])
 		if last > time.Minute+100*time.Millisecond {
 			t.Errorf("after a feed of a minute: asked again after %v", last)
 		}
