@@ -146,9 +146,11 @@ func (h *Hub) take(u store.Update) {
 	}
 	c := &change{sums: map[kind]store.Sum{}, frames: map[kind]func() [][]byte{}}
 	for _, key := range u.Delete {
-		flip(key, h.values[key])
-		delete(h.values, key)
-		c.bytes += len(key)
+		if before, there := h.values[key]; there { // what came and went while the hub was busy is deleted without ever having been here
+			flip(key, before)
+			delete(h.values, key)
+			c.bytes += len(key)
+		}
 	}
 	for key, value := range u.Put {
 		if before, there := h.values[key]; there {
