@@ -23,11 +23,11 @@ import (
 )
 
 // newHub returns a relay of the store in etcd. It is to run, and to be mounted at relay.Path of a server with HTTP/2 that verifies the
-// client certificates that are given (tls.VerifyClientCertIfGiven) with the CA of the nodes.
-func newHub(client *clientv3.Client, root string, log *slog.Logger) *relay.Hub {
+// client certificates that are given (tls.VerifyClientCertIfGiven) with the CA of the nodes. Who of those may follow, admit says.
+func newHub(client *clientv3.Client, root string, admit func(*x509.Certificate) error, log *slog.Logger) *relay.Hub {
 	s := store.New(client, root)
 	return relay.NewHub(relay.Config{
-		Feed: s.Feed(store.SectionsOf("control")), Register: s.Register, Grant: quota.NewEtcdStore(client, root).Grant, Log: log,
+		Feed: s.Feed(store.SectionsOf("control")), Register: s.Register, Grant: quota.NewEtcdStore(client, root).Grant, Admit: admit, Log: log,
 	})
 }
 
