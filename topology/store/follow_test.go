@@ -360,3 +360,34 @@ func TestTailDoesNotInsist(t *testing.T) {
 		<-done
 	})
 }
+
+// TestLoadInPages reads more values than fit a page, at one revision though they change meanwhile.
+func TestLoadInPages(t *testing.T) {
+	s, client := open(t)
+	const keys = 2*pageOfValues + 1
+	var ops []clientv3.Op
+	for i := range keys {
+		ops = append(ops, clientv3.OpPut(fmt.Sprintf("/isochrone/keys/k%06d", i), "old"))
+	}
+	for group := range slices.Chunk(ops, 100) {
+		if _, err := client.Txn(t.Context()).Then(group...).Commit(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	seen, changed := map[string]int{}, false
+	revision, err := s.load(t.Context(), sections, func(kv *mvccpb.KeyValue) {
+		section, _, _ := strings.Cut(strings.TrimPrefix(string(kv.Key), s.root), "/")
+		if seen[section]++; section == "keys" && !changed {
+			changed = true
+			if _, err := client.Put(t.Context(), fmt.Sprintf("/isochrone/keys/k%06d", keys-1), "new"); err != nil {
+				t.Error(err)
+			}
+		}
+		if string(kv.Value) == "new" {
+			t.Error("what is read first is older than what is read last")
+		}
+	})
+	if err != nil || seen["keys"] != keys || seen["topology"] != len(example().Refs()) {
+		t.Errorf("got %v at %d, %v", seen, revision, err)
+	}
+}
