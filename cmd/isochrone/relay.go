@@ -26,7 +26,7 @@ import (
 func newHub(client *clientv3.Client, root string, admit func(*x509.Certificate) error, log *slog.Logger) *relay.Hub {
 	s := store.New(client, root)
 	return relay.NewHub(relay.Config{
-		Feed: s.Feed(store.SectionsOf("control")), Register: s.Register, Grant: quota.NewEtcdStore(client, root).Grant, Admit: admit, Log: log,
+		Feed: s.Feed(store.SectionsOf("control")), Revision: s.Revision, Register: s.Register, Grant: quota.NewEtcdStore(client, root).Grant, Admit: admit, Log: log,
 	})
 }
 

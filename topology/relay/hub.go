@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"sync"
@@ -15,6 +16,9 @@ import (
 // Config says what a hub needs. Zero values of the limits stand for the defaults.
 type Config struct {
 	Feed store.Feed // of everything that a snapshot is made of
+	// Revision returns that of the store as it is now, by which a hub that lags behind is told from a store that has gone back; nil when
+	// there is only one hub. It is (*store.Store).Revision.
+	Revision func(ctx context.Context) (int64, error)
 	// Register keeps a node's record in the store until ctx ends; nil for none. It is (*store.Store).Register.
 	Register func(ctx context.Context, name string, current func() store.Node) error
 	// Grant takes a grant of a key's quota, as dataplane/quota's Store does; nil when there is none.
@@ -220,6 +224,25 @@ func (h *Hub) find(k kind, sum store.Sum) int64 {
 		return h.first
 	}
 	return -1
+}
+
+// lags reports why a node that has been told of a revision, and has other contents than any that this hub knows, is not to be told all there
+// is here: another hub was ahead, and what was revoked since would be good again. A store that has gone back itself is no reason.
+func (h *Hub) lags(ctx context.Context, revision int64) error {
+	h.mu.Lock()
+	here := h.revision
+	h.mu.Unlock()
+	if revision <= here || h.config.Revision == nil {
+		return nil
+	}
+	now, err := h.config.Revision(ctx)
+	if err != nil {
+		return fmt.Errorf("it is at revision %d, the node at %d, and etcd cannot be asked: %w", here, revision, err)
+	}
+	if now >= revision {
+		return fmt.Errorf("it is at revision %d, and behind the node, which is at %d", here, revision)
+	}
+	return nil
 }
 
 // after returns the frames of the changes from a place of the ring on, and the place behind them. It returns false when the ring does not

@@ -339,7 +339,7 @@ func TestRelay(t *testing.T) {
 	pop, dns := a.follow(t, "pop:sin1", hub.url), a.follow(t, "dns:ns1", hub.url)
 	pop.has(s)
 	dns.has(s)
-	s.edit(nil, "topology/a", "2", "overrides/o", "x", "dnssec/z", "y")
+	s.edit(nil, "topology/a", "2", "topology/z", "stays", "overrides/o", "x", "dnssec/z", "y")
 	pop.has(s)
 	dns.has(s)
 	s.edit(nil, "topology/a", "", "keys/k", "")

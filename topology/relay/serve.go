@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"encoding/json"
@@ -9,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -111,9 +113,20 @@ func (h *Hub) watch(w http.ResponseWriter, r *http.Request, who client) {
 		problem.Write(w, http.StatusBadRequest, "sum: "+err.Error())
 		return
 	}
+	revision, err := strconv.ParseInt(cmp.Or(r.URL.Query().Get("revision"), "0"), 10, 64)
+	if err != nil {
+		problem.Write(w, http.StatusBadRequest, "revision: want a number, of the newest update that the node has")
+		return
+	}
 	if _, away := h.state(); away != "" {
 		problem.Write(w, http.StatusServiceUnavailable, "etcd cannot be read: "+away)
 		return
+	}
+	if h.find(who.kind, has) < 0 {
+		if err := h.lags(r.Context(), revision); err != nil {
+			problem.Write(w, http.StatusServiceUnavailable, err.Error())
+			return
+		}
 	}
 	ctx, cut := context.WithCancelCause(r.Context())
 	defer cut(nil)

@@ -279,7 +279,7 @@ func TestPlanWritesNothing(t *testing.T) {
 	if planned.Before.PoPs["jnb1"] == nil || planned.After.PoPs["jnb1"] != nil || planned.After.PoPs["sin1"].CapacityRPS != 7 || len(planned.Changes) != 2 {
 		t.Errorf("got %+v", planned)
 	}
-	if revision, err := s.revision(t.Context()); err != nil || revision != planned.Revision {
+	if revision, err := s.Revision(t.Context()); err != nil || revision != planned.Revision {
 		t.Errorf("planning moved the store from %d to %d", planned.Revision, revision)
 	}
 	if _, err := s.Plan(t.Context(), Change{Put: pop("sin1", func(p *topology.PoP) { p.Location.LatDeg = 135 })}); !errors.Is(err, topology.ErrInvalid) {
@@ -493,7 +493,7 @@ func TestRandomEdits(t *testing.T) {
 	s, client := open(t)
 	stop := background(t, s.RecordOutside)
 	recordedFrom(t, s)
-	from, err := s.revision(t.Context())
+	from, err := s.Revision(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -571,7 +571,7 @@ func randomEdit(ctx context.Context, s *Store, client *clientv3.Client, random *
 		_, err = s.Apply(ctx, Change{Delete: []topology.Ref{ref("pops/" + name)}, Author: "ops"})
 	case 4:
 		var revision int64
-		if revision, err = s.revision(ctx); err == nil {
+		if revision, err = s.Revision(ctx); err == nil {
 			_, err = s.Rollback(ctx, max(2, revision-random.Int64N(20)), 0, "ops", "")
 		}
 	default:
