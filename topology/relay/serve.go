@@ -343,6 +343,9 @@ func (h *Hub) quota(w http.ResponseWriter, r *http.Request, who client) {
 	case h.config.Grant == nil:
 		problem.Write(w, http.StatusNotFound, "this relay grants no quota")
 		return
+	case !h.stored("keys/" + ask.Key): // else a PoP could have records made without end
+		problem.Write(w, http.StatusForbidden, "there is no such key")
+		return
 	}
 	granted, err := h.config.Grant(r.Context(), ask.Key, ask.Window, ask.Limit, ask.Want)
 	if err != nil {
@@ -351,6 +354,13 @@ func (h *Hub) quota(w http.ResponseWriter, r *http.Request, who client) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(Granted{granted}) // who is gone has lost the grant
+}
+
+// stored reports whether there is a key of the store.
+func (h *Hub) stored(key string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.values[key] != nil
 }
 
 // readJSON reads one value.
