@@ -48,13 +48,14 @@ type Hub struct {
 	mu        sync.Mutex
 	values    map[string][]byte // all that is stored; nil before it has been read
 	revision  int64
-	first     int64              // number of the first change of the ring
-	changes   []*change          // the ring
-	base      map[kind]store.Sum // before the first change
-	sums      map[kind]store.Sum // now
-	bytes     int                // of the ring
-	news      chan struct{}      // closed at the next change of anything
-	away      string             // why etcd cannot be read; empty when it can
+	first     int64                  // number of the first change of the ring
+	changes   []*change              // the ring
+	base      map[kind]store.Sum     // before the first change
+	sums      map[kind]store.Sum     // now
+	bytes     int                    // of the ring
+	newest    map[kind]int64         // the place behind the newest change that concerns a kind
+	news      map[kind]chan struct{} // closed at the next change of anything that concerns a kind
+	away      string                 // why etcd cannot be read; empty when it can
 	awaySince time.Time
 	streams   int
 	nodes     map[identity]*present
@@ -103,10 +104,14 @@ func NewHub(c Config) *Hub {
 	if c.Patience == 0 {
 		c.Patience = 10 * time.Second
 	}
-	return &Hub{
-		config: c, ended: make(chan struct{}), news: make(chan struct{}), sums: map[kind]store.Sum{}, base: map[kind]store.Sum{},
+	h := &Hub{
+		config: c, ended: make(chan struct{}), newest: map[kind]int64{}, news: map[kind]chan struct{}{}, sums: map[kind]store.Sum{}, base: map[kind]store.Sum{},
 		away: "the control plane has not read it yet", awaySince: time.Now(), nodes: map[identity]*present{}, wholes: map[kind]*whole{},
 	}
+	for _, k := range kinds {
+		h.news[k] = make(chan struct{})
+	}
+	return h
 }
 
 // Run follows the store until ctx ends, whose error it returns; the streams end with it. It may be called once.
@@ -125,7 +130,7 @@ func (h *Hub) contact(err error) {
 	case err == nil:
 		h.away = ""
 		h.config.Log.Info("the relay reads etcd")
-		h.tell()
+		h.tell(kinds...)
 	default:
 		if h.away == "" {
 			h.awaySince = time.Now()
@@ -135,17 +140,18 @@ func (h *Hub) contact(err error) {
 	}
 }
 
-// tell wakes all streams.
-func (h *Hub) tell() {
-	close(h.news)
-	h.news = make(chan struct{})
+// tell wakes the streams of some kinds.
+func (h *Hub) tell(of ...kind) {
+	for _, k := range of {
+		close(h.news[k])
+		h.news[k] = make(chan struct{})
+	}
 }
 
 // take adds a change to the ring.
 func (h *Hub) take(u store.Update) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	defer h.tell()
 	concerns := map[kind]bool{}
 	flip := func(key string, value []byte) {
 		sum := store.SumOf(key, value)
@@ -180,11 +186,14 @@ func (h *Hub) take(u store.Update) {
 	h.revision = u.Revision
 	if !started {
 		maps.Copy(h.base, h.sums)
+		h.tell(kinds...)
 		return
 	}
 	for k := range concerns {
 		sum := h.sums[k]
 		c.frames[k] = sync.OnceValue(func() [][]byte { return encode(of(k, u), sum) })
+		h.newest[k] = h.first + int64(len(h.changes)) + 1
+		h.tell(k) // DNS nodes sleep through changes of keys
 	}
 	maps.Copy(c.sums, h.sums)
 	h.changes, h.bytes = append(h.changes, c), h.bytes+c.bytes
@@ -250,6 +259,10 @@ func (h *Hub) lags(ctx context.Context, revision int64) error {
 func (h *Hub) after(k kind, at int64) (frames []func() [][]byte, next int64, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	end := h.first + int64(len(h.changes))
+	if at >= h.newest[k] {
+		return nil, end, true
+	}
 	if at < h.first {
 		return nil, at, false
 	}
@@ -258,7 +271,7 @@ func (h *Hub) after(k kind, at int64) (frames []func() [][]byte, next int64, ok 
 			frames = append(frames, c.frames[k])
 		}
 	}
-	return frames, h.first + int64(len(h.changes)), true
+	return frames, end, true
 }
 
 // all returns the frames of all there is for a kind of node, and the place of the ring that follows. What was encoded before is good for as
@@ -290,11 +303,11 @@ func (h *Hub) heartbeat(k kind, at int64) []byte {
 }
 
 // state returns what a stream has to know: what to wait for, and why there is nothing to tell, if there is nothing.
-func (h *Hub) state() (news <-chan struct{}, away string) {
+func (h *Hub) state(k kind) (news <-chan struct{}, away string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.values != nil && time.Since(h.awaySince) < h.config.Patience {
-		return h.news, ""
+		return h.news[k], ""
 	}
-	return h.news, h.away
+	return h.news[k], h.away
 }

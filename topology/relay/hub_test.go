@@ -171,3 +171,27 @@ func TestLaggingHub(t *testing.T) {
 	behind.stop()
 	pop.has(s)
 }
+
+// TestChangesOfNoConcern edits keys, of which DNS nodes are told nothing: they are not woken, and however many there are, they do not fall
+// behind.
+func TestChangesOfNoConcern(t *testing.T) {
+	hub := NewHub(Config{RingChanges: 2})
+	hub.take(store.Update{Revision: 1, Whole: true, Put: map[string][]byte{"topology/a": []byte("1")}})
+	for _, k := range kinds {
+		_, at := hub.all(k)
+		news, _ := hub.state(k)
+		for i := range 5 {
+			hub.take(store.Update{Revision: int64(i + 2), Put: map[string][]byte{"keys/k": fmt.Append(nil, k, i)}})
+		}
+		woken := false
+		select {
+		case <-news:
+			woken = true
+		default:
+		}
+		frames, next, ok := hub.after(k, at)
+		if concerns := k == "pop"; woken != concerns || ok == concerns || !concerns && (len(frames) > 0 || hub.heartbeat(k, next) == nil) {
+			t.Errorf("%s: woken %v, told %d changes, %v", k, woken, len(frames), ok)
+		}
+	}
+}

@@ -118,7 +118,7 @@ func (h *Hub) watch(w http.ResponseWriter, r *http.Request, who client) {
 		problem.Write(w, http.StatusBadRequest, "revision: want a number, of the newest update that the node has")
 		return
 	}
-	if _, away := h.state(); away != "" {
+	if _, away := h.state(who.kind); away != "" {
 		problem.Write(w, http.StatusServiceUnavailable, "etcd cannot be read: "+away)
 		return
 	}
@@ -166,7 +166,7 @@ func (s *stream) run(ctx context.Context, has store.Sum) error {
 	beat := time.NewTicker(s.hub.config.Heartbeat)
 	defer beat.Stop()
 	for beats := true; ; { // at once, so that the node knows what it has
-		news, away := s.hub.state()
+		news, away := s.hub.state(s.kind)
 		if away != "" {
 			return errors.New("etcd cannot be read: " + away)
 		}
