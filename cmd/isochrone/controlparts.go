@@ -27,6 +27,7 @@ import (
 // controlParts are what a control plane does in a process: "isochrone control" and "isochrone up" have them alike.
 type controlParts struct {
 	log     *slog.Logger
+	node    *node
 	etcd    *clientv3.Client
 	root    string
 	name    string // by which nodes are known, of this process
@@ -39,7 +40,7 @@ type controlParts struct {
 
 // newControlParts returns the parts of a process that follows the store as a node.
 func newControlParts(etcd *clientv3.Client, root, name string, n *node, s *sources, log *slog.Logger) *controlParts {
-	c := &controlParts{log: log, etcd: etcd, root: root, name: name, store: store.New(etcd, root)}
+	c := &controlParts{log: log, node: n, etcd: etcd, root: root, name: name, store: store.New(etcd, root)}
 	c.service = &controlplane.Service{
 		View: s.live.View, Snapshot: n.Snapshot, Now: time.Now, Store: c.store, Auth: controlplane.NewTokens(etcd, root), Alive: c.alive, Leader: c.leads.Load,
 		Geo: func() controlplane.GeoStatus {
@@ -69,10 +70,14 @@ func (c *controlParts) run(on *layer) {
 	on.run("leader's tasks", func(ctx context.Context) error {
 		return leader.Run(ctx, leader.Candidate{Client: c.etcd, Prefix: c.root, Name: c.name, Log: c.log},
 			leader.Task{Name: "record outside edits", Run: c.store.RecordOutside},
+			leader.Every(trimInterval, "trim the history", func(ctx context.Context) error { return c.store.Trim(ctx, store.Limits{}) }),
 			leader.Task{Name: "say who leads", Run: c.lead})
 	})
 	on.run("leader", c.lookForLeader)
 }
+
+// trimInterval is how often what is too old is deleted of history and audit log.
+const trimInterval = time.Hour
 
 // lead is the task by which this process knows that it leads.
 func (c *controlParts) lead(ctx context.Context) error {
@@ -134,6 +139,7 @@ func nodeList(known map[string]store.Node) []controlplane.NodeStatus {
 func (c *controlParts) handler(closing <-chan struct{}, mounts map[string]http.Handler) http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	c.node.measure(registry)
 	return controlplane.NewHandler(c.service, controlplane.HandlerConfig{
 		Log: c.log, Registry: registry, Closing: closing, Page: page.Handler(), Mounts: mounts,
 	})
