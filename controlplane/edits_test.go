@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/isochrone/isochrone/topology"
+	"github.com/isochrone/isochrone/topology/sealed"
 )
 
 // at returns a context of the service in which somebody asks.
@@ -232,6 +233,20 @@ func TestOverridesAndSecrets(t *testing.T) {
 
 	if err := c.PutSecret(t.Context(), "plain", &topology.Sealed{Schema: 1, Age: "hunter2"}); !errors.Is(err, ErrInvalid) || strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("a secret that is not sealed: got %v", err)
+	}
+	_, recipient, err := sealed.GenerateIdentity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := sealed.Seal("cluster-token.fra", []byte("hunter2"), []string{recipient}, "", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.PutSecret(t.Context(), "cluster-token.fra", secret); err != nil {
+		t.Errorf("a sealed secret: got %v", err)
+	}
+	if list, err := c.Secrets(t.Context()); err != nil || len(list) != 1 || list[0].Name != "cluster-token.fra" || list[0].Age != "" {
+		t.Errorf("the sealed secrets: got %+v, %v", list, err)
 	}
 	if err := c.DeleteSecret(t.Context(), "nothing"); !errors.Is(err, ErrNotFound) {
 		t.Errorf("got %v", err)

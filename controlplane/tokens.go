@@ -94,7 +94,7 @@ func (t *Tokens) followOnce(ctx context.Context) error {
 		if err := response.Err(); err != nil {
 			return fmt.Errorf("follow tokens: %w", err)
 		}
-		known = maps.Clone(known)
+		known := maps.Clone(*t.known.Load()) // readers have the one before
 		for _, event := range response.Events {
 			id := strings.TrimPrefix(string(event.Kv.Key), t.root+"tokens/")
 			delete(known, id)

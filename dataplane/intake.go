@@ -109,7 +109,7 @@ type admission struct {
 	sha256         [sha256.Size]byte
 }
 
-// admit checks what can be checked before the body, in the order that docs/operations.md tells.
+// admit checks what can be checked before the body, in the order that docs/intake.md tells.
 func (p *PoP) admit(r *http.Request) (*admission, *refusal) {
 	if r.URL.Path != Path {
 		return nil, refuse(http.StatusNotFound, "payloads are posted to %s", Path)

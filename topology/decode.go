@@ -68,6 +68,18 @@ func (d *decoder) fault(at *yaml.Node, path, format string, args ...any) {
 	d.faults = append(d.faults, f)
 }
 
+// all returns the faults of reading a document, and those that were found by checking what was read. Of one that could not be read in
+// full, only what it says is told to be wrong: what it seems to lack may stand in what could not be read.
+func (d *decoder) all(checked []Fault) []Fault {
+	if len(d.faults) > 0 {
+		checked = slices.DeleteFunc(checked, func(f Fault) bool {
+			_, said := d.lines[f.Path]
+			return !said || slices.ContainsFunc(d.faults, func(unread Fault) bool { return strings.HasPrefix(f.Path, unread.Path) })
+		})
+	}
+	return append(d.faults, d.locate(checked)...)
+}
+
 // locate gives faults that were found by path alone the line of the path, or of the nearest one around it.
 func (d *decoder) locate(faults []Fault) []Fault {
 	for i := range faults {

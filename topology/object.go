@@ -144,7 +144,7 @@ func Parse(text []byte) (*Topology, error) {
 		o.fillDefaults()
 		faults = append(faults, checkObject(r, o)...)
 	}
-	if faults = append(d.faults, d.locate(faults)...); len(faults) > 0 {
+	if faults = d.all(faults); len(faults) > 0 {
 		return nil, &InvalidError{faults}
 	}
 	return t, nil
@@ -190,11 +190,8 @@ func parseObject(r Ref, text []byte) (Object, []Fault) {
 	}
 	var d decoder
 	d.decode(text, r.path(), o)
-	if len(d.faults) > 0 {
-		return o, d.faults
-	}
 	o.fillDefaults()
-	return o, d.locate(checkObject(r, o))
+	return o, d.all(checkObject(r, o))
 }
 
 // Marshal returns the canonical YAML of a whole topology.

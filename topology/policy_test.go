@@ -14,16 +14,16 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
-// documented is the steering block of docs/operations.md.
+// documented is the steering block of docs/topology.md.
 func documented(t *testing.T) string {
 	t.Helper()
-	page, err := os.ReadFile("../docs/operations.md")
+	page, err := os.ReadFile("../docs/topology.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	block := regexp.MustCompile("(?s)```yaml\n(steering:\n.*?)```").FindSubmatch(page)
 	if block == nil {
-		t.Fatal("docs/operations.md has no steering block")
+		t.Fatal("docs/topology.md has no steering block")
 	}
 	return string(block[1])
 }

@@ -14,7 +14,7 @@ const maxSealedBytes = 64 << 10
 type Sealed struct {
 	Schema     int       `yaml:"schema" json:"schema"`
 	Recipients []string  `yaml:"recipients" json:"recipients"` // age public keys (age1…) of the roles that can open it
-	Age        string    `yaml:"age" json:"-"`                 // the secret as an age file, in ASCII armor
+	Age        string    `yaml:"age" json:"age,omitempty"`     // the secret as an age file, in ASCII armor
 	Note       string    `yaml:"note,omitempty" json:"note,omitempty"`
 	Created    time.Time `yaml:"created" json:"created"`
 }

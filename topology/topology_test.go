@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -259,4 +260,17 @@ func FuzzParse(f *testing.F) {
 		}
 		_ = x.Validate()
 	})
+}
+
+// TestFaultsOfReadingAndChecking tells both at once, and does not miss what a misspelt key has.
+func TestFaultsOfReadingAndChecking(t *testing.T) {
+	_, faults := ParseObject(Ref{PoPs, "fra1"}, []byte("schema: 1\nstate: actve\nlocaton: {lat: 50}\nport: many\naddresses: [203.0.113.1, 0.0.0.0]\n"))
+	var got []string
+	for _, f := range faults {
+		got = append(got, fmt.Sprint(f.Line, " ", f.Path))
+	}
+	slices.Sort(got)
+	if want := []string{"2 pops.fra1.state", "3 pops.fra1.locaton", "4 pops.fra1.port", "5 pops.fra1.addresses[1]"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q: %v", got, want, faults)
+	}
 }

@@ -142,3 +142,40 @@ func TestExtents(t *testing.T) {
 		}
 	}
 }
+
+// TestSnapshotHasWarnings has those of the topology in force, wherever it came from, and those of overrides.
+func TestSnapshotHasWarnings(t *testing.T) {
+	x := example()
+	a := stored(x)
+	check := func(snap *Snapshot, want ...string) {
+		t.Helper()
+		ok := len(snap.Warnings) == len(want) && len(snap.Ignored) == 0
+		for i := range snap.Warnings {
+			ok = ok && strings.Contains(snap.Warnings[i].String(), want[i])
+		}
+		if !ok {
+			t.Errorf("got %v, ignored %v\nwant %q", snap.Warnings, snap.Ignored, want)
+		}
+	}
+	check(a.Snapshot(1))
+	x.PoPs["sin1"].Location.Country = "DE"
+	a.Put("topology/pops/sin1", MarshalValue(x.PoPs["sin1"]))
+	check(a.Snapshot(2), "pops.sin1.location")
+	const rest = ", reason: r, expires: 2030-01-01T00:00:00Z}"
+	a.Put("overrides/a", []byte("{schema: 1, kind: drain, pop: mars1"+rest))
+	a.Put("overrides/b", []byte("{schema: 1, kind: drain, cluster: moon"+rest))
+	a.Put("overrides/c", []byte("{schema: 1, kind: drain, cluster: ap"+rest))
+	last := a.Snapshot(3)
+	check(last, "overrides.a.pop: has no effect: there is no PoP mars1", "overrides.b.cluster: has no effect: there is no cluster moon", "pops.sin1.location")
+	again := NewAssembler(last.Topology, last.Good)
+	again.Put("topology/pops/sin1", []byte("{schema: 1, state: asleep}")) // so that the last good one stays in force
+	if snap := again.Snapshot(4); len(snap.Faults) == 0 || snap.Hash == last.Hash {
+		t.Errorf("faults %v", snap.Faults)
+	} else {
+		check(snap, "pops.sin1.location")
+	}
+	x.PoPs["sin1"].Location.Country = "SG"
+	a.Put("topology/pops/sin1", MarshalValue(x.PoPs["sin1"]))
+	a.Delete("overrides/a")
+	check(a.Snapshot(5), "overrides.b.cluster")
+}

@@ -34,6 +34,7 @@ type control struct {
 	sources *sources
 	etcd    *clientv3.Client
 	parts   *controlParts
+	cert    *certfile.File // nil without TLS
 }
 
 // runControl runs a control plane until it is told to end, or a part of it fails.
@@ -112,7 +113,14 @@ func (c *control) start(ctx context.Context, l net.Listener) (err error) {
 	if err != nil {
 		return err
 	}
-	above.run("API", func(ctx context.Context) error { return serveHTTP(ctx, served, c.parts.handler(ctx.Done(), mounts)) })
+	registry := newRegistry(c.node)
+	c.sources.measure(registry)
+	if c.cert != nil {
+		measureExpiry(registry, c.cert.Certificate)
+	}
+	above.run("API", func(ctx context.Context) error {
+		return serveHTTP(ctx, served, c.parts.handler(registry, ctx.Done(), mounts))
+	})
 	return nil
 }
 
@@ -143,6 +151,7 @@ func (c *control) secure(l net.Listener, on *layer) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("tls-cert: %w", err)
 	}
+	c.cert = cert
 	on.run("certificate", func(ctx context.Context) error {
 		cert.Run(ctx, c.log)
 		return ctx.Err()

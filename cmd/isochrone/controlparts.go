@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/isochrone/isochrone/controlplane"
@@ -27,7 +26,6 @@ import (
 // controlParts are what a control plane does in a process: "isochrone control" and "isochrone up" have them alike.
 type controlParts struct {
 	log     *slog.Logger
-	node    *node
 	etcd    *clientv3.Client
 	root    string
 	name    string // by which nodes are known, of this process
@@ -40,7 +38,7 @@ type controlParts struct {
 
 // newControlParts returns the parts of a process that follows the store as a node.
 func newControlParts(etcd *clientv3.Client, root, name string, n *node, s *sources, log *slog.Logger) *controlParts {
-	c := &controlParts{log: log, node: n, etcd: etcd, root: root, name: name, store: store.New(etcd, root)}
+	c := &controlParts{log: log, etcd: etcd, root: root, name: name, store: store.New(etcd, root)}
 	c.service = &controlplane.Service{
 		View: s.live.View, Snapshot: n.Snapshot, Now: time.Now, Store: c.store, Auth: controlplane.NewTokens(etcd, root), Alive: c.alive, Leader: c.leads.Load,
 		Geo: func() controlplane.GeoStatus {
@@ -136,10 +134,8 @@ func nodeList(known map[string]store.Node) []controlplane.NodeStatus {
 }
 
 // handler serves the API and the page; its streams end when closing is closed. Others' handlers are mounted by pattern.
-func (c *controlParts) handler(closing <-chan struct{}, mounts map[string]http.Handler) http.Handler {
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	c.node.measure(registry)
+func (c *controlParts) handler(registry *prometheus.Registry, closing <-chan struct{}, mounts map[string]http.Handler) http.Handler {
+	gauge(registry, "ready", "1 while /readyz says yes.", func() float64 { return truth(c.service.View() != nil) })
 	return controlplane.NewHandler(c.service, controlplane.HandlerConfig{
 		Log: c.log, Registry: registry, Closing: closing, Page: page.Handler(), Mounts: mounts,
 	})

@@ -83,11 +83,8 @@ func (d *dnsNode) geoCheck(f *dnsFlags, now time.Time) check {
 func (d *dnsNode) monitor() *monitor {
 	m := newMonitor(d.node, d.readiness)
 	m.MustRegister(d.server.Collector())
+	d.sources.measure(m.Registry)
 	gauge := func(name, help string, value func() float64) { gauge(m.Registry, name, help, value) }
-	gauge("geo_built_timestamp_seconds", "When the geo database was built.", func() float64 { return float64(d.sources.info().Built.Unix()) })
-	gauge("geo_fallbacks", "Files that clients are placed by which are broken, and replaced by their last good copy or by nothing.", func() float64 {
-		return float64(len(d.sources.current.Load().instead))
-	})
 	gauge("probing", "1 while PoPs are probed from here.", func() float64 { return truth(d.probing.Load()) })
 	gauge("verdict_age_seconds", "Seconds since the newest probe; 0 when there is none.", func() float64 {
 		if age, any := d.verdictAge(time.Now()); any {
@@ -104,15 +101,7 @@ func (d *dnsNode) monitor() *monitor {
 		return float64(at.Unix())
 	})
 	if d.start.cert != "" {
-		gauge("certificate_expiry_timestamp_seconds", "When the certificate for TLS and HTTPS expires.", d.certificateExpiry)
+		measureExpiry(m.Registry, d.certificate)
 	}
 	return m
-}
-
-func (d *dnsNode) certificateExpiry() float64 {
-	cert, err := d.certificate(nil)
-	if err != nil || cert.Leaf == nil {
-		return 0
-	}
-	return float64(cert.Leaf.NotAfter.Unix())
 }

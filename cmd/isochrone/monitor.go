@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"net/http"
 	"runtime/debug"
@@ -21,11 +22,17 @@ type monitor struct {
 	readiness func(time.Time) readiness
 }
 
-// newMonitor returns what all kinds of process tell that follow the topology. A kind of process adds its own to the registry.
+// newRegistry returns what all kinds of process tell that follow the topology. A kind of process adds its own.
+func newRegistry(n *node) *prometheus.Registry {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	n.measure(registry)
+	return registry
+}
+
+// newMonitor returns the monitor of a kind of process that has no other way to be asked.
 func newMonitor(n *node, readiness func(time.Time) readiness) *monitor {
-	m := &monitor{prometheus.NewRegistry(), readiness}
-	m.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	n.measure(m.Registry)
+	m := &monitor{newRegistry(n), readiness}
 	gauge(m.Registry, "ready", "1 while /ready says yes.", func() float64 { return truth(readiness(time.Now()).Ready) })
 	return m
 }
@@ -58,10 +65,37 @@ func (n *node) measure(registry *prometheus.Registry) {
 	of("topology_beyond_schema", "1 while the newest topology is not in force because this program is too old to know its schema.", func(s *topology.Snapshot) float64 { return truth(s.TooOld) })
 	of("topology_warnings", "What is likely not meant of the topology and the overrides in force.", func(s *topology.Snapshot) float64 { return float64(len(s.Warnings)) })
 	of("topology_ignored", "Overrides, keys, secrets and zone signing data that are invalid and ignored, each by itself.", func(s *topology.Snapshot) float64 { return float64(len(s.Ignored)) })
-	of("topology_hash", "A number that is the same in all processes in which the same topology and overrides are in force.", func(s *topology.Snapshot) float64 { return hashNumber(s.Hash) })
+	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "isochrone_topology_hash", ConstLabels: prometheus.Labels{"kind": n.kind},
+		Help: "A number that is the same in all processes of a kind in which the same topology and overrides are in force; 0 for none.",
+	}, func() float64 {
+		if snap := n.Snapshot(); snap != nil {
+			return hashNumber(snap.Hash)
+		}
+		return 0
+	}))
 	if n.secrets != nil {
 		gauge(registry, "secrets_unopened", "1 while a sealed secret is there for this process that it cannot open.", func() float64 { return truth(n.secrets.failed() != "") })
 	}
+}
+
+// measure registers what is told of the geo database.
+func (s *sources) measure(registry *prometheus.Registry) {
+	gauge(registry, "geo_built_timestamp_seconds", "When the geo database was built.", func() float64 { return float64(s.info().Built.Unix()) })
+	gauge(registry, "geo_fallbacks", "Files that clients are placed by which are broken, and replaced by their last good copy or by nothing.", func() float64 {
+		return float64(len(s.current.Load().instead))
+	})
+}
+
+// measureExpiry registers when a certificate expires.
+func measureExpiry(registry *prometheus.Registry, certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)) {
+	gauge(registry, "certificate_expiry_timestamp_seconds", "When the certificate that is served expires.", func() float64 {
+		cert, err := certificate(nil)
+		if err != nil || cert.Leaf == nil {
+			return 0
+		}
+		return float64(cert.Leaf.NotAfter.Unix())
+	})
 }
 
 // hashNumber makes of a hash in hexadecimal digits a number that a float64 can hold.

@@ -6,15 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"os"
-	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/isochrone/isochrone/controlplane"
 	"github.com/isochrone/isochrone/internal/privatefile"
 	"github.com/isochrone/isochrone/topology"
 	"github.com/isochrone/isochrone/topology/sealed"
@@ -22,16 +20,16 @@ import (
 )
 
 func newSecretCommand() *cobra.Command {
-	var flags storeFlags
 	command := newGroup("secret", "Seal secrets for the nodes of a role",
-		newSecretKeygen(), newSecretPut(&flags), newSecretList(&flags), newSecretShow(&flags), newSecretReseal(&flags), newSecretRemove(&flags))
+		newSecretKeygen(), newSecretPut(), newSecretList(), newSecretShow(), newSecretReseal(), newSecretRemove())
 	command.Long = `A secret in the store is sealed for roles: who has a role's key file can open it, and nobody else.
 Nodes take theirs with --secret-key. These names have a use:
 
   cluster-token.NAME    bearer token that PoPs show the cluster
   service-hmac.SERVICE  key of the request ids of a service, alike in all its PoPs
-  tsig.KEYNAME          TSIG key of zone transfers, as ALGORITHM:BASE64 (hmac-sha256:…)`
-	flags.register(command)
+  tsig.KEYNAME          TSIG key of zone transfers, as ALGORITHM:BASE64 (hmac-sha256:…)
+
+What is sealed is never handed out by the API: "show" and "reseal" go to etcd itself.`
 	return command
 }
 
@@ -64,8 +62,9 @@ func newSecretKeygen() *cobra.Command {
 	return command
 }
 
-func newSecretPut(flags *storeFlags) *cobra.Command {
+func newSecretPut() *cobra.Command {
 	var (
+		t          target
 		to         []string
 		file, note string
 		raw        bool
@@ -86,9 +85,20 @@ command line can be read by others.`,
 			if err := checkSecret(args[0], secret); err != nil {
 				return err
 			}
-			return putSealed(command, flags, args[0], secret, to, note)
+			s, err := sealed.Seal(args[0], secret, to, note, time.Now())
+			if err != nil {
+				return err
+			}
+			return t.with(command, func(ctx context.Context, ops controlplane.Operations) error {
+				if err := ops.PutSecret(ctx, args[0], s); err != nil {
+					return err
+				}
+				fmt.Fprintf(command.OutOrStdout(), "%s is sealed for %s\n", args[0], strings.Join(to, ", "))
+				return nil
+			})
 		},
 	}
+	t.register(command)
 	command.Flags().StringSliceVar(&to, "to", nil, "`recipients` (age1…), as \"isochrone secret keygen\" prints them")
 	command.Flags().StringVar(&file, "file", "-", "`file` of the secret, of mode 0600; - is standard input")
 	command.Flags().StringVar(&note, "note", "", "`text` for people, which is not sealed")
@@ -119,47 +129,29 @@ func checkSecret(name string, secret []byte) error {
 	return nil
 }
 
-// putSealed seals a secret and stores it.
-func putSealed(command *cobra.Command, flags *storeFlags, name string, secret []byte, to []string, note string) error {
-	s, err := sealed.Seal(name, secret, to, note, time.Now())
-	if err != nil {
-		return err
-	}
-	return flags.with(command.Context(), func(ctx context.Context, st *store.Store) error {
-		if _, err := st.PutSealed(ctx, name, s, author()); err != nil {
-			return err
-		}
-		fmt.Fprintf(command.OutOrStdout(), "%s is sealed for %s\n", name, strings.Join(to, ", "))
-		return nil
-	})
-}
-
-func newSecretList(flags *storeFlags) *cobra.Command {
-	var asJSON bool
+func newSecretList() *cobra.Command {
+	var t target
 	command := &cobra.Command{
 		Use:   "ls",
 		Short: "List sealed secrets by name, with who can open them",
 		Args:  cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
-			return flags.with(command.Context(), func(ctx context.Context, st *store.Store) error {
-				snap, err := st.Read(ctx)
+			return t.with(command, func(ctx context.Context, ops controlplane.Operations) error {
+				list, err := ops.Secrets(ctx)
 				if err != nil {
 					return err
 				}
-				if asJSON {
-					return writeJSON(command.OutOrStdout(), snap.Secrets)
-				}
-				table := tabwriter.NewWriter(command.OutOrStdout(), 0, 0, 2, ' ', 0)
-				fmt.Fprintln(table, "NAME\tCREATED\tRECIPIENTS\tNOTE")
-				for _, name := range slices.Sorted(maps.Keys(snap.Secrets)) {
-					s := snap.Secrets[name]
-					fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", name, s.Created.Local().Format(time.DateTime), strings.Join(s.Recipients, ","), s.Note)
-				}
-				return table.Flush()
+				return t.show(command, list, func(out io.Writer) error {
+					return columns(out, "NAME\tCREATED\tRECIPIENTS\tNOTE", func(row func(...any)) {
+						for _, s := range list {
+							row(s.Name, s.Created.Local().Format(time.DateTime), strings.Join(s.Recipients, ","), s.Note)
+						}
+					})
+				})
 			})
 		},
 	}
-	command.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	t.register(command)
 	return command
 }
 
@@ -183,8 +175,9 @@ func openStored(ctx context.Context, flags *storeFlags, name, identity string) (
 	return s, secret, err
 }
 
-func newSecretShow(flags *storeFlags) *cobra.Command {
+func newSecretShow() *cobra.Command {
 	var (
+		flags    storeFlags
 		identity string
 		sure     confirmation
 	)
@@ -198,7 +191,7 @@ func newSecretShow(flags *storeFlags) *cobra.Command {
 					return err
 				}
 			}
-			_, secret, err := openStored(command.Context(), flags, args[0], identity)
+			_, secret, err := openStored(command.Context(), &flags, args[0], identity)
 			if err != nil {
 				return err
 			}
@@ -206,14 +199,16 @@ func newSecretShow(flags *storeFlags) *cobra.Command {
 			return err
 		},
 	}
+	flags.register(command)
 	command.Flags().StringVar(&identity, "identity", "", "key `file` of a role that it is sealed for")
 	_ = command.MarkFlagRequired("identity")
 	sure.register(command)
 	return command
 }
 
-func newSecretReseal(flags *storeFlags) *cobra.Command {
+func newSecretReseal() *cobra.Command {
 	var (
+		flags    storeFlags
 		identity string
 		to       []string
 	)
@@ -224,21 +219,35 @@ func newSecretReseal(flags *storeFlags) *cobra.Command {
 it before may have kept it: when a key file was lost, make a new secret instead.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(command *cobra.Command, args []string) error {
-			s, secret, err := openStored(command.Context(), flags, args[0], identity)
+			s, secret, err := openStored(command.Context(), &flags, args[0], identity)
 			if err != nil {
 				return err
 			}
-			return putSealed(command, flags, args[0], secret, to, s.Note)
+			next, err := sealed.Seal(args[0], secret, to, s.Note, time.Now())
+			if err != nil {
+				return err
+			}
+			return flags.with(command.Context(), func(ctx context.Context, st *store.Store) error {
+				if _, err := st.PutSealed(ctx, args[0], next, author()); err != nil {
+					return err
+				}
+				fmt.Fprintf(command.OutOrStdout(), "%s is sealed for %s\n", args[0], strings.Join(to, ", "))
+				return nil
+			})
 		},
 	}
+	flags.register(command)
 	command.Flags().StringVar(&identity, "identity", "", "key `file` of a role that it is sealed for")
 	command.Flags().StringSliceVar(&to, "to", nil, "`recipients` (age1…) who can open it from now on")
 	_ = errors.Join(command.MarkFlagRequired("identity"), command.MarkFlagRequired("to"))
 	return command
 }
 
-func newSecretRemove(flags *storeFlags) *cobra.Command {
-	var sure confirmation
+func newSecretRemove() *cobra.Command {
+	var (
+		t    target
+		sure confirmation
+	)
 	command := &cobra.Command{
 		Use:   "rm NAME",
 		Short: "Delete a sealed secret",
@@ -247,8 +256,8 @@ func newSecretRemove(flags *storeFlags) *cobra.Command {
 			if err := sure.ask(command, "Delete "+args[0]+"? What nodes opened it for stops."); err != nil {
 				return err
 			}
-			return flags.with(command.Context(), func(ctx context.Context, st *store.Store) error {
-				if _, err := st.DeleteSealed(ctx, args[0], author()); err != nil {
+			return t.with(command, func(ctx context.Context, ops controlplane.Operations) error {
+				if err := ops.DeleteSecret(ctx, args[0]); err != nil {
 					return err
 				}
 				fmt.Fprintf(command.OutOrStdout(), "%s is deleted\n", args[0])
@@ -256,6 +265,7 @@ func newSecretRemove(flags *storeFlags) *cobra.Command {
 			})
 		},
 	}
+	t.register(command)
 	sure.register(command)
 	return command
 }

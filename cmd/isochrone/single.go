@@ -34,9 +34,9 @@ func (f *singleFlags) register(command *cobra.Command, pop bool) {
 	flags := command.Flags()
 	flags.StringVar(&f.config, "config", "", "YAML `file` with values of these flags; the command line wins over it")
 	flags.StringVar(&f.dir, "dir", statedir.Default(), "state `folder`, shared with \"isochrone up\" on one machine")
-	registerSecretKey(flags, &f.secretKey)
 	if pop {
 		f.follow.register(flags)
+		registerSecretKey(flags, &f.secretKey)
 		f.registerHTTP(flags)
 	} else {
 		f.follow.etcd.register(flags)

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/pflag"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -249,7 +250,9 @@ func (w *world) startAPI(ctx context.Context, on *layer) error {
 		return errors.Join(err, api.Close())
 	}
 	w.control.run(on)
-	on.run("API", func(ctx context.Context) error { return serveHTTP(ctx, api, w.control.handler(ctx.Done(), nil)) })
+	on.run("API", func(ctx context.Context) error {
+		return serveHTTP(ctx, api, w.control.handler(w.registry(), ctx.Done(), nil))
+	})
 	return nil
 }
 
@@ -276,6 +279,17 @@ func (w *world) startDNS(on *layer) error {
 }
 
 // activity tells what the parts of this process have done.
+// registry has the metrics of all that runs here.
+func (w *world) registry() *prometheus.Registry {
+	registry := newRegistry(w.node)
+	w.sources.measure(registry)
+	registry.MustRegister(w.dns.Collector())
+	for _, pop := range w.pops {
+		registry.MustRegister(pop.Collector())
+	}
+	return registry
+}
+
 func (w *world) activity() controlplane.Activity {
 	a := controlplane.Activity{DNS: w.dns.Stats(), PoPs: map[string]controlplane.Counts{}, Clusters: map[string]controlplane.Counts{}}
 	for name, pop := range w.pops {

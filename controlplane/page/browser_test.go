@@ -24,7 +24,7 @@ import (
 var screenshots = flag.String("screenshots", "", "`folder` to write pictures of the page to")
 
 // patience is how long a condition of the page is waited for.
-const patience = 8 * time.Second
+const patience = 20 * time.Second
 
 // startBrowser starts the one browser of all tests, or skips them where there is none; with CI in the environment that is a failure.
 func startBrowser(t *testing.T) context.Context {

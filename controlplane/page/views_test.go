@@ -23,7 +23,7 @@ func TestPage(t *testing.T) {
 	}{
 		{"log in", tryLogIn}, {"sentence", trySentence}, {"map", tryMap}, {"explain", tryExplain}, {"drain", tryDrain}, {"editor", tryEditor},
 		{"conflict", tryConflict}, {"history", tryHistory}, {"keys", tryKeys}, {"viewer", tryViewer}, {"keyboard", tryKeyboard}, {"phone", tryPhone},
-		{"not live", tryNotLive}, {"dark", tryDark}, {"real world", tryRealWorld},
+		{"empty", tryEmpty}, {"not live", tryNotLive}, {"dark", tryDark}, {"real world", tryRealWorld},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			w := newWorld(t)
@@ -339,6 +339,28 @@ func tryPhone(t *testing.T, w *world, open opener) {
 			p.picture("view-phone", true)
 		}
 	}
+}
+
+// tryEmpty looks at a world that has nothing yet.
+func tryEmpty(t *testing.T, w *world, open opener) {
+	w.top, w.history = &topology.Topology{}, nil
+	p := open(in, 1280, 900)
+	p.see("#sentence", "There is no PoP and no cluster yet.")
+	for _, view := range []string{"explain", "services", "keys", "health", "overrides", "history", ""} {
+		p.visit("#/" + view)
+		p.await("document.querySelector('main form, main .nothing')")
+	}
+	p.visit("#/topology")
+	p.await(`document.querySelector("textarea")?.value.includes("capacity_rps")`) // of a new PoP
+	p.write("main input[placeholder^='name']", "ams1")
+	p.edit("lat: 0.0", "lat: 52.37")
+	p.edit("lon: 0.0", "lon: 4.9")
+	p.edit("country: XX", "country: NL")
+	p.edit("addresses: []", "addresses: [192.0.2.1]")
+	p.press("main", "Apply…")
+	p.press("dialog", "Apply")
+	p.see("main .told.good", "Applied as revision 42.")
+	p.see("#sentence", "The PoP is well.")
 }
 
 func tryNotLive(t *testing.T, w *world, open opener) {

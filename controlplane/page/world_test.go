@@ -199,7 +199,7 @@ func (w *world) status() map[string]any {
 		}
 		return v
 	}
-	pops, clusters := []controlplane.TargetStatus{}, []controlplane.TargetStatus{}
+	var pops, clusters []controlplane.TargetStatus
 	accepted := uint64(time.Since(w.began).Seconds() * 900)
 	activity := controlplane.Activity{DNS: controlplane.Counts{"udp": accepted * 3, "tcp": 12}, PoPs: map[string]controlplane.Counts{}, Clusters: map[string]controlplane.Counts{}}
 	for i, r := range w.top.Refs() {

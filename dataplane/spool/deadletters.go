@@ -16,9 +16,12 @@ import (
 type deadLetters struct {
 	dir string
 
-	mu    sync.Mutex
-	files int
-	bytes int64
+	mu      sync.Mutex
+	files   int
+	bytes   int64
+	counted time.Time // when the files were counted last
+	adding  int       // letters that are being written
+	added   int       // letters that have been
 }
 
 // DeadLetter is the content of such a file.
@@ -35,26 +38,66 @@ type DeadLetter struct {
 
 func openDeadLetters(dir string) (*deadLetters, error) {
 	d := &deadLetters{dir: dir}
-	entries, err := os.ReadDir(dir)
-	if os.IsNotExist(err) {
+	var err error
+	if d.files, d.bytes, err = d.look(); os.IsNotExist(err) {
 		return d, makeFolder(dir)
 	}
 	if err != nil {
 		return nil, err
+	}
+	return d, nil
+}
+
+// look counts the files.
+func (d *deadLetters) look() (files int, bytes int64, err error) {
+	entries, err := os.ReadDir(d.dir)
+	if err != nil {
+		return 0, 0, err
 	}
 	for _, e := range entries {
 		info, err := e.Info()
 		if err != nil {
 			continue // removed meanwhile
 		}
-		d.files++
-		d.bytes += info.Size()
+		files++
+		bytes += info.Size()
 	}
-	return d, nil
+	return files, bytes, nil
+}
+
+// recountInterval is how often the files are counted again at the most.
+const recountInterval = 10 * time.Second
+
+// recount counts the files again, since operators remove them. Nobody waits for it.
+func (d *deadLetters) recount(now time.Time) {
+	d.mu.Lock()
+	added, due := d.added, d.adding == 0 && now.Sub(d.counted) >= recountInterval
+	if due {
+		d.counted = now
+	}
+	d.mu.Unlock()
+	if !due {
+		return
+	}
+	files, bytes, err := d.look()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err == nil && d.adding == 0 && d.added == added {
+		d.files, d.bytes = files, bytes
+	}
 }
 
 // add returns when the letter is on disk.
 func (d *deadLetters) add(item *Item, reason string) error {
+	d.mu.Lock()
+	d.adding++
+	d.mu.Unlock()
+	defer func() {
+		d.mu.Lock()
+		d.adding--
+		d.added++
+		d.mu.Unlock()
+	}()
 	text, err := json.MarshalIndent(DeadLetter{
 		ID: item.ID, Reason: reason, SHA256: hex.EncodeToString(item.SHA256[:]), KeyID: item.KeyID, Service: item.Service,
 		ContentType: item.ContentType, Received: item.Received.UTC(), Body: item.Body,

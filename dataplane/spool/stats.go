@@ -21,6 +21,7 @@ func (s Stats) Full() bool { return s.Bytes+s.DeadBytes >= s.MaxBytes || s.Pendi
 // Stats returns what the spool holds.
 func (s *Spool) Stats() Stats {
 	oldest := s.oldestPending()
+	s.dead.recount(time.Now())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return Stats{

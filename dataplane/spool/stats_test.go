@@ -2,6 +2,8 @@ package spool
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 )
@@ -53,6 +55,35 @@ func TestOldest(t *testing.T) {
 	oldest(at(n))
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestDeadLettersAreCountedAgain has an operator remove one of two.
+func TestDeadLettersAreCountedAgain(t *testing.T) {
+	dead := t.TempDir()
+	s := mustOpen(t, newCrashDisk(1), dead, Options{})
+	defer s.Close()
+	for i := range 2 {
+		if err := s.Append(envelope(fmt.Sprint("id", i), nil), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, item := range drain(t, s) {
+		if err := s.Bury(item, "no"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	files, err := filepath.Glob(filepath.Join(dead, "*.json"))
+	if err != nil || len(files) != 2 || s.Stats().Dead != 2 {
+		t.Fatalf("got %v, %v, %+v", files, err, s.Stats())
+	}
+	if err := os.Remove(files[0]); err != nil {
+		t.Fatal(err)
+	}
+	size := s.dead.size()
+	s.dead.recount(time.Now().Add(recountInterval))
+	if got := s.Stats(); got.Dead != 1 || got.DeadBytes != size/2 {
+		t.Errorf("got %+v of one letter of %d octets", got, size/2)
 	}
 }
 

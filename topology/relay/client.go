@@ -41,7 +41,7 @@ func NewClient(urls []string, config *tls.Config) *Client {
 		bases[i] = strings.TrimSuffix(url, "/")
 	}
 	return &Client{urls: bases, silence: silence, open: make(chan struct{}, 1), http: &http.Client{Transport: &http.Transport{
-		TLSClientConfig: config.Clone(), ForceAttemptHTTP2: true, TLSHandshakeTimeout: requestTimeout, IdleConnTimeout: time.Minute,
+		TLSClientConfig: config.Clone(), ForceAttemptHTTP2: true, TLSHandshakeTimeout: silence, IdleConnTimeout: time.Minute,
 		HTTP2: &http.HTTP2Config{SendPingTimeout: 5 * time.Second, PingTimeout: 5 * time.Second},
 	}}}
 }

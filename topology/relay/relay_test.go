@@ -276,7 +276,7 @@ func (a *authority) follow(t *testing.T, name string, urls ...string) *follower 
 func until(t *testing.T, what string, check func() error) {
 	t.Helper()
 	var err error
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); <-time.After(2 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); <-time.After(2 * time.Millisecond) {
 		if err = check(); err == nil {
 			return
 		}

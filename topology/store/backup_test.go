@@ -15,6 +15,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 
+	"github.com/isochrone/isochrone/internal/ca"
 	"github.com/isochrone/isochrone/topology"
 	"github.com/isochrone/isochrone/topology/store/embedded"
 )
@@ -383,4 +384,53 @@ func FuzzUnpack(f *testing.F) {
 			t.Errorf("got %v, %v, %v, want %v, %v", b, a, err, before, after)
 		}
 	})
+}
+
+// TestBackupHasAllSections holds the lists of sections to the table of prefixes.
+func TestBackupHasAllSections(t *testing.T) {
+	var want []string
+	for _, p := range Table() {
+		want = append(want, p.Prefix)
+	}
+	slices.Sort(want)
+	got := slices.Sorted(slices.Values(append(slices.Clone(backedUp), ofTheMoment...)))
+	if difference := cmp.Diff(want, got); difference != "" || !slices.IsSorted(backedUp) {
+		t.Errorf("sections of backups: %s", difference)
+	}
+}
+
+// TestHistoryByRoles does with the rights of an operator and of a control plane what they need of the history.
+func TestHistoryByRoles(t *testing.T) {
+	g := startGuarded(t, false)
+	users := []User{{Role: Operator, Name: "n1"}, {Role: Control, Name: "n1"}}
+	if err := SetUp(t.Context(), g.client(t, ca.EtcdRoot, "root"), "/isochrone", Setup{Users: users, Tell: func(string) {}}); err != nil {
+		t.Fatal(err)
+	}
+	operator, control := New(g.client(t, ca.Operator, "n1"), "/isochrone"), New(g.client(t, ca.Control, "n1"), "/isochrone")
+	stop := background(t, control.RecordOutside)
+	recordedFrom(t, operator)
+	first := apply(t, operator, Change{Put: objects(example())})
+	apply(t, operator, Change{Put: capacity(7), Base: first})
+	put(t, operator.client, "topology/pops/sin1", "x")
+	eventually(t, "the entry", func() bool { return len(history(t, operator, 0, 10)) == 3 })
+	if d, err := operator.Doctor(t.Context()); err != nil || len(d.Culprits) != 1 {
+		t.Errorf("doctor: got %+v, %v", d, err)
+	}
+	if _, err := operator.Rollback(t.Context(), first, 0, "n1", ""); err != nil {
+		t.Error(err)
+	}
+	if audits, err := operator.Audit(t.Context(), "", 10); err != nil || len(audits) != 4 {
+		t.Errorf("audit: got %d entries, %v", len(audits), err)
+	}
+	stop()
+	if err := control.Trim(t.Context(), Limits{Most: 2}); err != nil {
+		t.Error(err)
+	}
+	var backup bytes.Buffer
+	if _, err := control.Backup(t.Context(), &backup); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := control.Restore(t.Context(), &backup, RestoreOptions{Replace: true}); err != nil {
+		t.Error(err)
+	}
 }

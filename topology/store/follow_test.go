@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -272,15 +273,25 @@ func TestTailFindsWhatIsMissed(t *testing.T) {
 func TestTailDoesNotInsist(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		var asked []time.Time
-		lasting := time.Duration(0)
+		var (
+			mu    sync.Mutex
+			asked []time.Time
+		)
+		times := func() []time.Time {
+			mu.Lock()
+			defer mu.Unlock()
+			return slices.Clone(asked)
+		}
+		var lasting atomic.Int64
 		tail := Tail{Take: func(Update) {}, Feed: func(ctx context.Context, _ Sum, take func(Update) error) error {
+			mu.Lock()
 			asked = append(asked, time.Now())
+			mu.Unlock()
 			if err := take(Update{Revision: 1, Whole: true}); err != nil {
 				return err
 			}
 			select {
-			case <-time.After(lasting):
+			case <-time.After(time.Duration(lasting.Load())):
 			case <-ctx.Done():
 			}
 			return errors.New("no leader")
@@ -288,14 +299,15 @@ func TestTailDoesNotInsist(t *testing.T) {
 		done := make(chan error)
 		go func() { done <- tail.Run(ctx) }()
 		time.Sleep(10 * time.Second)
-		if n := len(asked); n < 6 || n > 12 {
+		if n := len(times()); n < 6 || n > 12 {
 			t.Errorf("asked %d times in 10 s", n)
 		}
-		lasting = time.Minute
+		lasting.Store(int64(time.Minute))
 		time.Sleep(3 * time.Minute)
-		last := asked[len(asked)-1].Sub(asked[len(asked)-2])
-		if last > lasting+100*time.Millisecond {
-			t.Errorf("after a feed of %v: asked again after %v", lasting, last)
+		all := times()
+		last := all[len(all)-1].Sub(all[len(all)-2])
+		if last > time.Minute+100*time.Millisecond {
+			t.Errorf("after a feed of a minute: asked again after %v", last)
 		}
 		cancel()
 		<-done

@@ -19,7 +19,9 @@ export const forget = () => sessionStorage.removeItem(kept);
 export function takeFromAddress() {
   const found = /^#token=(.+)$/.exec(location.hash);
   if (!found) return;
-  keep(decodeURIComponent(found[1]));
+  let value = found[1];
+  try { value = decodeURIComponent(value); } catch { /* then it stands for itself */ }
+  keep(value);
   history.replaceState(null, "", location.pathname + location.search + "#/");
 }
 

@@ -7,6 +7,8 @@ import { WorldMap, cellText, legend } from "./map.js";
 import { onChange, overrideOn, services, stateOf, world } from "./world.js";
 import { number, rate } from "./format.js";
 
+const again = 10_000; // after a map could not be read
+
 const chosen = { by: "rtt", family: "A", service: "" }; // stays from view to view
 
 // marksOf are all PoPs and clusters with their places, which the topology knows.
@@ -57,14 +59,17 @@ export function mapCard({ signal, say, sayMark }) {
     drawn = wanted;
     try {
       if (chosen.by === "land" || !chosen.service) cells = null;
-      else cells = new Cells(await get("map", { service: chosen.service, family: chosen.family, by: chosen.by }, signal));
+      else {
+        const found = await get("map", { service: chosen.service, family: chosen.family, by: chosen.by }, signal);
+        cells = found.rows?.length ? new Cells(found) : null;
+      }
       if (wanted !== drawn) return; // another one is under way
       colours = cells && tints(cells, cells.pops.map((p) => world.topology?.pops?.[p]?.location ?? { lat: 0, lon: 0 }), 8);
       fill(told);
     } catch (error) {
       if (signal.aborted) return;
       cells = null;
-      drawn = "";
+      setTimeout(() => { if (!signal.aborted && wanted === drawn) { drawn = ""; refresh(); } }, again);
       fill(told, `No colours: ${error.message}.`);
     }
     map.colour(cells, chosen.by, colours);

@@ -36,7 +36,7 @@ export function stateOf(target, isCluster) {
 
 function take(kind, data) {
   if (kind === "status") {
-    world.status = data;
+    world.status = { ...data, pops: data.pops ?? [], clusters: data.clusters ?? [] };
     world.rates.add(data.activity, now());
     lastStatus = Date.now();
     return soon();
@@ -68,14 +68,14 @@ async function readStatus() { take("status", await get("status")); }
 
 async function readTopology() {
   const stored = await get("topology");
-  Object.assign(world, { topology: stored.topology, faults: stored.faults ?? [], warnings: stored.warnings ?? [] });
+  Object.assign(world, { topology: stored.topology ?? {}, faults: stored.faults ?? [], warnings: stored.warnings ?? [] });
   changed("read");
 }
 
 // readNodes reads the nodes, and keeps since when each is behind: one that takes up a new topology just now is no news.
 async function readNodes() {
   const before = new Map((world.nodes ?? []).map((n) => [n.name, n.behindSince]));
-  world.nodes = (await get("nodes")).map((n) => ({ ...n, behindSince: n.behind ? before.get(n.name) ?? Date.now() : undefined }));
+  world.nodes = ((await get("nodes")) ?? []).map((n) => ({ ...n, behindSince: n.behind ? before.get(n.name) ?? Date.now() : undefined }));
   changed("read");
 }
 
