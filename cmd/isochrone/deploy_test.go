@@ -76,10 +76,8 @@ func knownMetrics(t *testing.T) map[string][]string {
 	known := map[string][]string{"up": {"instance", "job"}}
 	for description := range descriptions {
 		found := metricDescription.FindStringSubmatch(description.String())
-		labels := []string{"instance", "job"}
-		for _, label := range regexp.MustCompile(`[a-z_]+`).FindAllString(regexp.MustCompile(`"[^"]*"`).ReplaceAllString(found[2], "")+" "+found[3], -1) {
-			labels = append(labels, label)
-		}
+		named := regexp.MustCompile(`"[^"]*"`).ReplaceAllString(found[2], "") + " " + found[3]
+		labels := append([]string{"instance", "job"}, regexp.MustCompile(`[a-z_]+`).FindAllString(named, -1)...)
 		known[found[1]] = labels
 		for _, suffix := range []string{"_bucket", "_sum", "_count"} { // a description does not say whether it is a histogram's
 			known[found[1]+suffix] = append(slices.Clone(labels), "le")
@@ -239,8 +237,10 @@ func checkCommand(words []string) error {
 	if err != nil {
 		return err
 	}
-	if !command.Runnable() {
-		return fmt.Errorf("%s is no command", strings.Join(words, " "))
+	if command.HasSubCommands() && len(rest) > 0 && !strings.HasPrefix(rest[0], "-") {
+		if err := command.ValidateArgs(rest[:1]); err != nil {
+			return err
+		}
 	}
 	command.InitDefaultHelpFlag()
 	for _, word := range rest {
@@ -304,40 +304,51 @@ func TestCommandsOfTheHandbook(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		joined := strings.ReplaceAll(string(text), "\\\n", " ")
-		for i, block := range strings.Split(joined, "```") {
-			if i%2 == 0 {
-				continue
-			}
-			for line := range strings.Lines(block) {
-				words, ok := commandLine(line)
-				if !ok {
-					continue
-				}
-				lines++
-				if err := checkCommand(words); err != nil {
-					t.Errorf("%s: %s: %v", filepath.Base(doc), strings.TrimSpace(line), err)
-				}
+		for _, line := range commandLines(string(text)) {
+			lines++
+			if err := checkCommand(line); err != nil {
+				t.Errorf("%s: isochrone %s: %v", filepath.Base(doc), strings.Join(line, " "), err)
 			}
 		}
 	}
-	if lines < 50 {
+	if lines < 120 {
 		t.Errorf("only %d command lines were found", lines)
 	}
 }
 
-// commandLine returns the words of a line of a doc that runs isochrone, up to what a shell takes for itself.
-func commandLine(line string) ([]string, bool) {
-	line, ok := strings.CutPrefix(strings.TrimPrefix(strings.TrimSpace(line), "$ "), "isochrone ")
-	if !ok || strings.HasPrefix(line, "is ") {
-		return nil, false
+// commandLines returns what runs isochrone in a doc: lines of blocks of code, and code inside of sentences.
+func commandLines(doc string) (lines [][]string) {
+	add := func(line string) {
+		if words := wordsOf(line); len(words) > 0 {
+			lines = append(lines, words)
+		}
 	}
-	var words []string
+	inside := regexp.MustCompile("`(isochrone [a-z][^`]*)`")
+	for i, block := range strings.Split(strings.ReplaceAll(doc, "\\\n", " "), "```") {
+		for line := range strings.Lines(block) {
+			if i%2 == 1 || strings.HasPrefix(line, "    ") {
+				add(line)
+				continue
+			}
+			for _, code := range inside.FindAllStringSubmatch(line, -1) {
+				add(code[1])
+			}
+		}
+	}
+	return lines
+}
+
+// wordsOf returns the words behind isochrone of a command line, up to what a shell takes for itself.
+func wordsOf(line string) (words []string) {
+	line, ok := strings.CutPrefix(strings.TrimPrefix(strings.TrimSpace(line), "$ "), "isochrone ")
+	if !ok || strings.HasPrefix(line, "is ") { // which is what up says
+		return nil
+	}
 	for _, word := range strings.Fields(line) {
 		if strings.ContainsAny(word[:1], "#|<>&") {
 			break
 		}
-		words = append(words, strings.TrimSuffix(word, ";"))
+		words = append(words, strings.Trim(word, ";[]"))
 	}
-	return words, len(words) > 0
+	return words
 }

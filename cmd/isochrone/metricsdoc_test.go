@@ -1,40 +1,47 @@
 package main
 
 import (
-	"log/slog"
 	"os"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
-
-	"github.com/prometheus/client_golang/prometheus"
-
-	"github.com/isochrone/isochrone/dns"
 )
 
-// TestMetricsAreDocumented holds the table of metrics in docs/dns-node.md to what the DNS server tells.
+// TestMetricsAreDocumented holds the tables of metrics in the docs to what processes tell.
 func TestMetricsAreDocumented(t *testing.T) {
-	text, err := os.ReadFile("../../docs/dns-node.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var documented []string
-	for _, name := range regexp.MustCompile("`(isochrone_dns_[a-z0-9_]+)`").FindAllStringSubmatch(string(text), -1) {
-		if !slices.Contains(documented, name[1]) {
-			documented = append(documented, name[1])
+	known := knownMetrics(t)
+	for _, test := range []struct{ doc, names string }{
+		{"dns-node.md", `isochrone_(?:dns|etcd|topology|geo|secrets|config|certificate|build|ready|probing|verdict)[a-z0-9_]*`},
+		{"intake.md", `isochrone_(?:intake|forward|spool)_[a-z0-9_]+`},
+		{"operations.md", `isochrone_control_[a-z0-9_]+`},
+	} {
+		text, err := os.ReadFile("../../docs/" + test.doc)
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	descriptions := make(chan *prometheus.Desc, 1000)
-	dns.New(dns.Config{Log: slog.New(slog.DiscardHandler)}).Collector().Describe(descriptions)
-	close(descriptions)
-	for description := range descriptions {
-		name := regexp.MustCompile(`fqName: "([^"]+)"`).FindStringSubmatch(description.String())[1]
-		if !slices.Contains(documented, name) {
-			t.Errorf("docs/dns-node.md lacks %s", name)
+		var documented []string
+		for line := range strings.Lines(string(text)) {
+			if strings.HasPrefix(line, "|") {
+				for _, name := range regexp.MustCompile("`("+test.names+")`").FindAllStringSubmatch(line, -1) {
+					documented = append(documented, name[1])
+				}
+			}
 		}
-		documented = slices.DeleteFunc(documented, func(other string) bool { return other == name })
-	}
-	if len(documented) > 0 {
-		t.Errorf("docs/dns-node.md has metrics that there are not: %v", documented)
+		whole := regexp.MustCompile("^" + test.names + "$")
+		for name := range known {
+			ofHistogram := slices.ContainsFunc([]string{"_bucket", "_sum", "_count"}, func(suffix string) bool {
+				base, ok := strings.CutSuffix(name, suffix)
+				return ok && known[base] != nil
+			})
+			if whole.MatchString(name) && !ofHistogram && !slices.Contains(documented, name) {
+				t.Errorf("docs/%s lacks %s", test.doc, name)
+			}
+		}
+		for _, name := range documented {
+			if known[name] == nil {
+				t.Errorf("docs/%s has %s, which there is not", test.doc, name)
+			}
+		}
 	}
 }
