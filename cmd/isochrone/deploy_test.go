@@ -233,7 +233,9 @@ func TestDashboardNamesWhatThereIs(t *testing.T) {
 
 // checkCommand checks that the words of a command line name a command and flags that there are.
 func checkCommand(words []string) error {
-	command, rest, err := newRootCommand().Find(words)
+	root := newRootCommand()
+	root.InitDefaultCompletionCmd()
+	command, rest, err := root.Find(words)
 	if err != nil {
 		return err
 	}
