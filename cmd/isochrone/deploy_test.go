@@ -330,10 +330,11 @@ func commandLines(doc string) (lines [][]string) {
 		for line := range strings.Lines(block) {
 			if i%2 == 1 || strings.HasPrefix(line, "    ") {
 				add(line)
-				continue
 			}
-			for _, code := range inside.FindAllStringSubmatch(line, -1) {
-				add(code[1])
+		}
+		if i%2 == 0 {
+			for _, code := range inside.FindAllStringSubmatch(block, -1) {
+				add(strings.ReplaceAll(code[1], "\n", " "))
 			}
 		}
 	}
