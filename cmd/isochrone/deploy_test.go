@@ -325,7 +325,7 @@ func commandLines(doc string) (lines [][]string) {
 			lines = append(lines, words)
 		}
 	}
-	inside := regexp.MustCompile("`(isochrone [a-z][^`]*)`")
+	inside := regexp.MustCompile("`(isochrone\\s[a-z][^`]*)`")
 	for i, block := range strings.Split(strings.ReplaceAll(doc, "\\\n", " "), "```") {
 		for line := range strings.Lines(block) {
 			if i%2 == 1 || strings.HasPrefix(line, "    ") {
