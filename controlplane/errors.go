@@ -26,6 +26,9 @@ var (
 // errNoView is told before there is anything to answer from.
 var errNoView = fmt.Errorf("%w: no valid topology has been read yet", ErrNotReady)
 
+// errNoTokens is told before it is known who may ask.
+var errNoTokens = fmt.Errorf("%w: tokens have not been read from etcd yet", ErrNotReady)
+
 // invalid is an error about a topology, an override or a key that is not valid, which is an ErrInvalid as well.
 type invalid struct{ error }
 

@@ -66,6 +66,9 @@ func NewHandler(s *Service, c HandlerConfig) http.Handler {
 			if s.View() == nil {
 				return errNoView
 			}
+			if s.Auth == nil || s.Auth.known.Load() == nil {
+				return errNoTokens
+			}
 			return nil
 		}
 	}

@@ -47,8 +47,11 @@ type OverrideStatus struct {
 // Status tells the state of everything. The error is ErrNotReady before the first topology.
 func (s *Service) Status(context.Context) (*Status, error) {
 	view, snap := s.View(), s.Snapshot()
-	if view == nil || snap == nil {
+	if view == nil {
 		return nil, errNoView
+	}
+	if snap == nil { // nobody follows
+		snap = view.Table.Snapshot()
 	}
 	status := &Status{
 		Revision: snap.Revision, Good: snap.Good, Faults: some(snap.Faults), Ignored: some(snap.Ignored),

@@ -73,6 +73,15 @@ func (t *Tokens) Follow(ctx context.Context, tell func(error)) error {
 	}
 }
 
+// Load reads the tokens, so that they are known before Follow does.
+func (t *Tokens) Load(ctx context.Context) error {
+	known, _, err := t.load(ctx)
+	if err == nil {
+		t.known.CompareAndSwap(nil, &known)
+	}
+	return err
+}
+
 func (t *Tokens) followOnce(ctx context.Context) error {
 	known, revision, err := t.load(ctx)
 	if err != nil {
@@ -143,7 +152,7 @@ func (t *Tokens) Knows(ctx context.Context, secret string) (bool, error) {
 func (t *Tokens) Authenticate(secret string) (Identity, error) {
 	known := t.known.Load()
 	if known == nil {
-		return Identity{}, fmt.Errorf("%w: tokens have not been read from etcd yet", ErrNotReady)
+		return Identity{}, errNoTokens
 	}
 	hash := topology.HashKey(secret) // of any text, so that time does not tell whether there is such an id
 	stored := (*known)[tokenID(secret)]

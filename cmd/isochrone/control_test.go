@@ -149,6 +149,9 @@ func testLooking(t *testing.T, p *person) {
 	if out := p.run("explain", "intake.isochrone.test", "--subnet", sendPlaces["singapore"], "--context", "direct"); !strings.Contains(out, "→  sin1") {
 		t.Errorf("explain straight from etcd: got %s", out)
 	}
+	if out := p.run("status", "--context", "direct"); !strings.Contains(out, "sin1") || !strings.Contains(out, "unknown") {
+		t.Errorf("status straight from etcd: got %s", out)
+	}
 	if out := p.run("__complete", "topology", "get", "pops/s"); !strings.Contains(out, "pops/sin1\n") {
 		t.Errorf("completion: got %s", out)
 	}
