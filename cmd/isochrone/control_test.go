@@ -74,7 +74,7 @@ func exampleDocument(t *testing.T) string {
 var controlURL = regexp.MustCompile(`control plane \S+ serves (\S+)`)
 
 // startControl starts a control plane, and returns it with its URL.
-func startControl(t *testing.T, flags ...string) (*process, string) {
+func startControl(t testing.TB, flags ...string) (*process, string) {
 	t.Helper()
 	p := start(t, "control plane", append([]string{"control", "--listen", "127.0.0.1:0"}, flags...)...)
 	return p, controlURL.FindStringSubmatch(p.output.String())[1]

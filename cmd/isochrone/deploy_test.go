@@ -76,10 +76,8 @@ func knownMetrics(t *testing.T) map[string][]string {
 	known := map[string][]string{"up": {"instance", "job"}}
 	for description := range descriptions {
 		found := metricDescription.FindStringSubmatch(description.String())
-		labels := []string{"instance", "job"}
-		for _, label := range regexp.MustCompile(`[a-z_]+`).FindAllString(regexp.MustCompile(`"[^"]*"`).ReplaceAllString(found[2], "")+" "+found[3], -1) {
-			labels = append(labels, label)
-		}
+		named := regexp.MustCompile(`"[^"]*"`).ReplaceAllString(found[2], "") + " " + found[3]
+		labels := append([]string{"instance", "job"}, regexp.MustCompile(`[a-z_]+`).FindAllString(named, -1)...)
 		known[found[1]] = labels
 		for _, suffix := range []string{"_bucket", "_sum", "_count"} { // a description does not say whether it is a histogram's
 			known[found[1]+suffix] = append(slices.Clone(labels), "le")

@@ -54,7 +54,9 @@ func (p persistent) Delete(ctx context.Context, key string, opts ...clientv3.OpO
 }
 
 func (p persistent) Compact(ctx context.Context, revision int64, opts ...clientv3.CompactOption) (*clientv3.CompactResponse, error) {
-	return write(ctx, func(ctx context.Context) (*clientv3.CompactResponse, error) { return p.KV.Compact(ctx, revision, opts...) })
+	return write(ctx, func(ctx context.Context) (*clientv3.CompactResponse, error) {
+		return p.KV.Compact(ctx, revision, opts...)
+	})
 }
 
 func (p persistent) Do(ctx context.Context, op clientv3.Op) (clientv3.OpResponse, error) {
