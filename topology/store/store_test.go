@@ -287,12 +287,32 @@ func TestKeys(t *testing.T) {
 	if _, err := s.PutKey(t.Context(), id, key, "a"); err != nil {
 		t.Fatal(err)
 	}
+	noted := func(k *topology.Key) (*topology.Key, error) {
+		other := *k
+		other.Note = "changed"
+		return &other, nil
+	}
+	if _, err := s.ChangeKey(t.Context(), id, "a", noted); err != nil {
+		t.Fatal(err)
+	}
 	snap, err := s.Read(t.Context())
-	if err != nil || snap.Keys.Lookup(id) == nil || snap.Keys.Lookup(id).SHA256 != key.SHA256 {
+	if err != nil || snap.Keys.Lookup(id) == nil || snap.Keys.Lookup(id).SHA256 != key.SHA256 || snap.Keys.Lookup(id).Note != "changed" {
 		t.Errorf("got %v, %v", snap.Keys, err)
 	}
-	if _, err := s.DeleteKey(t.Context(), id, "a"); err != nil {
-		t.Error(err)
+	_, err = s.ChangeKey(t.Context(), id, "a", func(k *topology.Key) (*topology.Key, error) {
+		if _, err := s.DeleteKey(t.Context(), id, "a"); err != nil { // at the same moment
+			t.Error(err)
+		}
+		return noted(k)
+	})
+	if !errors.Is(err, ErrConflict) {
+		t.Errorf("a key that is revoked meanwhile: got %v, want ErrConflict", err)
+	}
+	if snap, err := s.Read(t.Context()); err != nil || snap.Keys.Lookup(id) != nil {
+		t.Errorf("the revoked key is there again: %v", err)
+	}
+	if _, err := s.ChangeKey(t.Context(), id, "a", noted); !errors.Is(err, ErrNotFound) {
+		t.Errorf("a key that is not there: got %v, want ErrNotFound", err)
 	}
 }
 
