@@ -247,10 +247,12 @@ func (s *Store) replaceSigning(ctx context.Context, zone string, base int64, ops
 }
 
 func (s *Store) remove(ctx context.Context, name, author string) (int64, error) {
-	exists := clientv3.Compare(clientv3.CreateRevision(s.root+name), ">", 0)
-	revision, err := s.commit(ctx, []clientv3.Cmp{exists}, []clientv3.Op{
-		clientv3.OpDelete(s.root + name), s.audit(author, "delete", name),
-	})
+	exists := []clientv3.Cmp{clientv3.Compare(clientv3.CreateRevision(s.root+name), ">", 0)}
+	gone := clientv3.OpDelete(s.root + name)
+	revision, err := s.commit(ctx, exists, []clientv3.Op{gone, s.audit(author, "delete", name)})
+	if errors.Is(err, rpctypes.ErrNoSpace) { // a full etcd still deletes: a drain must end, and a key be revoked, though nobody can note who did it
+		revision, err = s.commit(ctx, exists, []clientv3.Op{gone})
+	}
 	if errors.Is(err, ErrConflict) {
 		err = fmt.Errorf("%s: %w", name, ErrNotFound)
 	}
