@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/subtle"
 	"encoding/base32"
+	"errors"
 	"fmt"
 	"maps"
 	mathrand "math/rand/v2"
@@ -13,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.yaml.in/yaml/v3"
 
@@ -235,6 +237,9 @@ func (t *Tokens) commit(ctx context.Context, same clientv3.Cmp, op clientv3.Op, 
 	entry := store.AuditEntry{Schema: topology.FirstSchema, Author: author, Time: t.now().UTC(), Action: action, Objects: []string{object}}
 	at := fmt.Sprintf("%saudit/%020d-%08x", t.root, entry.Time.UnixNano(), mathrand.Uint32()) // several may write in one nanosecond
 	response, err := t.client.Txn(ctx).If(same).Then(op, clientv3.OpPut(at, string(topology.MarshalValue(entry)))).Commit()
+	if op.IsDelete() && errors.Is(err, rpctypes.ErrNoSpace) { // a full etcd still deletes, and a token must be revoked
+		response, err = t.client.Txn(ctx).If(same).Then(op).Commit()
+	}
 	if err != nil {
 		return false, fmt.Errorf("write to the store: %w", err)
 	}
