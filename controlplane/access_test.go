@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -12,7 +13,9 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/isochrone/isochrone/internal/etcdclient"
 	"github.com/isochrone/isochrone/topology"
+	"github.com/isochrone/isochrone/topology/store"
 )
 
 // pathOf fills in the parameters of a route's path with what there is nothing of.
@@ -203,12 +206,31 @@ func TestInternalErrors(t *testing.T) {
 	h := &handler{service: w.service, config: HandlerConfig{Log: slog.New(slog.NewTextHandler(io.Discard, nil))}}
 	for err, code := range map[error]int{
 		fmt.Errorf("x: %w", ErrNotReady): 503, errors.New("a secret reason"): 500, refused(&topology.InvalidError{}): 400,
-		&conflict{ErrPrecondition, nil}: 412,
+		&conflict{ErrPrecondition, nil}: 412, fmt.Errorf("x: %w", store.ErrRestoring): 409, fmt.Errorf("x: %w", store.ErrNoneGood): 409,
+		fmt.Errorf("x: %w", etcdclient.ErrFull): 507, errors.Join(etcdclient.ErrUnknownOutcome, errors.New("gone")): 504,
 	} {
 		got := &recorder{header: http.Header{}}
 		h.encodeError(t.Context(), err, got)
 		if got.code != code || strings.Contains(got.body.String(), "secret") {
 			t.Errorf("%v: got %d %s", err, got.code, &got.body)
+		}
+	}
+}
+
+// TestBodiesThatDoNotCome cost a connection for a while only, of who has no token too.
+func TestBodiesThatDoNotCome(t *testing.T) {
+	w := begin(t, &HandlerConfig{BodyPatience: 50 * time.Millisecond})
+	for token, code := range map[string]string{"": " 401 ", w.tokens[Operator]: " 400 "} {
+		c, err := net.Dial("tcp", strings.TrimPrefix(w.url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+		fmt.Fprintf(c, "POST /v1/changes HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Length: 1000\r\n\r\n{", token)
+		text, err := io.ReadAll(c) // until it is closed
+		if err != nil || !strings.Contains(string(text), code) {
+			t.Errorf("got %.100s, %v, want%sand the end", text, err, code)
 		}
 	}
 }

@@ -98,7 +98,7 @@ func (c *Client) errorOf(code int, body []byte) error {
 	if json.Unmarshal(body, &document) == nil && document.Detail != "" {
 		e.detail = document.Detail
 	}
-	if sentinel := sentinelOf(code); sentinel != nil {
+	if sentinel := sentinels[code]; sentinel != nil {
 		e.is = append(e.is, sentinel)
 	}
 	if code == http.StatusPreconditionFailed || len(document.Changed) > 0 {

@@ -190,6 +190,16 @@ func (c *Client) RevokeToken(ctx context.Context, id string) error {
 	return c.write(ctx, http.MethodDelete, "/v1/tokens/"+url.PathEscape(id), nil, nil)
 }
 
+// Invite implements Operations.
+func (c *Client) Invite(ctx context.Context, r InviteRequest) (*Invitation, error) {
+	return tell[Invitation](ctx, c, http.MethodPost, "/v1/invitations", r)
+}
+
+// Expel implements Operations.
+func (c *Client) Expel(ctx context.Context, kind, name string) (*Expelled, error) {
+	return tell[Expelled](ctx, c, http.MethodDelete, "/v1/nodes/"+url.PathEscape(kind)+"/"+url.PathEscape(name), nil)
+}
+
 // Audit implements Operations.
 func (c *Client) Audit(ctx context.Context, p Page) (*AuditPage, error) {
 	return ask[AuditPage](ctx, c, "/v1/audit", values("limit", p.Limit, "after", p.After))

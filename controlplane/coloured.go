@@ -79,7 +79,7 @@ func (s *Service) Coloured(_ context.Context, request ColouredRequest) (*Coloure
 	}
 	request.Family = family.String()
 	services := view.Table.Snapshot().Topology.Services
-	if request.Service = strings.ToLower(request.Service); request.Service == "" && len(services) > 0 {
+	if request.Service = strings.TrimSuffix(strings.ToLower(request.Service), "."); request.Service == "" && len(services) > 0 {
 		request.Service = slices.Min(slices.Collect(maps.Keys(services)))
 	}
 	c := &s.coloured

@@ -161,7 +161,7 @@ func TestKeys(t *testing.T) {
 	for name, ops := range w.both(Operator) {
 		ctx := WithIdentity(t.Context(), Identity{"some operator", Operator})
 		made, err := ops.CreateKey(ctx, KeyRequest{Services: []string{"intake.isochrone.test"}, From: []string{"192.0.2.0/24"}, Note: name, QuotaPerMinute: 7})
-		if err != nil || !strings.HasPrefix(made.Secret, "iso_"+made.ID+"_") || made.SHA256 != "" {
+		if err != nil || !strings.HasPrefix(made.Secret, "iso_"+made.ID+"_") || made.QuotaPerMinute != 7 || len(made.Warnings) > 0 {
 			t.Fatalf("%s: got %+v, %v", name, made, err)
 		}
 		rotated, err := ops.RotateKey(ctx, made.ID, time.Hour)
@@ -170,6 +170,12 @@ func TestKeys(t *testing.T) {
 		}
 		if key := w.service.Snapshot().Keys.Lookup(made.ID); !key.Matches(made.Secret, time.Now()) || !key.Matches(rotated.Secret, time.Now()) || key.Matches(made.Secret, time.Now().Add(2*time.Hour)) {
 			t.Errorf("%s: both keys are to be good for an hour", name)
+		}
+		if listed := string(w.ask(Viewer, "GET", "/v1/keys", "").body); strings.Contains(listed, "sha256") || !strings.Contains(listed, `"previous_until"`) {
+			t.Errorf("%s: got %s, want no hashes", name, listed)
+		}
+		if odd, err := ops.CreateKey(ctx, KeyRequest{Services: []string{"nobody.test"}}); err != nil || len(odd.Warnings) != 1 || !strings.Contains(odd.Warnings[0], "nobody.test") {
+			t.Errorf("%s: got %+v, %v, want a warning of the service", name, odd, err)
 		}
 		seen := map[string]bool{}
 		for i := range 3 {
@@ -183,8 +189,8 @@ func TestKeys(t *testing.T) {
 				t.Fatalf("%s: got %+v, %v", name, list, err)
 			}
 			for _, k := range list.Keys {
-				if seen[k.ID] || k.SHA256 != "" {
-					t.Errorf("%s: got %s twice, or its hash", name, k.ID)
+				if seen[k.ID] {
+					t.Errorf("%s: got %s twice", name, k.ID)
 				}
 				seen[k.ID] = true
 			}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 
+	"github.com/isochrone/isochrone/internal/etcdclient"
 	"github.com/isochrone/isochrone/topology"
 	"github.com/isochrone/isochrone/topology/store"
 )
@@ -20,11 +21,14 @@ var (
 	ErrUnauthorized = errors.New("not authenticated")
 	ErrForbidden    = errors.New("not allowed")
 	ErrLimited      = errors.New("too many requests")
-	ErrPrecondition = errors.New("is not what If-Match says") // of the HTTP API; it is an ErrConflict too
+	ErrPrecondition = errors.New("is not what If-Match or If-None-Match says") // of the HTTP API; it is an ErrConflict too
 )
 
 // errNoView is told before there is anything to answer from.
 var errNoView = fmt.Errorf("%w: no valid topology has been read yet", ErrNotReady)
+
+// errNoTokens is told before it is known who may ask.
+var errNoTokens = fmt.Errorf("%w: tokens have not been read from etcd yet", ErrNotReady)
 
 // invalid is an error about a topology, an override or a key that is not valid, which is an ErrInvalid as well.
 type invalid struct{ error }
@@ -51,12 +55,17 @@ var codes = []struct {
 	{ErrNotFound, http.StatusNotFound},
 	{store.ErrTrimmed, http.StatusNotFound},
 	{store.ErrUncertain, http.StatusConflict},
+	{store.ErrRestoring, http.StatusConflict},
+	{store.ErrNoneGood, http.StatusConflict},
 	{ErrConflict, http.StatusConflict},
 	{ErrTooLarge, http.StatusRequestEntityTooLarge},
 	{ErrNotReady, http.StatusServiceUnavailable},
 	{ErrUnauthorized, http.StatusUnauthorized},
 	{ErrForbidden, http.StatusForbidden},
 	{ErrLimited, http.StatusTooManyRequests},
+	{etcdclient.ErrFull, http.StatusInsufficientStorage},
+	{etcdclient.ErrUnknownOutcome, http.StatusGatewayTimeout},
+	{etcdclient.ErrAway, http.StatusGatewayTimeout},
 	{context.DeadlineExceeded, http.StatusGatewayTimeout},
 }
 
@@ -70,12 +79,9 @@ func codeOf(err error) (code int, known bool) {
 	return http.StatusInternalServerError, false
 }
 
-// sentinelOf returns the error that a status stands for; nil for one that stands for none.
-func sentinelOf(code int) error {
-	for _, c := range codes {
-		if c.code == code && c.err != topology.ErrInvalid && c.err != context.DeadlineExceeded && c.err != store.ErrTrimmed && c.err != store.ErrUncertain {
-			return c.err
-		}
-	}
-	return nil
+// sentinels are what clients make of a status again.
+var sentinels = map[int]error{
+	http.StatusBadRequest: ErrInvalid, http.StatusUnauthorized: ErrUnauthorized, http.StatusForbidden: ErrForbidden, http.StatusNotFound: ErrNotFound,
+	http.StatusConflict: ErrConflict, http.StatusPreconditionFailed: ErrPrecondition, http.StatusRequestEntityTooLarge: ErrTooLarge,
+	http.StatusTooManyRequests: ErrLimited, http.StatusServiceUnavailable: ErrNotReady,
 }

@@ -23,16 +23,18 @@ const (
 	eventsPath = "/v1/events"
 
 	eventsInterval = 300 * time.Millisecond // between two looks at what has changed
+	countsInterval = 2 * time.Second        // between two statuses that differ in counts, and in when was looked, alone
 	heartbeat      = 15 * time.Second       // after which a comment is sent when there was nothing else
 	streamPatience = 10 * time.Second       // for a client to take what it is sent
 )
 
 // glance is what streams look at: all of them at the same one.
 type glance struct {
-	at     time.Time
-	snap   *topology.Snapshot
-	status []byte
-	nodes  []byte
+	at       time.Time
+	snap     *topology.Snapshot
+	status   []byte
+	decisive []byte // the status without what changes all the time
+	nodes    []byte
 }
 
 // stateCache keeps the newest glance.
@@ -49,7 +51,7 @@ func (s *Service) glance(ctx context.Context) glance {
 	if now := time.Now(); now.Sub(c.newest.at) >= eventsInterval*9/10 {
 		next := glance{at: now, snap: s.Snapshot()}
 		if status, err := s.Status(ctx); err == nil {
-			next.status = asEvent(status)
+			next.status, next.decisive = asEvent(status), asEvent(status.decisive())
 		}
 		if nodes, err := s.Nodes(ctx); err == nil {
 			for i := range nodes {
@@ -82,10 +84,16 @@ func (s *Service) Events(ctx context.Context, take func(Event) error) error {
 func (s *Service) eventsAfter(ctx context.Context, revision int64, take func(Event) error) error {
 	look := time.NewTicker(eventsInterval)
 	defer look.Stop()
-	var before glance
+	var before, told glance // told: of which the status was told last
 	for {
 		now := s.glance(ctx)
-		for _, e := range changed(&before, &now, revision) {
+		events := changed(&before, &now, revision)
+		if n := len(events); n > 0 && events[n-1].Kind == "status" {
+			told = now
+		} else if told.snap != nil && now.at.Sub(told.at) >= countsInterval && !bytes.Equal(told.status, now.status) {
+			events, told = append(events, statusEvent(&now)), now
+		}
+		for _, e := range events {
 			if err := take(e); err != nil {
 				return err
 			}
@@ -109,20 +117,24 @@ func changed(before, now *glance, known int64) []Event {
 	add := func(kind string, data []byte) { events = append(events, Event{ID: id, Kind: kind, Data: data}) }
 	revision := []byte(id)
 	first := before.snap == nil
-	if first && known > 0 && now.snap.Revision > known || !first && editedBetween(before.snap, now.snap) {
+	if first && known > 0 && now.snap.Revision != known || !first && editedBetween(before.snap, now.snap) {
 		add("topology", revision)
 		add("history", revision)
 	}
-	if first && known > 0 && now.snap.Revision > known || !first && !maps.Equal(before.snap.Overrides, now.snap.Overrides) {
+	if first && known > 0 && now.snap.Revision != known || !first && !maps.Equal(before.snap.Overrides, now.snap.Overrides) {
 		add("overrides", revision)
 	}
 	if !first && !bytes.Equal(before.nodes, now.nodes) {
 		add("nodes", revision)
 	}
-	if !bytes.Equal(withoutRevision(before.status), withoutRevision(now.status)) {
-		add("status", now.status)
+	if !bytes.Equal(before.decisive, now.decisive) {
+		events = append(events, statusEvent(now))
 	}
 	return events
+}
+
+func statusEvent(now *glance) Event {
+	return Event{ID: strconv.FormatInt(now.snap.Revision, 10), Kind: "status", Data: now.status}
 }
 
 // editedBetween reports whether the stored topology is another one.
@@ -130,10 +142,19 @@ func editedBetween(before, now *topology.Snapshot) bool {
 	return before.Good != now.Good || !slices.Equal(before.Faults, now.Faults)
 }
 
-// withoutRevision leaves out of a status what every write changes.
-func withoutRevision(status []byte) []byte {
-	_, rest, _ := bytes.Cut(status, []byte(","))
-	return rest
+// decisive is a status without what changes all the time: the store's revision, counts, and when was looked.
+func (s *Status) decisive() *Status {
+	d := *s
+	d.Revision, d.Activity = 0, Activity{}
+	still := func(targets []TargetStatus) []TargetStatus {
+		targets = slices.Clone(targets)
+		for i := range targets {
+			targets[i].Health.Seen, targets[i].Health.LastTook = time.Time{}, 0
+		}
+		return targets
+	}
+	d.PoPs, d.Clusters = still(s.PoPs), still(s.Clusters)
+	return &d
 }
 
 func eventsRoute() route {
@@ -167,6 +188,9 @@ func (h *handler) events(w http.ResponseWriter, r *http.Request) {
 	header.Set("Content-Type", "text/event-stream")
 	header.Set("Cache-Control", "no-store")
 	header.Set("X-Accel-Buffering", "no")
+	if r.Method == http.MethodHead {
+		return // there is nothing to send, ever
+	}
 	s := &stream{control: http.NewResponseController(w), w: w}
 	if err := s.send(fmt.Appendf(nil, "retry: %d\n\n", time.Second.Milliseconds())); err == nil {
 		err = h.stream(r, s, last)

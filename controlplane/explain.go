@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/isochrone/isochrone/router"
 )
@@ -36,7 +37,7 @@ func (s *Service) Explain(_ context.Context, request ExplainRequest) (*router.Tr
 			return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 		}
 	}
-	id, ok := view.Table.Service(request.Service)
+	id, ok := view.Table.Service(strings.TrimSuffix(request.Service, "."))
 	if !ok {
 		return nil, noService(view, request.Service)
 	}
@@ -57,5 +58,8 @@ func parseFamily(text string) (router.Family, error) {
 // noService says that there is no service of a name, and which there are.
 func noService(view *router.View, name string) error {
 	names := slices.Sorted(maps.Keys(view.Table.Snapshot().Topology.Services))
+	if name == "" {
+		return fmt.Errorf("%w: say which service; there are %q", ErrInvalid, names)
+	}
 	return fmt.Errorf("service %q %w; the services are %q", name, ErrNotFound, names)
 }

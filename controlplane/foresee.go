@@ -175,7 +175,7 @@ func (f *foreseen) overload(traffic func() (float64, bool)) {
 	scale := usedCapacity / busiest
 	f.traffic = fmt.Sprintf("if the busiest PoP uses %.0f %% of its capacity now", 100*usedCapacity)
 	if traffic != nil {
-		if rps, known := traffic(); known {
+		if rps, known := traffic(); known && rps > 0 { // an idle world says nothing of how busy it will be
 			scale, f.traffic = rps/all, fmt.Sprintf("with the %.3g requests a second of now", rps)
 		}
 	}

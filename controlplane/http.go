@@ -31,6 +31,8 @@ type HandlerConfig struct {
 	WritesPerSecond float64 // of one token, in the long run; 0 stands for 20
 	WriteBurst      int     // of one token, at once; 0 stands for 100
 	Streams         int     // of events at a time; 0 stands for 200
+
+	BodyPatience time.Duration // for a request's body to come; 0 stands for 30 seconds
 }
 
 // handler serves the API.
@@ -61,10 +63,16 @@ func NewHandler(s *Service, c HandlerConfig) http.Handler {
 	if c.Streams == 0 {
 		c.Streams = 200
 	}
+	if c.BodyPatience == 0 {
+		c.BodyPatience = 30 * time.Second
+	}
 	if c.Ready == nil {
 		c.Ready = func() error {
 			if s.View() == nil {
 				return errNoView
+			}
+			if s.Auth == nil || s.Auth.known.Load() == nil {
+				return errNoTokens
 			}
 			return nil
 		}
@@ -108,7 +116,17 @@ func (h *handler) mux() http.Handler {
 	} else {
 		mux.Handle("/", h.metrics.counted("/", http.HandlerFunc(notFound)))
 	}
-	return secured(mux)
+	return secured(impatient(h.config.BodyPatience, mux))
+}
+
+// impatient ends the wait for a body that does not come: net/http would wait for it even after the answer, without an end.
+func impatient(patience time.Duration, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength != 0 {
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(patience)) // a connection that has none has no wait either
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // secured sets what browsers are to know of every answer. The page has its own policy.

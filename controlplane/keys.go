@@ -42,16 +42,27 @@ func (s *Service) Keys(ctx context.Context, page Page) (*KeyPage, error) {
 		list.Next, ids = ids[limit-1], ids[:limit]
 	}
 	for _, id := range ids {
-		list.Keys = append(list.Keys, s.keyStatus(id, keys.Lookup(id)))
+		list.Keys = append(list.Keys, s.keyStatus(id, keys.Lookup(id), snap.Topology))
 	}
 	return list, nil
 }
 
-// keyStatus shows a key without its hash, which is nobody's business.
-func (s *Service) keyStatus(id string, k *topology.Key) KeyStatus {
-	shown := *k
-	shown.SHA256, shown.PreviousSHA256 = "", ""
-	return KeyStatus{ID: id, Key: &shown, Expired: k.Expired(s.Now())}
+// keyStatus shows a key without its hash, which is nobody's business. It warns of services that the topology does not have; without one
+// nothing is known of that.
+func (s *Service) keyStatus(id string, k *topology.Key, top *topology.Topology) KeyStatus {
+	shown := KeyStatus{
+		ID: id, Services: k.Services, From: k.From, QuotaPerMinute: k.QuotaPerMinute, Probe: k.Probe, Note: k.Note,
+		Created: k.Created, Expires: k.Expires, Expired: k.Expired(s.Now()),
+	}
+	if k.PreviousUntil.After(s.Now()) {
+		shown.PreviousUntil = k.PreviousUntil
+	}
+	for _, service := range k.Services {
+		if top != nil && top.Services[service] == nil {
+			shown.Warnings = append(shown.Warnings, fmt.Sprintf("there is no service %s", service))
+		}
+	}
+	return shown
 }
 
 // CreateKey makes an API key.
@@ -79,38 +90,44 @@ func (s *Service) CreateKey(ctx context.Context, request KeyRequest) (*NewKey, e
 		}
 		key.From = append(key.From, prefix)
 	}
+	top, _, _, err := store.Stored(ctx)
+	if err != nil {
+		return nil, err
+	}
 	revision, err := store.PutKey(ctx, id, key, author(ctx))
 	if err != nil {
 		return nil, refused(err)
 	}
 	s.settle(ctx, revision)
-	return &NewKey{s.keyStatus(id, key), secret}, nil
+	return &NewKey{s.keyStatus(id, key, top), secret}, nil
 }
 
-// RotateKey gives a key a new secret; the old one is valid for a while longer. The error is ErrNotFound if there is no such key.
+// RotateKey gives a key a new secret; the old one is valid for a while longer. The errors are ErrNotFound if there is no such key, and
+// ErrConflict when somebody has changed it at the same moment.
 func (s *Service) RotateKey(ctx context.Context, id string, overlap time.Duration) (*NewKey, error) {
 	store, err := s.store()
 	if err != nil {
 		return nil, err
 	}
-	snap, err := s.snapshot(ctx)
+	top, _, _, err := store.Stored(ctx)
 	if err != nil {
 		return nil, err
 	}
-	key := snap.Keys.Lookup(id)
-	if key == nil {
-		return nil, fmt.Errorf("key %s: %w", id, ErrNotFound)
-	}
-	secret, rotated, err := key.Rotate(rand.Reader, id, s.Now(), overlap)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
-	}
-	revision, err := store.PutKey(ctx, id, rotated, author(ctx))
+	var (
+		secret  string
+		rotated *topology.Key
+	)
+	revision, err := store.ChangeKey(ctx, id, author(ctx), func(key *topology.Key) (_ *topology.Key, err error) {
+		if secret, rotated, err = key.Rotate(rand.Reader, id, s.Now(), overlap); err != nil {
+			err = fmt.Errorf("%w: %w", ErrInvalid, err)
+		}
+		return rotated, err
+	})
 	if err != nil {
 		return nil, refused(err)
 	}
 	s.settle(ctx, revision)
-	return &NewKey{s.keyStatus(id, rotated), secret}, nil
+	return &NewKey{s.keyStatus(id, rotated, top), secret}, nil
 }
 
 // RevokeKey deletes a key. The error is ErrNotFound if there is none of that id.

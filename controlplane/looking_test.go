@@ -2,9 +2,12 @@ package controlplane
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/isochrone/isochrone/health"
 	"github.com/isochrone/isochrone/router"
 	"github.com/isochrone/isochrone/topology"
 )
@@ -33,6 +36,34 @@ func TestLooking(t *testing.T) {
 		t.Errorf("got %+v", status)
 	}
 
+	seen := time.Now().Add(time.Minute)
+	w.service.Verdicts = func() health.Verdicts {
+		return health.Verdicts{
+			{Kind: health.PoP, Name: "fra1"}: {Status: health.Down, Seen: seen},
+			{Kind: health.PoP, Name: "iad1"}: {Status: health.Down, Seen: seen}, // not in effect yet
+		}
+	}
+	o := &topology.Override{Kind: topology.Drain, Cluster: "eu", Reason: "works there", Expires: time.Now().Add(time.Hour)}
+	if _, err := w.client(Operator).PutOverride(t.Context(), "drain-cluster-eu", o); err != nil {
+		t.Fatal(err)
+	}
+	var eu TargetStatus
+	w.eventually("the drain of a cluster", func() bool {
+		if status, err = c.Status(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		eu = status.Clusters[slices.IndexFunc(status.Clusters, func(c TargetStatus) bool { return c.Name == "eu" })]
+		return !eu.Answered
+	})
+	if !strings.Contains(eu.Why, "works there") {
+		t.Errorf("eu: got why %q, want the override's reason", eu.Why)
+	}
+	for _, p := range status.PoPs {
+		if p.Health.Seen.Equal(seen) != (p.Name == "fra1") {
+			t.Errorf("%s: got %+v, want the newest look at what is in effect", p.Name, p.Health)
+		}
+	}
+
 	trace, err := c.Explain(t.Context(), ExplainRequest{Service: "intake.isochrone.test", Client: "192.0.2.7"})
 	if err != nil || len(trace.Answer) != 1 || trace.Answer[0] != "nrt1" || len(trace.Candidates) != 6 {
 		t.Fatalf("got %+v, %v, want nrt1 since sin1 is drained", trace, err)
@@ -43,6 +74,8 @@ func TestLooking(t *testing.T) {
 		detail  string
 	}{
 		{ExplainRequest{Service: "nobody.test", Client: "192.0.2.7"}, ErrNotFound, "intake.isochrone.test"},
+		{ExplainRequest{Client: "192.0.2.7"}, ErrInvalid, "say which service"},
+		{ExplainRequest{Service: "Intake.isochrone.test.", Client: "x"}, ErrInvalid, "203.0.113.0/24"},
 		{ExplainRequest{Service: "intake.isochrone.test", Client: "x"}, ErrInvalid, "203.0.113.0/24"},
 		{ExplainRequest{Service: "intake.isochrone.test", Client: "192.0.2.7", Family: "MX"}, ErrInvalid, "HTTPS"},
 	} {

@@ -3,6 +3,7 @@ package controlplane
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -68,11 +69,9 @@ func (r *Registrar) Expel(ctx context.Context, kind, name, author string) error 
 	if err != nil {
 		return err
 	}
-	if err := store.RemoveUser(ctx, r.Etcd, role, name); err != nil {
-		return err
-	}
-	if !gone {
+	err = store.RemoveUser(ctx, r.Etcd, role, name)
+	if !gone && (err == nil || errors.Is(err, store.ErrPermission)) {
 		return fmt.Errorf("%s: %w", user, ErrNotFound)
 	}
-	return nil
+	return err
 }

@@ -3,6 +3,7 @@ package controlplane
 import (
 	"context"
 	"encoding/json"
+	"net/netip"
 	"time"
 
 	"github.com/isochrone/isochrone/router"
@@ -47,6 +48,10 @@ type Operations interface {
 	CreateToken(context.Context, TokenRequest) (*NewToken, error)
 	RevokeToken(ctx context.Context, id string) error
 	Audit(context.Context, Page) (*AuditPage, error)
+
+	// Nodes come and go.
+	Invite(context.Context, InviteRequest) (*Invitation, error)
+	Expel(ctx context.Context, kind, name string) (*Expelled, error)
 
 	// Whoami tells who is asking.
 	Whoami(context.Context) (*Identity, error)
@@ -235,11 +240,19 @@ type NodeStatus struct {
 	Leader   bool      `json:"leader"`
 }
 
-// KeyStatus is an API key without its secret.
+// KeyStatus is an API key without its secret, and without the hash of it.
 type KeyStatus struct {
-	ID string `json:"id"`
-	*topology.Key
-	Expired bool `json:"expired"`
+	ID             string         `json:"id"`
+	Services       []string       `json:"services,omitempty"` // none means all
+	From           []netip.Prefix `json:"from,omitempty"`     // none means anywhere
+	QuotaPerMinute int64          `json:"quota_per_minute"`
+	Probe          bool           `json:"probe,omitempty"`
+	Note           string         `json:"note,omitempty"`
+	Created        time.Time      `json:"created"`
+	Expires        time.Time      `json:"expires,omitzero"`        // zero: never
+	PreviousUntil  time.Time      `json:"previous_until,omitzero"` // until when the key that this one replaces is good; zero: there is none
+	Expired        bool           `json:"expired"`
+	Warnings       []string       `json:"warnings,omitempty"` // what is likely not meant, each a sentence
 }
 
 // KeyPage is a part of the keys.

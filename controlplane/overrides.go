@@ -26,7 +26,7 @@ func (s *Service) PutOverride(ctx context.Context, name string, o *topology.Over
 	made := *o
 	made.Author = author(ctx)
 	if made.Schema == 0 {
-		made.Schema = topology.SchemaVersion
+		made.Schema = topology.FirstSchema
 	}
 	if made.Created.IsZero() {
 		made.Created = s.Now().UTC().Truncate(time.Second)

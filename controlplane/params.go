@@ -108,7 +108,7 @@ func readBody(r *http.Request, how string, field reflect.Value) error {
 	if err := decoder.Decode(field.Addr().Interface()); err != nil {
 		return fmt.Errorf("%w: body: %s", ErrInvalid, strings.TrimPrefix(err.Error(), "json: "))
 	}
-	if decoder.More() {
+	if _, err := decoder.Token(); err != io.EOF {
 		return fmt.Errorf("%w: body: want one JSON value", ErrInvalid)
 	}
 	return nil

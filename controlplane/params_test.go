@@ -5,9 +5,21 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"reflect"
 	"strings"
 	"testing"
 )
+
+func TestBodyIsOneValue(t *testing.T) {
+	for body, good := range map[string]bool{
+		`{"revision":2}`: true, ` {} `: true, "": true, `{}}`: false, `{}]`: false, `{} {}`: false, `{}x`: false, `[]`: false, `{"x":1}`: false,
+	} {
+		_, err := decodeRequest(httptest.NewRequest("POST", "/", strings.NewReader(body)), reflect.TypeFor[bodyOf[RollbackRequest]]())
+		if (err == nil) != good {
+			t.Errorf("%s: got %v", body, err)
+		}
+	}
+}
 
 // FuzzRequests gives every route's decoder what may come: it takes it, or says what is wrong, and never panics.
 func FuzzRequests(f *testing.F) {

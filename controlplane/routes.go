@@ -57,6 +57,10 @@ type (
 	nameParams struct {
 		Name string `path:"name"`
 	}
+	nodeParams struct {
+		Kind string `path:"kind" doc:"pop or dns"`
+		Name string `path:"name"`
+	}
 	idParams struct {
 		ID string `path:"id"`
 	}
@@ -170,6 +174,12 @@ func credentialRoutes(s *Service) []route {
 		on("GET", "/v1/tokens", Admin, "The tokens of this API, without their secrets", asking(s.Tokens)),
 		on("POST", "/v1/tokens", Admin, "Make a token", func(ctx context.Context, p bodyOf[TokenRequest]) (*NewToken, error) {
 			return s.CreateToken(ctx, p.Body)
+		}),
+		on("POST", "/v1/invitations", Admin, "Make a one-time token by which a machine joins as a node", func(ctx context.Context, p bodyOf[InviteRequest]) (*Invitation, error) {
+			return s.Invite(ctx, p.Body)
+		}),
+		on("DELETE", "/v1/nodes/{kind}/{name}", Admin, "Turn a node out", func(ctx context.Context, p nodeParams) (*Expelled, error) {
+			return s.Expel(ctx, p.Kind, p.Name)
 		}),
 		on("DELETE", "/v1/tokens/{id}", Admin, "Revoke a token", func(ctx context.Context, p idParams) (none, error) {
 			return none{}, s.RevokeToken(ctx, p.ID)

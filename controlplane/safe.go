@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/isochrone/isochrone/health"
 	"github.com/isochrone/isochrone/router"
 	"github.com/isochrone/isochrone/router/rtt"
 	"github.com/isochrone/isochrone/router/whatif"
@@ -223,7 +222,10 @@ func (s *Service) safeCluster(view *router.View, top *topology.Topology, name st
 		if len(used) == 0 {
 			used = slices.Sorted(maps.Keys(top.Clusters))
 		}
-		others := slices.DeleteFunc(slices.Clone(used), func(c string) bool { return c == name || !s.takes(view, top, c) })
+		others := slices.DeleteFunc(slices.Clone(used), func(c string) bool {
+			takes, _ := clusterStanding(view, c)
+			return c == name || !takes
+		})
 		if !slices.Contains(used, name) {
 			continue
 		}
@@ -239,17 +241,6 @@ func (s *Service) safeCluster(view *router.View, top *topology.Topology, name st
 		r.tell("every service has another cluster that is well")
 	}
 	return r.safety(nil), nil
-}
-
-// takes reports whether a cluster takes envelopes now.
-func (s *Service) takes(view *router.View, top *topology.Topology, name string) bool {
-	c := top.Clusters[name]
-	decided := topology.Decide(view.Table.Snapshot().Overrides, s.Now()).Cluster(name)
-	down := view.State.Verdicts()[health.Target{Kind: health.Cluster, Name: name}].Status == health.Down
-	if forced, is := decided.Verdict(); is {
-		down = forced == topology.ForceDown
-	}
-	return c != nil && c.State == topology.Active && !decided.Drained() && !down
 }
 
 // rerouted tells of PoPs whose nearest cluster is drained where their envelopes go.

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/isochrone/isochrone/health"
 	"github.com/isochrone/isochrone/router"
 	"github.com/isochrone/isochrone/topology"
 	"github.com/isochrone/isochrone/topology/store"
@@ -20,7 +21,10 @@ type Service struct {
 	Store    *store.Store // nil: nothing can be read from it or written, which is ErrNotReady
 	Auth     *Tokens      // nil: likewise
 
+	Registrar *Registrar // of nodes that join; nil: none can be invited here
+
 	// What may be nil: nothing is known of it.
+	Verdicts func() health.Verdicts // newest; those of the view are as they were when the last one changed
 	Activity func() Activity
 	Geo      func() GeoStatus
 	Traffic  func() (perSecond float64, known bool)      // requests to all PoPs

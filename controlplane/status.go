@@ -47,8 +47,11 @@ type OverrideStatus struct {
 // Status tells the state of everything. The error is ErrNotReady before the first topology.
 func (s *Service) Status(context.Context) (*Status, error) {
 	view, snap := s.View(), s.Snapshot()
-	if view == nil || snap == nil {
+	if view == nil {
 		return nil, errNoView
+	}
+	if snap == nil { // nobody follows
+		snap = view.Table.Snapshot()
 	}
 	status := &Status{
 		Revision: snap.Revision, Good: snap.Good, Faults: some(snap.Faults), Ignored: some(snap.Ignored),
@@ -60,8 +63,16 @@ func (s *Service) Status(context.Context) (*Status, error) {
 	if s.Activity != nil {
 		status.Activity = s.Activity()
 	}
+	var newest health.Verdicts
+	if s.Verdicts != nil {
+		newest = s.Verdicts()
+	}
 	verdict := func(kind health.Kind, name string) health.Verdict {
-		v := view.State.Verdicts()[health.Target{Kind: kind, Name: name}]
+		target := health.Target{Kind: kind, Name: name}
+		v := view.State.Verdicts()[target]
+		if n := newest[target]; n.Status == v.Status { // what is in effect, as it was seen last
+			v = n
+		}
 		v.Status = cmp.Or(v.Status, health.Unknown)
 		return v
 	}
@@ -79,13 +90,34 @@ func (s *Service) Status(context.Context) (*Status, error) {
 	}
 	clusters := view.Table.Snapshot().Topology.Clusters
 	for _, name := range slices.Sorted(maps.Keys(clusters)) {
-		cluster, v := clusters[name], verdict(health.Cluster, name)
+		cluster := clusters[name]
+		takes, why := clusterStanding(view, name)
 		status.Clusters = append(status.Clusters, TargetStatus{
 			Name: name, City: cluster.Location.City, Country: cluster.Location.Country, Address: cluster.Endpoints,
-			State: cluster.State, Health: v, Answered: cluster.State == topology.Active && v.Status != health.Down,
+			State: cluster.State, Health: verdict(health.Cluster, name), Answered: takes, Why: why,
 		})
 	}
 	return status, nil
+}
+
+// clusterStanding returns whether a cluster of a view gets envelopes, and why not, or what operators have decided about it.
+func clusterStanding(view *router.View, name string) (takes bool, why string) {
+	decision := view.State.Decisions().Cluster(name)
+	verdict := view.State.Verdicts()[health.Target{Kind: health.Cluster, Name: name}]
+	forced, is := decision.Verdict()
+	switch cluster := view.Table.Snapshot().Topology.Clusters[name]; {
+	case cluster == nil:
+		return false, "not in the topology"
+	case cluster.State != topology.Active:
+		return false, string(cluster.State) + " in the topology"
+	case decision.Drained():
+		return false, decision.Drain.String()
+	case is:
+		return forced == topology.ForceUp, decision.Force.String()
+	case verdict.Status == health.Down:
+		return false, "down: " + verdict.Reason
+	}
+	return true, ""
 }
 
 // overridesOf lists the overrides of a snapshot.

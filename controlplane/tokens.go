@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/subtle"
 	"encoding/base32"
+	"errors"
 	"fmt"
 	"maps"
 	mathrand "math/rand/v2"
@@ -13,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.yaml.in/yaml/v3"
 
@@ -83,6 +85,15 @@ func (t *Tokens) Follow(ctx context.Context, tell func(error)) error {
 	}).Run(ctx)
 }
 
+// Load reads the tokens, so that they are known before Follow does.
+func (t *Tokens) Load(ctx context.Context) error {
+	known, err := t.load(ctx)
+	if err == nil {
+		t.known.CompareAndSwap(nil, &known)
+	}
+	return err
+}
+
 // load reads all tokens. What is no token counts as none.
 func (t *Tokens) load(ctx context.Context) (map[string]*token, error) {
 	ctx, cancel := context.WithTimeout(ctx, tokenTimeout)
@@ -126,7 +137,7 @@ func (t *Tokens) Knows(ctx context.Context, secret string) (bool, error) {
 func (t *Tokens) Authenticate(secret string) (Identity, error) {
 	known := t.known.Load()
 	if known == nil {
-		return Identity{}, fmt.Errorf("%w: tokens have not been read from etcd yet", ErrNotReady)
+		return Identity{}, errNoTokens
 	}
 	hash := topology.HashKey(secret) // of any text, so that time does not tell whether there is such an id
 	stored := (*known)[tokenID(secret)]
@@ -226,6 +237,9 @@ func (t *Tokens) commit(ctx context.Context, same clientv3.Cmp, op clientv3.Op, 
 	entry := store.AuditEntry{Schema: topology.FirstSchema, Author: author, Time: t.now().UTC(), Action: action, Objects: []string{object}}
 	at := fmt.Sprintf("%saudit/%020d-%08x", t.root, entry.Time.UnixNano(), mathrand.Uint32()) // several may write in one nanosecond
 	response, err := t.client.Txn(ctx).If(same).Then(op, clientv3.OpPut(at, string(topology.MarshalValue(entry)))).Commit()
+	if op.IsDelete() && errors.Is(err, rpctypes.ErrNoSpace) { // a full etcd still deletes, and a token must be revoked
+		response, err = t.client.Txn(ctx).If(same).Then(op).Commit()
+	}
 	if err != nil {
 		return false, fmt.Errorf("write to the store: %w", err)
 	}

@@ -151,3 +151,36 @@ func TestPrepareMakesTheIndex(t *testing.T) {
 		}
 	}
 }
+
+// TestPrepareWithAnotherPoP adds a PoP that comes before all others: the answers that are made ahead count for the PoPs that they name.
+func TestPrepareWithAnotherPoP(t *testing.T) {
+	atlas, err := router.NewAtlas(networks{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, live := New(Config{Log: slog.New(slog.DiscardHandler)}), router.NewLive(atlas)
+	live.Prepare(s.Prepare)
+	live.Follow(s.Publish)
+	more := example()
+	for _, pop := range more.PoPs {
+		more.PoPs["aaa1"] = pop // at the same place
+		break
+	}
+	for edit, top := range []*topology.Topology{example(), more} {
+		if err := live.Topology(&topology.Snapshot{Revision: 7 + int64(edit), Good: 7 + int64(edit), Topology: top}, s.now()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sv := s.serving.Load()
+	for _, n := range sv.index.quick {
+		if n.service == nil {
+			continue
+		}
+		for choices := range sv.view.Table.Foreseen(n.service.id, router.IPv4) {
+			made := sv.index.answers.find(n.typed[0].id, choices, false)
+			if name, _ := sv.view.Table.PoP(choices[0]); made != nil && s.popNames[made.pop] != name {
+				t.Errorf("an answer of %s counts for %s", name, s.popNames[made.pop])
+			}
+		}
+	}
+}

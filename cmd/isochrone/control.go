@@ -133,9 +133,11 @@ func (c *control) mounts(on *layer) (map[string]http.Handler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ca-dir: %w", err)
 	}
-	join := controlplane.JoinHandler(&controlplane.Registrar{
+	registrar := &controlplane.Registrar{
 		Etcd: c.etcd, Root: c.flags.etcd.prefix, CA: authority, URLs: c.flags.urls, Relay: c.flags.relay, Endpoints: c.flags.etcd.endpoints, Now: time.Now,
-	}, c.log)
+	}
+	c.parts.service.Registrar = registrar
+	join := controlplane.JoinHandler(registrar, c.log)
 	members := controlplane.NewMembers(c.etcd, c.flags.etcd.prefix, authority, time.Now)
 	on.run("members", members.Run)
 	hub := newHub(c.etcd, c.flags.etcd.prefix, members.Admit, c.log)

@@ -75,7 +75,7 @@ func exampleDocument(t *testing.T) string {
 var controlURL = regexp.MustCompile(`control plane \S+ serves (\S+)`)
 
 // startControl starts a control plane, and returns it with its URL.
-func startControl(t *testing.T, flags ...string) (*process, string) {
+func startControl(t testing.TB, flags ...string) (*process, string) {
 	t.Helper()
 	p := start(t, "control plane", append([]string{"control", "--listen", "127.0.0.1:0"}, flags...)...)
 	return p, controlURL.FindStringSubmatch(p.output.String())[1]
@@ -162,6 +162,9 @@ func testLooking(t *testing.T, p *person) {
 	}
 	if out := p.run("explain", "intake.isochrone.test", "--subnet", sendPlaces["singapore"], "--context", "direct"); !strings.Contains(out, "→  sin1") {
 		t.Errorf("explain straight from etcd: got %s", out)
+	}
+	if out := p.run("status", "--context", "direct"); !strings.Contains(out, "sin1") || !strings.Contains(out, "unknown") {
+		t.Errorf("status straight from etcd: got %s", out)
 	}
 	if out := p.run("__complete", "topology", "get", "pops/s"); !strings.Contains(out, "pops/sin1\n") {
 		t.Errorf("completion: got %s", out)

@@ -127,7 +127,7 @@ func keygen(ctx context.Context, s *store.Store, command *cobra.Command, zone, r
 	if err != nil {
 		return err
 	}
-	signing := &topology.Signing{Schema: topology.SchemaVersion}
+	signing := &topology.Signing{Schema: topology.FirstSchema}
 	var made []*dnssec.Key
 	for _, r := range []topology.KeyRole{topology.KSK, topology.ZSK} {
 		var k *dnssec.Key

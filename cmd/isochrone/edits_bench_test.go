@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -18,15 +19,16 @@ import (
 	mdns "github.com/miekg/dns"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/isochrone/isochrone/controlplane"
 	"github.com/isochrone/isochrone/internal/etcdclient"
 	"github.com/isochrone/isochrone/topology"
 	"github.com/isochrone/isochrone/topology/store"
 )
 
-// editWorld is an etcd with a world, a DNS node of it as a process of its own, and others that only follow.
+// editWorld is an etcd with a world, a DNS node and a control plane of it as processes of their own, and others that only follow.
 type editWorld struct {
-	*store.Store
 	client   *clientv3.Client
+	api      *controlplane.Client
 	dns      net.Conn
 	topology *topology.Topology
 }
@@ -35,7 +37,7 @@ type editWorld struct {
 func startEditWorld(b *testing.B, pops, networks, followers int) *editWorld {
 	b.Helper()
 	etcd, client := startEtcd(b)
-	w := &editWorld{Store: store.New(client, storeRoot), client: client, topology: &topology.Topology{}}
+	w := &editWorld{client: client, topology: &topology.Topology{}}
 	forty, err := os.ReadFile("../../docs/forty-pops.yaml")
 	if err != nil {
 		b.Fatal(err)
@@ -58,7 +60,7 @@ func startEditWorld(b *testing.B, pops, networks, followers int) *editWorld {
 	for _, r := range w.topology.Refs() {
 		put[r] = w.topology.Object(r)
 	}
-	if _, err := w.Apply(b.Context(), store.Change{Put: put, Author: "benchmark"}); err != nil {
+	if _, err := store.New(client, storeRoot).Apply(b.Context(), store.Change{Put: put, Author: "benchmark"}); err != nil {
 		b.Fatal(err)
 	}
 	geo := filepath.Join(b.TempDir(), "geo.mmdb")
@@ -69,6 +71,11 @@ func startEditWorld(b *testing.B, pops, networks, followers int) *editWorld {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { w.dns.Close() })
+	token := strings.TrimSpace(mustRun(b, "token", "create", "benchmark", "--role", "operator", "--etcd", etcd.Endpoint()))
+	_, url := startControl(b, "--dir", b.TempDir(), "--probe=false", "--geoip", geo, "--etcd", etcd.Endpoint())
+	if w.api, err = controlplane.NewClient(controlplane.ClientConfig{URL: url, Token: func() (string, error) { return token, nil }}); err != nil {
+		b.Fatal(err)
+	}
 	w.follow(b, etcd.Endpoint(), followers)
 	return w
 }
@@ -128,6 +135,22 @@ func writeNetworks(b *testing.B, path string, n int) {
 	defer file.Close()
 	if _, err := tree.WriteTo(file); err != nil {
 		b.Fatal(err)
+	}
+}
+
+// edit makes an edit, once the limit of writes allows it, and returns when it began.
+func (w *editWorld) edit(b *testing.B, do func(context.Context) error) (began time.Time) {
+	b.Helper()
+	for {
+		began = time.Now()
+		err := do(b.Context())
+		if err == nil {
+			return began
+		}
+		if !errors.Is(err, controlplane.ErrLimited) {
+			b.Fatal(err)
+		}
+		<-time.After(100 * time.Millisecond)
 	}
 }
 
@@ -201,7 +224,7 @@ func BenchmarkEditToAnswer(b *testing.B) {
 			w := startEditWorld(b, size.pops, size.networks, 99)
 			edits := 0
 			apply := func(ctx context.Context, p *topology.PoP) error {
-				_, err := w.Apply(ctx, store.Change{Put: map[topology.Ref]topology.Object{{Kind: topology.PoPs, Name: "sin1"}: p}, Author: "benchmark"})
+				_, err := w.api.Apply(ctx, controlplane.ApplyRequest{Document: string((&topology.Topology{PoPs: map[string]*topology.PoP{"sin1": p}}).Marshal())})
 				return err
 			}
 			for name, edit := range map[string]func(ctx context.Context, p *topology.PoP) error{
@@ -220,10 +243,7 @@ func BenchmarkEditToAnswer(b *testing.B) {
 					for b.Loop() {
 						edits++
 						p, want := moved(w.topology, "sin1", edits)
-						began := time.Now()
-						if err := edit(b.Context(), p); err != nil {
-							b.Fatal(err)
-						}
+						began := w.edit(b, func(ctx context.Context) error { return edit(ctx, p) })
 						took = append(took, w.until(b, began, "sin1.intake.isochrone.test", func(at netip.Addr) bool { return at == want }))
 					}
 					report(b, took)
@@ -253,15 +273,15 @@ func (w *editWorld) benchmarkOverrides(b *testing.B) {
 			Schema: 1, Kind: topology.Drain, PoP: name, Reason: "benchmark", Author: "benchmark", Created: time.Now().UTC(),
 			Expires: time.Now().Add(time.Hour).UTC(),
 		}
-		began := time.Now()
-		if _, err := w.PutOverride(b.Context(), "drain-"+name, o); err != nil {
-			b.Fatal(err)
-		}
+		began := w.edit(b, func(ctx context.Context) error {
+			_, err := w.api.PutOverride(ctx, "drain-"+name, o)
+			return err
+		})
 		took = append(took, w.until(b, began, service, func(at netip.Addr) bool { return at != first }))
-		began = time.Now()
-		if _, err := w.DeleteOverride(b.Context(), "drain-"+name, "benchmark"); err != nil {
-			b.Fatal(err)
-		}
+		began = w.edit(b, func(ctx context.Context) error {
+			_, err := w.api.DeleteOverride(ctx, "drain-"+name)
+			return err
+		})
 		took = append(took, w.until(b, began, service, func(at netip.Addr) bool { return at == first }))
 	}
 	report(b, took)

@@ -4,14 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/spf13/cobra"
-	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/isochrone/isochrone/controlplane"
 	"github.com/isochrone/isochrone/internal/ca"
-	"github.com/isochrone/isochrone/topology/store"
 )
 
 // joinCommands are those of "isochrone pop" by which nodes come and go.
@@ -21,11 +20,10 @@ func joinCommands() []*cobra.Command {
 
 func newInvite() *cobra.Command {
 	var (
-		flags    storeFlags
-		kind     string
+		t        target
+		request  controlplane.InviteRequest
 		lifetime time.Duration
 		control  []string
-		caFile   string
 	)
 	command := &cobra.Command{
 		Use:   "invite NAME",
@@ -34,51 +32,73 @@ func newInvite() *cobra.Command {
 machine "isochrone pop join -" takes it from standard input and gets the node's certificate. Hand
 it over as you would a password. It says which control planes to ask, and how to know them.
 
-This goes to etcd itself, as an operator. With root's certificate or password the node gets its
-user in etcd at once; else it has one only if the control plane may make it, and follows the
-store by the control plane.`,
-		Example: `  isochrone pop invite sin1 --control https://c1.example.net:8443 --ca ca.pem | ssh sin1 isochrone pop join -`,
-		Args:    cobra.ExactArgs(1),
+A control plane needs an admin's token for this, and knows the CA and --control itself. Straight at
+etcd (--etcd), as an operator, both are to be named. With root's certificate or password the node
+gets its user in etcd at once; else it has one only if the control plane may make it, and follows
+the store by the control plane.`,
+		Example: `  isochrone pop invite sin1 | ssh sin1 isochrone pop join -
+  isochrone pop invite sin1 --etcd https://192.0.2.10:2379 --etcd-ca ca.pem --control https://c1.example.net:8443 | ssh sin1 isochrone pop join -`,
+		Args: cobra.ExactArgs(1),
 		RunE: func(command *cobra.Command, args []string) error {
-			if caFile == "" {
-				caFile = flags.etcd.ca
-			}
-			if caFile == "" {
-				return errors.New("ca: want the file of the CA's certificate, which the token names by its hash")
-			}
-			authority, err := ca.OpenCertificate(caFile)
-			if err != nil {
-				return err
-			}
-			return flags.client(command.Context(), 10*time.Second, func(ctx context.Context, client *clientv3.Client) error {
-				r := &controlplane.Registrar{Etcd: client, Root: flags.etcd.prefix, CA: authority, URLs: control, Now: time.Now}
-				invitation, err := r.Invite(ctx, controlplane.InviteRequest{
-					Name: args[0], Kind: kind, Expires: time.Now().Add(lifetime), Author: author(),
-				})
+			request.Name, request.Expires = args[0], time.Now().Add(lifetime)
+			return t.with(command, func(ctx context.Context, ops controlplane.Operations) error {
+				if err := t.admitting(ops, control); err != nil {
+					return err
+				}
+				invitation, err := ops.Invite(ctx, request)
 				if err != nil {
 					return err
 				}
-				fmt.Fprintln(command.OutOrStdout(), invitation.Token)
-				fmt.Fprintf(command.ErrOrStderr(), "this token lets one machine join as %s:%s until %s\n",
-					invitation.Kind, invitation.Name, invitation.Expires.Local().Format(time.DateTime))
-				return nil
+				return t.show(command, invitation, func(out io.Writer) error {
+					fmt.Fprintf(command.ErrOrStderr(), "this token lets one machine join as %s:%s until %s\n",
+						invitation.Kind, invitation.Name, invitation.Expires.Local().Format(time.DateTime))
+					_, err := fmt.Fprintln(out, invitation.Token)
+					return err
+				})
 			})
 		},
 	}
-	flags.register(command)
-	command.Flags().StringVar(&kind, "kind", "pop", "`kind` of node: pop or dns")
+	t.register(command)
+	registerNodeKind(command, &request.Kind)
 	command.Flags().DurationVar(&lifetime, "expires", time.Hour, "how `long` the token is good, at most 168h")
-	command.Flags().StringSliceVar(&control, "control", nil, "`URLs` of control planes, which the new node asks")
-	command.Flags().StringVar(&caFile, "ca", "", "`file` of the deployment's CA certificate (PEM; default: that of --etcd-ca)")
-	_ = command.MarkFlagRequired("control")
+	command.Flags().StringSliceVar(&control, "control", nil, "`URLs` of control planes, which the new node asks; with --etcd")
 	return command
+}
+
+// admitting makes who works straight at etcd know what control planes know: where they are, and the deployment's CA.
+func (t *target) admitting(ops controlplane.Operations, control []string) error {
+	service, direct := ops.(*controlplane.Service)
+	if !direct {
+		if len(control) > 0 {
+			return errors.New("--control: the control plane that is asked says itself where nodes find it")
+		}
+		return nil
+	}
+	file := t.ca
+	if file == "" {
+		file = t.etcd.ca
+	}
+	if file == "" {
+		return errors.New("--ca: want the file of the deployment's CA certificate, which the token names by its hash")
+	}
+	authority, err := ca.OpenCertificate(file)
+	if err != nil {
+		return err
+	}
+	service.Registrar.CA, service.Registrar.URLs = authority, control
+	return nil
+}
+
+func registerNodeKind(command *cobra.Command, kind *string) {
+	command.Flags().StringVar(kind, "kind", "pop", "`kind` of node: pop or dns")
+	_ = command.RegisterFlagCompletionFunc("kind", cobra.FixedCompletions([]string{"pop", "dns"}, cobra.ShellCompDirectiveNoFileComp))
 }
 
 func newExpel() *cobra.Command {
 	var (
-		flags storeFlags
-		kind  string
-		sure  confirmation
+		t    target
+		kind string
+		sure confirmation
 	)
 	command := &cobra.Command{
 		Use:   "expel NAME",
@@ -91,22 +111,23 @@ back: where nobody asks the control plane it is good until it ends.`,
 			if err := sure.ask(command, fmt.Sprintf("Turn %s:%s out?", kind, args[0])); err != nil {
 				return err
 			}
-			return flags.client(command.Context(), 10*time.Second, func(ctx context.Context, client *clientv3.Client) error {
-				r := &controlplane.Registrar{Etcd: client, Root: flags.etcd.prefix, Now: time.Now}
-				err := r.Expel(ctx, kind, args[0], author())
-				if errors.Is(err, store.ErrPermission) {
-					return fmt.Errorf("its certificate is renewed no more, but its user in etcd is still there: %w", err)
-				}
+			return t.with(command, func(ctx context.Context, ops controlplane.Operations) error {
+				expelled, err := ops.Expel(ctx, kind, args[0])
 				if err != nil {
 					return err
 				}
-				fmt.Fprintf(command.OutOrStdout(), "%s:%s is turned out\n", kind, args[0])
-				return nil
+				return t.show(command, expelled, func(out io.Writer) error {
+					if expelled.Etcd {
+						fmt.Fprintf(command.ErrOrStderr(), "its user in etcd may be there still, for root to remove (etcdctl user delete)\n")
+					}
+					_, err := fmt.Fprintf(out, "%s:%s is turned out\n", kind, args[0])
+					return err
+				})
 			})
 		},
 	}
-	flags.register(command)
-	command.Flags().StringVar(&kind, "kind", "pop", "`kind` of node: pop or dns")
+	t.register(command)
+	registerNodeKind(command, &kind)
 	sure.register(command)
 	return command
 }

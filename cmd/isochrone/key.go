@@ -80,6 +80,9 @@ func newKeyCreate(t *target) *cobra.Command {
 func showKey(command *cobra.Command, t *target, made *controlplane.NewKey, says string) error {
 	return t.show(command, made, func(out io.Writer) error {
 		fmt.Fprintln(command.ErrOrStderr(), says)
+		for _, warning := range made.Warnings {
+			fmt.Fprintf(command.ErrOrStderr(), "warning: %s\n", warning)
+		}
 		_, err := fmt.Fprintln(out, made.Secret)
 		return err
 	})
@@ -122,6 +125,9 @@ func printKeys(out io.Writer, list *controlplane.KeyPage) error {
 			services := strings.Join(k.Services, " ")
 			if services == "" {
 				services = "all"
+			}
+			if len(k.Warnings) > 0 {
+				services += " (" + strings.Join(k.Warnings, ", ") + ")"
 			}
 			row(k.ID, quota, services, from, ends, k.Created.Local().Format(time.DateTime), k.Note)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -32,14 +33,14 @@ func newNodesCommand() *cobra.Command {
 func printNodes(out io.Writer, list []controlplane.NodeStatus, now time.Time) error {
 	return columns(out, "NAME\tKIND\tVERSION\tUP FOR\tTOPOLOGY\tNOTE", func(row func(...any)) {
 		for _, n := range list {
-			note := ""
-			if n.Behind {
-				note = "another topology is in force there"
-			}
+			var notes []string
 			if n.Leader {
-				note = "leader"
+				notes = append(notes, "leader")
 			}
-			row(n.Name, n.Kind, n.Version, now.Sub(n.Started).Round(time.Second), fmt.Sprintf("@%d", n.Good), note)
+			if n.Behind {
+				notes = append(notes, "another topology is in force there")
+			}
+			row(n.Name, n.Kind, n.Version, now.Sub(n.Started).Round(time.Second), fmt.Sprintf("@%d", n.Good), strings.Join(notes, ", "))
 		}
 	})
 }

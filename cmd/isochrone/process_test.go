@@ -71,7 +71,7 @@ func eventually(t *testing.T, what string, check func() error) {
 }
 
 // isochrone runs a command to its end.
-func isochrone(t *testing.T, args ...string) (stdout, stderr string, err error) {
+func isochrone(t testing.TB, args ...string) (stdout, stderr string, err error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -83,7 +83,7 @@ func isochrone(t *testing.T, args ...string) (stdout, stderr string, err error) 
 }
 
 // mustRun runs a command that should succeed and returns its output.
-func mustRun(t *testing.T, args ...string) string {
+func mustRun(t testing.TB, args ...string) string {
 	t.Helper()
 	stdout, stderr, err := isochrone(t, args...)
 	if err != nil {

@@ -183,6 +183,7 @@ func (c *targetContext) direct(ctx context.Context) (controlplane.Operations, fu
 	s := store.New(client, flags.prefix)
 	service := &controlplane.Service{
 		Store: s, Auth: controlplane.NewTokens(client, flags.prefix), Now: time.Now, Snapshot: noSnapshot, View: sync.OnceValue(func() *router.View { return viewOf(ctx, s) }),
+		Registrar: &controlplane.Registrar{Etcd: client, Root: flags.prefix, Now: time.Now}, // without a CA: "pop invite" names it
 		Alive: func(ctx context.Context) ([]controlplane.NodeStatus, error) {
 			nodes, err := s.Nodes(ctx)
 			return nodeList(nodes), err

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 
@@ -96,13 +95,12 @@ store in one transaction. Objects that the document does not have stay as they a
   isochrone topology apply -f world.yaml -m "two more PoPs in Brazil"`,
 		Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
-			document, err := readDocument(file, command.InOrStdin())
+			text, err := readInput(file, command.InOrStdin(), topology.MaxDocumentBytes)
 			if err != nil {
 				return err
 			}
-			text, err := json.Marshal(document) // shorter than the canonical YAML, and says the same
-			if err != nil {
-				return err
+			if _, err := topology.Parse(text); err != nil {
+				return fmt.Errorf("%s: %w", file, err)
 			}
 			request.Document = string(text)
 			return t.with(command, func(ctx context.Context, ops controlplane.Operations) error {

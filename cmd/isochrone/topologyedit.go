@@ -98,10 +98,11 @@ func (e *editing) edit() (kept bool, err error) {
 		if err := os.WriteFile(e.path, []byte(withNotes(notes, text)), 0o600); err != nil {
 			return true, err
 		}
-		if err := e.open(); err != nil {
-			return text != e.original, fmt.Errorf("the editor failed: %w", err)
-		}
+		failed := e.open()
 		saved, err := os.ReadFile(e.path)
+		if failed != nil {
+			return err != nil || withoutNotes(string(saved)) != e.original, fmt.Errorf("the editor failed, and nothing was changed: %w", failed)
+		}
 		if err != nil {
 			return true, err
 		}

@@ -246,6 +246,9 @@ func (w *world) startAPI(ctx context.Context, on *layer) error {
 	if err := w.control.ensureToken(ctx, w.options.dir); err != nil {
 		return errors.Join(err, api.Close())
 	}
+	if err := w.control.service.Auth.Load(ctx); err != nil { // so that the token is good at once
+		return errors.Join(err, api.Close())
+	}
 	w.control.run(on)
 	on.run("API", func(ctx context.Context) error {
 		return serveHTTP(ctx, api, w.control.handler(w.registry(), ctx.Done(), nil))

@@ -5,6 +5,7 @@ package etcdclient
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -24,6 +25,12 @@ const (
 // ErrUnknownOutcome is returned for a write that was not answered: it may have been made, or be made still, or not. It wraps
 // what went wrong.
 var ErrUnknownOutcome = errors.New("etcd has not answered: the write may have been made or not")
+
+// ErrFull is returned for a write that etcd refuses because its database has reached its quota. It wraps what etcd said.
+var ErrFull = errors.New("etcd is full and takes no writes: make room as docs/operations.md says (compact, defragment, then etcdctl alarm disarm)")
+
+// ErrAway is returned for a read that no member could answer. It wraps what went wrong.
+var ErrAway = errors.New("etcd does not answer")
 
 // Connect returns a client that says nothing on the terminal, finds out when a connection is dead, has members that are cut off refuse
 // what they cannot do, and then asks another one: again and again until the context of the request ends.
@@ -128,7 +135,13 @@ func read[T any](ctx context.Context, send func(context.Context) (T, error)) (T,
 		response, err := send(trying)
 		expired := trying.Err() != nil
 		cancel()
-		if err == nil || !expired && !unanswered(err) || !wait(ctx) {
+		if err == nil || !expired && !unanswered(err) {
+			return response, err
+		}
+		if !wait(ctx) {
+			if unanswered(err) {
+				err = errors.Join(ErrAway, err)
+			}
 			return response, err
 		}
 	}
@@ -139,7 +152,9 @@ func write[T any](ctx context.Context, send func(context.Context) (T, error)) (T
 	for {
 		response, err := send(clientv3.WithRequireLeader(ctx))
 		if !errors.Is(rpctypes.Error(err), rpctypes.ErrNoLeader) {
-			if err != nil && (ctx.Err() != nil || unanswered(err)) {
+			if errors.Is(rpctypes.Error(err), rpctypes.ErrNoSpace) {
+				err = fmt.Errorf("%w: %w", ErrFull, err)
+			} else if err != nil && (ctx.Err() != nil || unanswered(err)) {
 				err = errors.Join(ErrUnknownOutcome, err)
 			}
 			return response, err

@@ -166,6 +166,40 @@ func (s *Store) PutKey(ctx context.Context, id string, k *topology.Key, author s
 	})
 }
 
+// ChangeKey puts in place of an API key what change makes of it, and returns the revision. The errors are those of change, ErrNotFound
+// when there is no key of that id, and ErrConflict when it was changed or revoked meanwhile: a key that is revoked stays so.
+func (s *Store) ChangeKey(ctx context.Context, id, author string, change func(*topology.Key) (*topology.Key, error)) (int64, error) {
+	at := s.root + "keys/" + id
+	reading, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	response, err := s.client.Get(reading, at)
+	if err != nil {
+		return 0, fmt.Errorf("read the store: %w", err)
+	}
+	if len(response.Kvs) == 0 {
+		return 0, fmt.Errorf("keys/%s: %w", id, ErrNotFound)
+	}
+	before, faults := topology.ParseKey(id, response.Kvs[0].Value)
+	if len(faults) > 0 {
+		return 0, &topology.InvalidError{Faults: faults}
+	}
+	after, err := change(before)
+	if err != nil {
+		return 0, err
+	}
+	value := topology.MarshalValue(after)
+	if _, faults := topology.ParseKey(id, value); len(faults) > 0 {
+		return 0, &topology.InvalidError{Faults: faults}
+	}
+	revision, err := s.commit(ctx, []clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(at), "=", response.Kvs[0].ModRevision)}, []clientv3.Op{
+		clientv3.OpPut(at, string(value)), s.audit(author, "put", "keys/"+id),
+	})
+	if errors.Is(err, ErrConflict) {
+		err = fmt.Errorf("keys/%s: %w", id, err)
+	}
+	return revision, err
+}
+
 // DeleteKey revokes an API key and returns the revision. The error is ErrNotFound when there is none of that id.
 func (s *Store) DeleteKey(ctx context.Context, id, author string) (int64, error) {
 	return s.remove(ctx, "keys/"+id, author)
@@ -213,10 +247,12 @@ func (s *Store) replaceSigning(ctx context.Context, zone string, base int64, ops
 }
 
 func (s *Store) remove(ctx context.Context, name, author string) (int64, error) {
-	exists := clientv3.Compare(clientv3.CreateRevision(s.root+name), ">", 0)
-	revision, err := s.commit(ctx, []clientv3.Cmp{exists}, []clientv3.Op{
-		clientv3.OpDelete(s.root + name), s.audit(author, "delete", name),
-	})
+	exists := []clientv3.Cmp{clientv3.Compare(clientv3.CreateRevision(s.root+name), ">", 0)}
+	gone := clientv3.OpDelete(s.root + name)
+	revision, err := s.commit(ctx, exists, []clientv3.Op{gone, s.audit(author, "delete", name)})
+	if errors.Is(err, rpctypes.ErrNoSpace) { // a full etcd still deletes: a drain must end, and a key be revoked, though nobody can note who did it
+		revision, err = s.commit(ctx, exists, []clientv3.Op{gone})
+	}
 	if errors.Is(err, ErrConflict) {
 		err = fmt.Errorf("%s: %w", name, ErrNotFound)
 	}

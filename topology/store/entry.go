@@ -114,7 +114,7 @@ func changes(before, after map[string]string, old, new func(topology.Ref) topolo
 		case !has:
 			d.Kind = "removed"
 		}
-		d.Fields = []topology.FieldDiff{{Path: "", From: textOrNull(from, had), To: textOrNull(to, has)}}
+		d.Fields = []topology.FieldDiff{{Path: "text", From: textOrNull(from, had), To: textOrNull(to, has)}}
 		diffs = append(diffs, d)
 	}
 	return diffs

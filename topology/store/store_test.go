@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
 
+	"github.com/isochrone/isochrone/internal/etcdclient"
 	"github.com/isochrone/isochrone/topology"
 	"github.com/isochrone/isochrone/topology/store/embedded"
 )
@@ -287,12 +288,67 @@ func TestKeys(t *testing.T) {
 	if _, err := s.PutKey(t.Context(), id, key, "a"); err != nil {
 		t.Fatal(err)
 	}
+	noted := func(k *topology.Key) (*topology.Key, error) {
+		other := *k
+		other.Note = "changed"
+		return &other, nil
+	}
+	if _, err := s.ChangeKey(t.Context(), id, "a", noted); err != nil {
+		t.Fatal(err)
+	}
 	snap, err := s.Read(t.Context())
-	if err != nil || snap.Keys.Lookup(id) == nil || snap.Keys.Lookup(id).SHA256 != key.SHA256 {
+	if err != nil || snap.Keys.Lookup(id) == nil || snap.Keys.Lookup(id).SHA256 != key.SHA256 || snap.Keys.Lookup(id).Note != "changed" {
 		t.Errorf("got %v, %v", snap.Keys, err)
 	}
-	if _, err := s.DeleteKey(t.Context(), id, "a"); err != nil {
-		t.Error(err)
+	_, err = s.ChangeKey(t.Context(), id, "a", func(k *topology.Key) (*topology.Key, error) {
+		if _, err := s.DeleteKey(t.Context(), id, "a"); err != nil { // at the same moment
+			t.Error(err)
+		}
+		return noted(k)
+	})
+	if !errors.Is(err, ErrConflict) {
+		t.Errorf("a key that is revoked meanwhile: got %v, want ErrConflict", err)
+	}
+	if snap, err := s.Read(t.Context()); err != nil || snap.Keys.Lookup(id) != nil {
+		t.Errorf("the revoked key is there again: %v", err)
+	}
+	if _, err := s.ChangeKey(t.Context(), id, "a", noted); !errors.Is(err, ErrNotFound) {
+		t.Errorf("a key that is not there: got %v, want ErrNotFound", err)
+	}
+}
+
+// TestFull ends a drain and revokes a key in an etcd that is full. Edits fail, and say why.
+func TestFull(t *testing.T) {
+	etcd, err := embedded.Start(t.Context(), embedded.Config{Dir: t.TempDir(), Listen: "127.0.0.1:0", Quota: 4 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(etcd.Close)
+	client, err := etcdclient.Connect(clientv3.Config{Endpoints: []string{etcd.Endpoint()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	s := New(client, "/isochrone")
+	now := time.Now().UTC()
+	o := &topology.Override{Schema: 1, Kind: topology.Drain, PoP: "sin1", Reason: "r", Author: "a", Created: now, Expires: now.Add(time.Hour)}
+	if _, err := s.PutOverride(t.Context(), "drain-sin1", o); err != nil {
+		t.Fatal(err)
+	}
+	for err == nil {
+		_, err = client.Put(t.Context(), "/junk", strings.Repeat("x", 1<<20))
+	}
+	if !errors.Is(err, etcdclient.ErrFull) {
+		t.Fatal(err)
+	}
+	if _, err := s.PutOverride(t.Context(), "drain-fra1", o); !errors.Is(err, etcdclient.ErrFull) || !strings.Contains(err.Error(), "docs/operations.md") {
+		t.Errorf("a drain: got %v, want ErrFull", err)
+	}
+	if _, err := s.DeleteOverride(t.Context(), "drain-sin1", "a"); err != nil {
+		t.Errorf("the end of a drain: got %v", err)
+	}
+	if _, err := s.DeleteOverride(t.Context(), "drain-sin1", "a"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("again: got %v, want ErrNotFound", err)
 	}
 }
 

@@ -25,7 +25,7 @@ export function show({ root, signal }) {
     const shown = keys.filter((k) => !search || [k.id, k.note, ...(k.services ?? [])].some((t) => t?.toLowerCase().includes(search)));
     fill(list, table("Keys", ["Key", "Note", "Services", "#A minute", "From", "Made", "Ends", ""], shown.map((k) => ({
       kind: k.expired ? "over" : null,
-      cells: [[el("code", k.id), k.probe && el("span.tag", "probe")], k.note || "–", k.services?.length ? k.services.join(", ") : "all", number(k.quota_per_minute), k.from?.length ? k.from.join(", ") : "anywhere", when(k.created),
+      cells: [[el("code", k.id), k.probe && el("span.tag", "probe")], k.note || "–", [k.services?.length ? k.services.join(", ") : "all", k.warnings?.map((w) => el("span.tag", w))], number(k.quota_per_minute), k.from?.length ? k.from.join(", ") : "anywhere", when(k.created),
         k.expired ? "has ended" : isSet(k.expires) ? when(k.expires) : "never",
         mayWrite() && el("span.buttons", el("button.quiet", { type: "button", "data-key": "rotate-" + k.id, "aria-label": `Rotate ${k.id}`, onclick: () => rotate(k) }, "Rotate"),
           el("button.quiet", { type: "button", "data-key": "revoke-" + k.id, "aria-label": `Revoke ${k.id}`, onclick: () => revoke(k) }, "Revoke"))],

@@ -3,6 +3,7 @@
 package embedded
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,6 +29,7 @@ type Config struct {
 	Dir    string // for its data and its log, etcd.log; made where it is missing
 	Listen string // host:port for clients; port 0 takes a free one
 	TLS    *TLS   // nil: in clear
+	Quota  int64  // bytes that its database may have; 0 stands for 2 GiB
 }
 
 // TLS has the server speak TLS and know its clients by their certificates.
@@ -95,7 +97,7 @@ func start(ctx context.Context, c Config, listen string) (*Etcd, error) {
 	config.InitialCluster = config.InitialClusterFromName(config.Name)
 	config.ZapLoggerBuilder = embed.NewZapLoggerBuilder(logger)
 	config.AutoCompactionMode, config.AutoCompactionRetention = "revision", "100000"
-	config.QuotaBackendBytes = 2 << 30
+	config.QuotaBackendBytes = cmp.Or(c.Quota, 2<<30)
 	config.TickMs, config.ElectionMs = 10, 100 // alone, it need not wait for others before it elects itself
 	server, err := embed.StartEtcd(config)
 	if err != nil {
