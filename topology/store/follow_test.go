@@ -391,3 +391,28 @@ func TestLoadInPages(t *testing.T) {
 		t.Errorf("got %v at %d, %v", seen, revision, err)
 	}
 }
+
+// mute is a watcher of an etcd that does not say how far it has come.
+type mute struct{ clientv3.Watcher }
+
+func (mute) RequestProgress(context.Context) error { return nil }
+
+// TestFollowMute edits an etcd that never says that all of a change has been told: it takes effect all the same, if late.
+func TestFollowMute(t *testing.T) {
+	t.Parallel()
+	s, client := open(t)
+	client.Watcher = mute{client.Watcher}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var told error
+	f := Follower{Feed: s.Feed(sections), Contact: func(err error) { told = errors.Join(told, err) }, Publish: func(snap *topology.Snapshot) {
+		if len(snap.Overrides) == 1 {
+			cancel()
+		} else if _, err := client.Put(ctx, "/isochrone/overrides/o", drain("sin1")); err != nil {
+			t.Error(err)
+		}
+	}}
+	if err := f.Run(ctx); !errors.Is(err, context.Canceled) || !errors.Is(told, errUnsettled) {
+		t.Errorf("got %v, told of %v", err, told)
+	}
+}
