@@ -24,8 +24,8 @@ const (
 // JoinHandler serves POST /v1/join, for nodes that have a token, and POST /v1/renew, for nodes that show their certificate in TLS:
 // the server asks for one, without demanding it. Neither takes a bearer token. Errors are problem documents (RFC 9457).
 func JoinHandler(r *Registrar, log *slog.Logger) http.Handler {
-	limit := rate.NewLimiter(joinsPerSecond, joinBurst)
 	limited := func(serve func(w http.ResponseWriter, request *http.Request) (*Joined, error)) http.HandlerFunc {
+		limit := rate.NewLimiter(joinsPerSecond, joinBurst) // of each by itself: whoever knocks without a token keeps no node from renewing
 		return func(w http.ResponseWriter, request *http.Request) {
 			if !limit.Allow() {
 				w.Header().Set("Retry-After", "5")
@@ -55,20 +55,31 @@ func JoinHandler(r *Registrar, log *slog.Logger) http.Handler {
 		}
 		return r.Join(request.Context(), body)
 	}))
-	mux.Handle("POST /v1/renew", limited(func(w http.ResponseWriter, request *http.Request) (*Joined, error) {
+	renew := limited(func(w http.ResponseWriter, request *http.Request) (*Joined, error) {
 		var body struct {
 			Request string `json:"request"`
 		}
 		if err := readJoin(w, request, &body); err != nil {
 			return nil, err
 		}
-		var shown *x509.Certificate
-		if request.TLS != nil && len(request.TLS.PeerCertificates) > 0 {
-			shown = request.TLS.PeerCertificates[0] // TLS has shown that its key is the client's
+		return r.Renew(request.Context(), shownBy(request), body.Request)
+	})
+	mux.HandleFunc("POST /v1/renew", func(w http.ResponseWriter, request *http.Request) {
+		if _, err := userOf(r.CA, shownBy(request), r.Now()); err != nil { // which costs no turn, no look into etcd and no line of the log
+			problem.Write(w, http.StatusForbidden, err.Error())
+			return
 		}
-		return r.Renew(request.Context(), shown, body.Request)
-	}))
+		renew(w, request)
+	})
 	return mux
+}
+
+// shownBy returns the certificate that a client has shown in TLS to be its own, or nil.
+func shownBy(request *http.Request) *x509.Certificate {
+	if request.TLS == nil || len(request.TLS.PeerCertificates) == 0 {
+		return nil
+	}
+	return request.TLS.PeerCertificates[0]
 }
 
 func readJoin(w http.ResponseWriter, request *http.Request, body any) error {

@@ -3,6 +3,7 @@ package controlplane
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	mathrand "math/rand/v2"
 	"strings"
@@ -63,13 +64,29 @@ func (r *Registrar) load(ctx context.Context, key string, record any) (int64, er
 	if len(response.Kvs) == 0 {
 		return 0, nil
 	}
-	decoder := yaml.NewDecoder(bytes.NewReader(response.Kvs[0].Value))
-	decoder.KnownFields(true)
-	if err := decoder.Decode(record); err != nil {
-		return 0, fmt.Errorf("read %s: it is not as \"isochrone pop invite\" and \"pop join\" write it, or of a newer version", key)
+	if err := readRecord(response.Kvs[0].Value, record); err != nil {
+		return 0, fmt.Errorf("read %s: %w", key, err)
 	}
 	return response.Kvs[0].ModRevision, nil
 }
+
+// readRecord reads a record as strictly as it was written.
+func readRecord(text []byte, record any) error {
+	decoder := yaml.NewDecoder(bytes.NewReader(text))
+	decoder.KnownFields(true)
+	if decoder.Decode(record) != nil {
+		return errForeign
+	}
+	return nil
+}
+
+func readMember(text []byte) (*member, error) {
+	m := new(member)
+	return m, readRecord(text, m)
+}
+
+// errForeign is returned for what is no record of a registrar.
+var errForeign = errors.New(`it is not as "isochrone pop invite" and "pop join" write it, or of a newer version`)
 
 // commit writes, with an entry in the audit log, and reports whether the comparisons held.
 func (r *Registrar) commit(ctx context.Context, author, action, object string, same []clientv3.Cmp, ops ...clientv3.Op) (bool, error) {

@@ -42,40 +42,18 @@ func (r *Registrar) Renew(ctx context.Context, shown *x509.Certificate, request 
 	return joined, nil
 }
 
-// Node returns the role and name of the node whose certificate this is, if it has been let in and not turned out since. The error
-// is ErrNotAdmitted.
-func (r *Registrar) Node(ctx context.Context, shown *x509.Certificate) (store.Role, string, error) {
-	m, _, err := r.member(ctx, shown)
-	if err != nil {
-		return "", "", err
-	}
-	return nodeRoles[m.Kind], m.Name, nil
-}
-
 // member returns the record of the node whose certificate this is.
 func (r *Registrar) member(ctx context.Context, shown *x509.Certificate) (*member, int64, error) {
-	if shown == nil {
-		return nil, 0, fmt.Errorf("%w: no certificate was shown", ErrNotAdmitted)
-	}
-	if err := r.CA.Verify(shown, r.Now()); err != nil {
-		return nil, 0, fmt.Errorf("%w: the certificate is not good here: %w", ErrNotAdmitted, err)
-	}
-	user := shown.Subject.CommonName
-	role, name, err := store.ParseUserName(user)
-	if err != nil || !role.IsNode() {
-		return nil, 0, fmt.Errorf("%w: %.80q is no node", ErrNotAdmitted, user)
+	user, err := userOf(r.CA, shown, r.Now())
+	if err != nil {
+		return nil, 0, err
 	}
 	m := new(member)
 	revision, err := r.load(ctx, memberKey(user), m)
-	switch serial := serialOf(shown); {
-	case err != nil:
+	if err != nil {
 		return nil, 0, err
-	case m.Schema == 0 || nodeRoles[m.Kind] != role || m.Name != name: // what it may become is never decided by what stands in etcd
-		return nil, 0, fmt.Errorf("%w: %s has not joined, or was turned out", ErrNotAdmitted, user)
-	case m.Serial != serial && m.Previous != serial:
-		return nil, 0, fmt.Errorf("%w: %s has a newer certificate; if that is not on this machine, invite it anew", ErrNotAdmitted, user)
 	}
-	return m, revision, nil
+	return m, revision, m.admits(user, shown)
 }
 
 // Expel turns a node out: its certificate is renewed no more, and its user in etcd is gone, where the registrar's own user may do

@@ -56,67 +56,51 @@ func NewTokens(client *clientv3.Client, root string) *Tokens {
 	return &Tokens{client: client, root: strings.TrimSuffix(root, "/") + "/", now: time.Now}
 }
 
-// Follow keeps what is known as etcd is until ctx ends, whose error it returns. Tell is told why it must begin anew; it may be nil.
+// Follow keeps what is known as etcd is until ctx ends, whose error it returns. Tell is told why it must begin anew; it may be nil. It must
+// not wait.
 func (t *Tokens) Follow(ctx context.Context, tell func(error)) error {
-	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
-		err := t.followOnce(ctx)
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if tell != nil {
-			tell(err)
-		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
+	const below = "tokens/"
+	known := map[string]*token{}
+	return (&store.Tail{
+		Feed: store.New(t.client, t.root).Feed(store.Sections{below}),
+		Take: func(u store.Update) {
+			for _, key := range u.Delete {
+				delete(known, strings.TrimPrefix(key, below))
+			}
+			for key, value := range u.Put {
+				id := strings.TrimPrefix(key, below)
+				delete(known, id)
+				if read, ok := parseToken(value); ok && !strings.Contains(id, "/") { // below others stand those of nodes
+					known[id] = read
+				}
+			}
+			now := maps.Clone(known) // readers have the one before
+			t.known.Store(&now)
+		},
+		Contact: func(err error) {
+			if err != nil && tell != nil {
+				tell(err)
+			}
+		},
+	}).Run(ctx)
 }
 
 // Load reads the tokens, so that they are known before Follow does.
 func (t *Tokens) Load(ctx context.Context) error {
-	known, _, err := t.load(ctx)
+	known, err := t.load(ctx)
 	if err == nil {
 		t.known.CompareAndSwap(nil, &known)
 	}
 	return err
 }
 
-func (t *Tokens) followOnce(ctx context.Context) error {
-	known, revision, err := t.load(ctx)
-	if err != nil {
-		return err
-	}
-	t.known.Store(&known)
-	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
-	defer cancel()
-	for response := range t.client.Watch(ctx, t.root+"tokens/", clientv3.WithPrefix(), clientv3.WithRev(revision+1)) {
-		if err := response.Err(); err != nil {
-			return fmt.Errorf("follow tokens: %w", err)
-		}
-		known := maps.Clone(*t.known.Load()) // readers have the one before
-		for _, event := range response.Events {
-			id := strings.TrimPrefix(string(event.Kv.Key), t.root+"tokens/")
-			delete(known, id)
-			if event.Type == clientv3.EventTypePut && !strings.Contains(id, "/") {
-				if read, ok := parseToken(event.Kv.Value); ok {
-					known[id] = read
-				}
-			}
-		}
-		t.known.Store(&known)
-	}
-	return errors.New("follow tokens: the watch has ended")
-}
-
 // load reads all tokens. What is no token counts as none.
-func (t *Tokens) load(ctx context.Context) (map[string]*token, int64, error) {
+func (t *Tokens) load(ctx context.Context) (map[string]*token, error) {
 	ctx, cancel := context.WithTimeout(ctx, tokenTimeout)
 	defer cancel()
 	response, err := t.client.Get(ctx, t.root+"tokens/", clientv3.WithPrefix())
 	if err != nil {
-		return nil, 0, fmt.Errorf("read tokens: %w", err)
+		return nil, fmt.Errorf("read tokens: %w", err)
 	}
 	known := map[string]*token{}
 	for _, kv := range response.Kvs {
@@ -125,7 +109,7 @@ func (t *Tokens) load(ctx context.Context) (map[string]*token, int64, error) {
 			known[id] = read
 		}
 	}
-	return known, response.Header.Revision, nil
+	return known, nil
 }
 
 // parseToken reads a stored token. One of a newer schema, or with a role that is not known, opens nothing.
@@ -141,7 +125,7 @@ func parseToken(text []byte) (*token, bool) {
 
 // Knows reports whether a token is stored and has not expired. It asks etcd.
 func (t *Tokens) Knows(ctx context.Context, secret string) (bool, error) {
-	known, _, err := t.load(ctx)
+	known, err := t.load(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -183,7 +167,7 @@ func (t *token) status(id string, now time.Time) TokenStatus {
 
 // list reads all tokens from etcd.
 func (t *Tokens) list(ctx context.Context) ([]TokenStatus, error) {
-	known, _, err := t.load(ctx)
+	known, err := t.load(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -138,7 +138,9 @@ func (c *control) mounts(on *layer) (map[string]http.Handler, error) {
 	}
 	c.parts.service.Registrar = registrar
 	join := controlplane.JoinHandler(registrar, c.log)
-	hub := newHub(c.etcd, c.flags.etcd.prefix, c.log)
+	members := controlplane.NewMembers(c.etcd, c.flags.etcd.prefix, authority, time.Now)
+	on.run("members", members.Run)
+	hub := newHub(c.etcd, c.flags.etcd.prefix, members.Admit, c.log)
 	on.run("relay", hub.Run)
 	return map[string]http.Handler{"POST /v1/join": join, "POST /v1/renew": join, relay.Path: hub}, nil
 }

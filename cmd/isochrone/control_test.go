@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/isochrone/isochrone/controlplane"
 	"github.com/isochrone/isochrone/topology"
@@ -82,8 +83,15 @@ func startControl(t testing.TB, flags ...string) (*process, string) {
 
 func TestControlPlanes(t *testing.T) {
 	t.Parallel()
-	etcd, _ := startEtcd(t)
+	etcd, client := startEtcd(t)
 	p, dir := newPerson(t), t.TempDir()
+	ended := storeRoot + "overrides/ended"
+	o := &topology.Override{
+		Schema: 1, Kind: topology.Drain, PoP: "sin1", Reason: "r", Author: "a", Created: time.Now().AddDate(0, 0, -9), Expires: time.Now().AddDate(0, 0, -8),
+	}
+	if _, err := client.Put(t.Context(), ended, string(topology.MarshalValue(o))); err != nil {
+		t.Fatal(err)
+	}
 	p.run("context", "set", "direct", "--etcd", etcd.Endpoint())
 	document := exampleDocument(t)
 	if out := p.run("topology", "apply", "-f", document, "-m", "the example"); !strings.Contains(out, "add pops/sin1") || !strings.Contains(out, "applied at revision") {
@@ -110,6 +118,12 @@ func TestControlPlanes(t *testing.T) {
 	eventually(t, "both control planes and a leader in the list of nodes", func() error {
 		if out := p.run("nodes"); strings.Count(out, "control:c") != 2 || strings.Count(out, "leader") != 1 {
 			return fmt.Errorf("got %s", out)
+		}
+		return nil
+	})
+	eventually(t, "what has ended long ago is trimmed", func() error {
+		if got, err := client.Get(t.Context(), ended); err != nil || got.Count > 0 {
+			return fmt.Errorf("it is there, %v", err)
 		}
 		return nil
 	})

@@ -68,13 +68,13 @@ func (c *controlParts) run(on *layer) {
 	on.run("leader's tasks", func(ctx context.Context) error {
 		return leader.Run(ctx, leader.Candidate{Client: c.etcd, Prefix: c.root, Name: c.name, Log: c.log},
 			leader.Task{Name: "record outside edits", Run: c.store.RecordOutside},
-			leader.Every(trimInterval, "trim the history", func(ctx context.Context) error { return c.store.Trim(ctx, store.Limits{}) }),
+			leader.Every(trimInterval, "trim history and audit", func(ctx context.Context) error { return c.store.Trim(ctx, store.Limits{}) }),
 			leader.Task{Name: "say who leads", Run: c.lead})
 	})
 	on.run("leader", c.lookForLeader)
 }
 
-// trimInterval is how often what is too old is deleted of history and audit log.
+// trimInterval is how often is looked what of history and audit is too old or too much.
 const trimInterval = time.Hour
 
 // lead is the task by which this process knows that it leads.

@@ -233,7 +233,9 @@ func TestDashboardNamesWhatThereIs(t *testing.T) {
 
 // checkCommand checks that the words of a command line name a command and flags that there are.
 func checkCommand(words []string) error {
-	command, rest, err := newRootCommand().Find(words)
+	root := newRootCommand()
+	root.InitDefaultCompletionCmd()
+	command, rest, err := root.Find(words)
 	if err != nil {
 		return err
 	}
@@ -323,15 +325,16 @@ func commandLines(doc string) (lines [][]string) {
 			lines = append(lines, words)
 		}
 	}
-	inside := regexp.MustCompile("`(isochrone [a-z][^`]*)`")
+	inside := regexp.MustCompile("`(isochrone\\s[a-z][^`]*)`")
 	for i, block := range strings.Split(strings.ReplaceAll(doc, "\\\n", " "), "```") {
 		for line := range strings.Lines(block) {
 			if i%2 == 1 || strings.HasPrefix(line, "    ") {
 				add(line)
-				continue
 			}
-			for _, code := range inside.FindAllStringSubmatch(line, -1) {
-				add(code[1])
+		}
+		if i%2 == 0 {
+			for _, code := range inside.FindAllStringSubmatch(block, -1) {
+				add(strings.ReplaceAll(code[1], "\n", " "))
 			}
 		}
 	}

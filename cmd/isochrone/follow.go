@@ -12,8 +12,15 @@ import (
 )
 
 // follow keeps the snapshot current until ctx ends. While nothing can be connected to, it tries again and again. Each snapshot is also
-// given to also, which may be nil.
+// given to also, which may be nil. A node that has joined renews its certificate meanwhile.
 func (n *node) follow(ctx context.Context, connect func(context.Context) (*upstream, error), also func(*topology.Snapshot)) error {
+	if n.kind == "pop" || n.kind == "dns" {
+		var renewing sync.WaitGroup
+		defer renewing.Wait()
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		renewing.Go(func() { _ = keepRenewed(ctx, identityDir(n.dir.path(identityFolder)), n.kind, n.log) })
+	}
 	for {
 		up, err := connect(ctx)
 		if err == nil {

@@ -56,9 +56,7 @@ func (d identityDir) read() (*nodeIdentity, error) {
 		return nil, fmt.Errorf("this machine has not joined (\"isochrone pop join\"): %w", err)
 	}
 	id := new(nodeIdentity)
-	decoder := yaml.NewDecoder(bytes.NewReader(text))
-	decoder.KnownFields(true)
-	if err := decoder.Decode(id); err != nil {
+	if err := yaml.Unmarshal(text, id); err != nil { // what a newer program has added is for that
 		return nil, fmt.Errorf("read %s: %w", d.path("join.yaml"), err)
 	}
 	return id, nil

@@ -168,11 +168,13 @@ func TestPoPJoins(t *testing.T) {
 	}
 	d.client(identityDir(home).cert(), identityDir(home).key())
 
+	// A node does that itself, whatever else it cannot do yet.
 	short := d.nearlyOver(home)
-	ctxKeep, stop := context.WithCancel(ctx)
-	kept := make(chan error)
+	pop := d.node(filepath.Dir(home))
+	ctxFollow, stop := context.WithCancel(ctx)
+	followed := make(chan error)
 	go func() {
-		kept <- keepRenewed(ctxKeep, identityDir(home), slog.New(slog.NewTextHandler(io.Discard, nil)))
+		followed <- pop.follow(ctxFollow, func(context.Context) (*upstream, error) { return nil, errors.New("away") }, nil)
 	}()
 	eventually(t, "a certificate that ends soon is renewed", func() error {
 		pair, err := tls.LoadX509KeyPair(identityDir(home).cert(), identityDir(home).key())
@@ -182,8 +184,8 @@ func TestPoPJoins(t *testing.T) {
 		return err
 	})
 	stop()
-	if err := <-kept; !errors.Is(err, context.Canceled) {
-		t.Errorf("renewing ends with %v", err)
+	if err := <-followed; !errors.Is(err, context.Canceled) {
+		t.Errorf("following ends with %v", err)
 	}
 
 	// An operator invites too; the control plane may make no users in etcd, and the node follows by the relay.
@@ -203,6 +205,12 @@ func TestPoPJoins(t *testing.T) {
 		t.Error("who was turned out reads etcd")
 	}
 	d.refusals(ctx)
+}
+
+// node returns a PoP that has joined.
+func (d *deployment) node(home string) *node {
+	log := slog.New(slog.DiscardHandler)
+	return newNode("pop", stateDir(home), filepath.Join(home, "last-good.yaml"), log, newContact(log, "the relay"))
 }
 
 // nearlyOver gives a node a certificate that ends soon, of which its record says that it is its newest, and returns its end.

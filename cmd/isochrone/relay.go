@@ -15,7 +15,6 @@ import (
 
 	"github.com/spf13/pflag"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.yaml.in/yaml/v3"
 
 	"github.com/isochrone/isochrone/dataplane/quota"
 	"github.com/isochrone/isochrone/topology/relay"
@@ -23,11 +22,11 @@ import (
 )
 
 // newHub returns a relay of the store in etcd. It is to run, and to be mounted at relay.Path of a server with HTTP/2 that verifies the
-// client certificates that are given (tls.VerifyClientCertIfGiven) with the CA of the nodes.
-func newHub(client *clientv3.Client, root string, log *slog.Logger) *relay.Hub {
+// client certificates that are given (tls.VerifyClientCertIfGiven) with the CA of the nodes. Who of those may follow, admit says.
+func newHub(client *clientv3.Client, root string, admit func(*x509.Certificate) error, log *slog.Logger) *relay.Hub {
 	s := store.New(client, root)
 	return relay.NewHub(relay.Config{
-		Feed: s.Feed(store.SectionsOf("control")), Register: s.Register, Grant: quota.NewEtcdStore(client, root).Grant, Log: log,
+		Feed: s.Feed(store.SectionsOf("control")), Register: s.Register, Grant: quota.NewEtcdStore(client, root).Grant, Admit: admit, Log: log,
 	})
 }
 
@@ -75,41 +74,29 @@ func (f *followFlags) texts() map[string]any {
 	}
 }
 
-// joined is what is needed of the file that joining leaves behind.
-type joined struct {
-	Name       string   `yaml:"name"`
-	Relay      []string `yaml:"relay"`
-	Etcd       []string `yaml:"etcd"`
-	EtcdPrefix string   `yaml:"etcd_prefix"`
-}
-
 // resolved returns the flags with what joining has left in the state folder, where the flags do not say otherwise.
 func (f *followFlags) resolved(dir string) (*followFlags, error) {
 	r := *f
-	in := func(name string) string { return filepath.Join(dir, identityFolder, name) }
-	text, err := os.ReadFile(in("join.yaml"))
+	identity := identityDir(filepath.Join(dir, identityFolder))
+	id, err := identity.read()
 	if errors.Is(err, fs.ErrNotExist) && len(r.relays) > 0 && r.cert == "" {
-		return nil, fmt.Errorf("relay-cert: this node has not joined (there is no %s): name its certificate and key", in("join.yaml"))
+		return nil, fmt.Errorf("relay-cert: %w: name its certificate and key", err)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return &r, nil
 	}
-	var j joined
-	if err == nil {
-		err = yaml.Unmarshal(text, &j)
-	}
 	if err != nil {
-		return nil, fmt.Errorf("read what this node has joined: %w", err)
+		return nil, err
 	}
 	if len(r.relays) == 0 && len(r.etcd.endpoints) == 0 {
-		if r.relays = j.Relay; len(j.Relay) == 0 && len(j.Etcd) > 0 {
-			r.etcd.endpoints, r.etcd.prefix = j.Etcd, cmp.Or(j.EtcdPrefix, r.etcd.prefix)
-			r.etcd.ca, r.etcd.cert, r.etcd.key = cmp.Or(r.etcd.ca, in("ca.crt")), cmp.Or(r.etcd.cert, in("node.crt")), cmp.Or(r.etcd.key, in("node.key"))
+		if r.relays = id.Relay; len(id.Relay) == 0 && len(id.Etcd) > 0 {
+			r.etcd.endpoints, r.etcd.prefix = id.Etcd, cmp.Or(id.EtcdPrefix, r.etcd.prefix)
+			r.etcd.ca, r.etcd.cert, r.etcd.key = cmp.Or(r.etcd.ca, identity.ca()), cmp.Or(r.etcd.cert, identity.cert()), cmp.Or(r.etcd.key, identity.key())
 		}
 	}
-	r.name, r.ca = j.Name, cmp.Or(r.ca, in("ca.crt"))
+	r.name, r.ca = id.Name, cmp.Or(r.ca, identity.ca())
 	if r.cert == "" {
-		r.cert, r.key = in("node.crt"), in("node.key")
+		r.cert, r.key = identity.cert(), identity.key()
 	}
 	return &r, nil
 }
@@ -189,7 +176,7 @@ func (f *followFlags) tls(kind, name string) (*tls.Config, error) {
 	if of := pair.Leaf.Subject.CommonName; name != "" && of != store.NodeName(kind, name) || !strings.HasPrefix(of, kind+":") {
 		return nil, fmt.Errorf("relay-cert: %s is %w: of %q, and this is %s", f.cert, errOtherNode, of, store.NodeName(kind, name))
 	}
-	config := &tls.Config{GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return load() }} // it may have been renewed
+	config := &tls.Config{MinVersion: tls.VersionTLS13, GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return load() }} // it may have been renewed
 	if f.ca != "" {
 		text, err := os.ReadFile(f.ca)
 		if err != nil {

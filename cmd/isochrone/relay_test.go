@@ -100,7 +100,7 @@ func (i *issuer) startRelay(t *testing.T, client *clientv3.Client, at string) (u
 	})
 	pool := x509.NewCertPool()
 	pool.AddCert(i.cert)
-	hub := newHub(client, storeRoot, slog.New(slog.DiscardHandler))
+	hub := newHub(client, storeRoot, nil, slog.New(slog.DiscardHandler))
 	server := &http.Server{Handler: hub, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0), TLSConfig: &tls.Config{
 		Certificates: []tls.Certificate{*i.issue(t, &x509.Certificate{IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}})},
 		ClientCAs:    pool, ClientAuth: tls.VerifyClientCertIfGiven,

@@ -6,7 +6,9 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"time"
 
@@ -20,6 +22,7 @@ import (
 const (
 	renewPart  = 3
 	renewEvery = time.Hour
+	renewAgain = time.Minute // after a failure, when little time is left
 )
 
 func newRenew() *cobra.Command {
@@ -37,7 +40,7 @@ and looks every hour itself.`,
 		RunE: func(command *cobra.Command, _ []string) error {
 			if keep {
 				log := slog.New(slog.NewTextHandler(command.ErrOrStderr(), nil))
-				if err := keepRenewed(command.Context(), identityDir(dir), log); command.Context().Err() == nil {
+				if err := keepRenewed(command.Context(), identityDir(dir), "", log); command.Context().Err() == nil {
 					return err
 				}
 				return nil
@@ -61,24 +64,30 @@ and looks every hour itself.`,
 	return command
 }
 
-// keepRenewed renews a node's certificate in good time, until ctx ends. It logs a failure once for each reason.
-func keepRenewed(ctx context.Context, dir identityDir, log *slog.Logger) error {
-	look, told := time.NewTicker(renewEvery), ""
-	defer look.Stop()
-	for {
-		until, renewed, err := renew(ctx, dir, false)
-		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case err != nil && err.Error() != told:
-			told = err.Error()
-			log.Error("the node's certificate cannot be renewed, and it is tried again", "valid_until", until, "error", err)
-		case renewed:
-			told = ""
-			log.Info("the node's certificate is renewed", "valid_until", until)
+// keepRenewed renews a node's certificate in good time, until ctx ends, whose error it returns. It logs a failure once for each reason. For
+// a node of a kind it looks after the certificate of such a node alone, and says nothing while there is none.
+func keepRenewed(ctx context.Context, dir identityDir, kind string, log *slog.Logger) error {
+	for told := ""; ; {
+		pause := renewEvery
+		if id, err := dir.read(); kind == "" || err == nil && id.Kind == kind || err != nil && !errors.Is(err, fs.ErrNotExist) {
+			until, renewed, err := renew(ctx, dir, false)
+			switch {
+			case ctx.Err() != nil:
+				return ctx.Err()
+			case err != nil:
+				if pause = min(pause, max(time.Until(until)/20, renewAgain)); err.Error() != told {
+					log.Error("the node's certificate cannot be renewed, and it is tried again", "valid_until", until, "error", err)
+				}
+				told = err.Error()
+			case renewed:
+				log.Info("the node's certificate is renewed", "valid_until", until)
+				fallthrough
+			default:
+				told = ""
+			}
 		}
 		select {
-		case <-look.C:
+		case <-time.After(pause - rand.N(pause/4)): // not all nodes that have joined together at once
 		case <-ctx.Done():
 			return ctx.Err()
 		}

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -40,6 +41,7 @@ type Member struct {
 	dir     string
 	listen  string // for other members, who reach it by its link
 	command *exec.Cmd
+	pid     atomic.Int64 // of its process, 0 before the first
 	output  *bytes.Buffer
 	ended   chan struct{}
 }
@@ -141,10 +143,11 @@ func (c *Cluster) memberOf(port int) (string, error) {
 		return "", err
 	}
 	for _, m := range c.Members {
-		if m.command == nil {
+		pid := m.pid.Load()
+		if pid == 0 {
 			continue
 		}
-		files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", m.command.Process.Pid))
+		files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
 		for _, file := range files {
 			if target, err := os.Readlink(file); err == nil && target == "socket:["+inode+"]" {
 				return m.Name, nil
@@ -173,6 +176,7 @@ func (m *Member) Start(t testing.TB) {
 	if err := m.command.Start(); err != nil {
 		t.Fatal(err)
 	}
+	m.pid.Store(int64(m.command.Process.Pid))
 	command, ended := m.command, make(chan struct{})
 	m.ended = ended
 	go func() {

@@ -2,6 +2,8 @@ package relay
 
 import (
 	"context"
+	"crypto/x509"
+	"errors"
 	"log/slog"
 	"maps"
 	"sync"
@@ -17,6 +19,10 @@ type Config struct {
 	Register func(ctx context.Context, name string, current func() store.Node) error
 	// Grant takes a grant of a key's quota, as dataplane/quota's Store does; nil when there is none.
 	Grant func(ctx context.Context, key string, window, limit, want int64) (granted int64, err error)
+	// Admit refuses nodes that have not been let in, or were turned out since, by their certificates, which the server has verified; nil
+	// for none. It is asked for each request, and again and again while a stream lasts. It does not wait. The error is ErrUnsure while it
+	// cannot tell.
+	Admit func(*x509.Certificate) error
 	Log   *slog.Logger
 
 	RingChanges int           // how many changes are kept for those who come back; default 4096
@@ -24,7 +30,11 @@ type Config struct {
 	Heartbeat   time.Duration // default 3 s
 	Patience    time.Duration // how long etcd may be away before the nodes are told; default 10 s
 	MaxNodes    int           // streams at once; default 4096
+	MaxStreams  int           // of one node: a new one takes the place of the oldest; default 4
 }
+
+// ErrUnsure is returned for nodes of which it is not known yet whether they have been let in. They may ask again.
+var ErrUnsure = errors.New("who has been let in is not known yet")
 
 // Hub relays the store to nodes. It is safe for concurrent use.
 type Hub struct {
@@ -75,10 +85,13 @@ func NewHub(c Config) *Hub {
 	for _, limit := range []struct {
 		of  *int
 		def int
-	}{{&c.RingChanges, 4096}, {&c.RingBytes, 32 << 20}, {&c.MaxNodes, 4096}} {
+	}{{&c.RingChanges, 4096}, {&c.RingBytes, 32 << 20}, {&c.MaxNodes, 4096}, {&c.MaxStreams, 4}} {
 		if *limit.of == 0 {
 			*limit.of = limit.def
 		}
+	}
+	if c.Admit == nil {
+		c.Admit = func(*x509.Certificate) error { return nil }
 	}
 	if c.Heartbeat == 0 {
 		c.Heartbeat = 3 * time.Second
@@ -146,9 +159,11 @@ func (h *Hub) take(u store.Update) {
 	}
 	c := &change{sums: map[kind]store.Sum{}, frames: map[kind]func() [][]byte{}}
 	for _, key := range u.Delete {
-		flip(key, h.values[key])
-		delete(h.values, key)
-		c.bytes += len(key)
+		if before, there := h.values[key]; there { // what came and went while the hub was busy is deleted without ever having been here
+			flip(key, before)
+			delete(h.values, key)
+			c.bytes += len(key)
+		}
 	}
 	for key, value := range u.Put {
 		if before, there := h.values[key]; there {

@@ -52,7 +52,10 @@ func (a *authority) issue(t *testing.T, template *x509.Certificate) (*x509.Certi
 	if err != nil {
 		t.Fatal(err)
 	}
-	template.SerialNumber, template.NotBefore, template.NotAfter = big.NewInt(time.Now().UnixNano()), time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+	template.SerialNumber, template.NotBefore = big.NewInt(time.Now().UnixNano()), time.Now().Add(-time.Hour)
+	if template.NotAfter.IsZero() {
+		template.NotAfter = time.Now().Add(time.Hour)
+	}
 	parent, signer := a.cert, a.key
 	if parent == nil {
 		parent, signer = template, key
@@ -73,10 +76,18 @@ func (a *authority) client(t *testing.T, name string) *tls.Config {
 	t.Helper()
 	config := &tls.Config{RootCAs: a.pool}
 	if name != "" {
-		cert, key := a.issue(t, &x509.Certificate{Subject: pkix.Name{CommonName: name}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
-		config.Certificates = []tls.Certificate{{Certificate: [][]byte{cert.Raw}, PrivateKey: key}}
+		config.Certificates = []tls.Certificate{*a.until(t, name, time.Time{})}
 	}
 	return config
+}
+
+// until returns a client's certificate that ends at a time; zero stands for an hour from now.
+func (a *authority) until(t *testing.T, name string, end time.Time) *tls.Certificate {
+	t.Helper()
+	cert, key := a.issue(t, &x509.Certificate{
+		Subject: pkix.Name{CommonName: name}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, NotAfter: end,
+	})
+	return &tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key}
 }
 
 // source is a store that a test writes, and its feed.
@@ -231,7 +242,12 @@ type follower struct {
 func (a *authority) follow(t *testing.T, name string, urls ...string) *follower {
 	t.Helper()
 	before, _, _ := strings.Cut(name, ":")
-	f := &follower{t: t, kind: kind(before), client: NewClient(urls, a.client(t, name)), values: map[string]string{}}
+	return a.followAs(t, kind(before), NewClient(urls, a.client(t, name)))
+}
+
+func (a *authority) followAs(t *testing.T, k kind, client *Client) *follower {
+	t.Helper()
+	f := &follower{t: t, kind: k, client: client, values: map[string]string{}}
 	ctx, cancel := context.WithCancel(context.Background())
 	tail := store.Tail{
 		Feed: func(ctx context.Context, has store.Sum, take func(store.Update) error) error {
@@ -568,7 +584,7 @@ func TestManyNodes(t *testing.T) {
 	for i := range 100 {
 		s.values[fmt.Sprint("topology/pops/p", i)] = strings.Repeat("x", 500)
 	}
-	hub := a.serve(t, "127.0.0.1:0", Config{Feed: s.feed})
+	hub := a.serve(t, "127.0.0.1:0", Config{Feed: s.feed, MaxStreams: 300})
 	config := a.client(t, "pop:sin1")
 	nodes := make([]*follower, 300)
 	for i := range nodes {

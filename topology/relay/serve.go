@@ -2,10 +2,13 @@ package relay
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -34,26 +37,50 @@ type identity struct {
 	name string
 }
 
+// client is who asks, by a certificate.
+type client struct {
+	identity
+	cert *x509.Certificate
+}
+
 func (i identity) String() string { return store.NodeName(string(i.kind), i.name) }
 
 // identify returns who asks: the common name of the certificate that the server has verified.
-func identify(r *http.Request) (identity, error) {
+func identify(r *http.Request) (client, error) {
 	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
-		return identity{}, errors.New("want a client certificate of this system's CA")
+		return client{}, errors.New("want a client certificate of this system's CA")
 	}
-	common := r.TLS.VerifiedChains[0][0].Subject.CommonName
+	cert := r.TLS.VerifiedChains[0][0]
+	common := cert.Subject.CommonName
 	for _, k := range kinds {
 		if name, ok := strings.CutPrefix(common, string(k)+":"); ok && name != "" && len(name) <= 253 && !strings.ContainsAny(name, "/:") {
-			return identity{k, name}, nil
+			return client{identity{k, name}, cert}, nil
 		}
 	}
-	return identity{}, errors.New("the client certificate is not of a PoP or a DNS node: want a common name such as pop:sin1")
+	return client{}, errors.New("the client certificate is not of a PoP or a DNS node: want a common name such as pop:sin1")
+}
+
+// admit refuses who has not been let in, was turned out since, or has a certificate that has ended: TLS looks when a connection begins, and
+// those of nodes last.
+func (h *Hub) admit(who client) error {
+	if time.Now().After(who.cert.NotAfter) {
+		return fmt.Errorf("the certificate has expired at %s", who.cert.NotAfter.Format(time.RFC3339))
+	}
+	return h.config.Admit(who.cert)
 }
 
 // ServeHTTP implements http.Handler for paths below Path. The server must ask for client certificates and verify those that are given.
 func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	who, err := identify(r)
+	if err == nil {
+		err = h.admit(who)
+	}
+	if errors.Is(err, ErrUnsure) {
+		problem.Write(w, http.StatusServiceUnavailable, err.Error())
+		return
+	}
 	if err != nil {
+		w.Header().Set("Connection", "close") // the next one may be with a certificate that was renewed
 		problem.Write(w, http.StatusForbidden, err.Error())
 		return
 	}
@@ -78,7 +105,7 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // watch streams what is stored until somebody ends it.
-func (h *Hub) watch(w http.ResponseWriter, r *http.Request, who identity) {
+func (h *Hub) watch(w http.ResponseWriter, r *http.Request, who client) {
 	var has store.Sum
 	if err := has.UnmarshalText([]byte(r.URL.Query().Get("sum"))); err != nil {
 		problem.Write(w, http.StatusBadRequest, "sum: "+err.Error())
@@ -88,7 +115,9 @@ func (h *Hub) watch(w http.ResponseWriter, r *http.Request, who identity) {
 		problem.Write(w, http.StatusServiceUnavailable, "etcd cannot be read: "+away)
 		return
 	}
-	leave, ok := h.enter(who)
+	ctx, cut := context.WithCancelCause(r.Context())
+	defer cut(nil)
+	leave, ok := h.enter(who.identity, cut)
 	if !ok {
 		problem.Write(w, http.StatusServiceUnavailable, "there are too many streams")
 		return
@@ -96,8 +125,8 @@ func (h *Hub) watch(w http.ResponseWriter, r *http.Request, who identity) {
 	defer leave()
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("Cache-Control", "no-store")
-	s := stream{hub: h, kind: who.kind, to: http.NewResponseController(w), w: w}
-	if err := s.run(r.Context(), has); err != nil && r.Context().Err() == nil {
+	s := stream{hub: h, who: who, kind: who.kind, to: http.NewResponseController(w), w: w}
+	if err := s.run(ctx, has); err != nil && r.Context().Err() == nil {
 		h.config.Log.Warn("a node is cut off, and may come back", "node", who.String(), "reason", err)
 	}
 }
@@ -105,6 +134,7 @@ func (h *Hub) watch(w http.ResponseWriter, r *http.Request, who identity) {
 // stream is what one node is sent.
 type stream struct {
 	hub  *Hub
+	who  client
 	kind kind
 	to   *http.ResponseController
 	w    io.Writer
@@ -147,11 +177,14 @@ func (s *stream) run(ctx context.Context, has store.Sum) error {
 		select {
 		case <-news:
 		case <-beat.C:
+			if err := s.hub.admit(s.who); err != nil && !errors.Is(err, ErrUnsure) {
+				return err
+			}
 			beats = true
 		case <-s.hub.ended:
 			return nil
 		case <-ctx.Done():
-			return ctx.Err()
+			return context.Cause(ctx)
 		}
 	}
 }
@@ -171,8 +204,8 @@ func (s *stream) send(frames [][]byte) error {
 
 // present is a node that has a stream.
 type present struct {
-	streams  int
-	reported chan struct{} // closed with the first report
+	streams  []*func(error) // of each, the oldest first: cuts it off
+	reported chan struct{}  // closed with the first report
 	once     sync.Once
 	mu       sync.Mutex
 	node     store.Node
@@ -185,15 +218,18 @@ func (p *present) current() store.Node {
 	return p.node
 }
 
+// errDisplaced ends a stream.
+var errDisplaced = errors.New("the node has newer streams, and more than a few are of no use")
+
 // enter notes that a node has a stream, until leave is called. It returns false when there are too many.
-func (h *Hub) enter(who identity) (leave func(), ok bool) {
+func (h *Hub) enter(who identity, cut func(error)) (leave func(), ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	p := h.nodes[who]
 	if h.streams >= h.config.MaxNodes {
 		return nil, false
 	}
 	h.streams++
-	p := h.nodes[who]
 	if p == nil {
 		p = &present{reported: make(chan struct{})}
 		ctx, cancel := context.WithCancel(context.Background())
@@ -205,12 +241,15 @@ func (h *Hub) enter(who identity) (leave func(), ok bool) {
 		p.end = func() { cancel(); <-done }
 		h.nodes[who] = p
 	}
-	p.streams++
+	mine := &cut
+	if p.streams = append(p.streams, mine); len(p.streams) > h.config.MaxStreams {
+		(*p.streams[len(p.streams)-1-h.config.MaxStreams])(errDisplaced)
+	}
 	return func() {
 		h.mu.Lock()
 		h.streams--
-		p.streams--
-		last := p.streams == 0
+		p.streams = slices.DeleteFunc(p.streams, func(one *func(error)) bool { return one == mine })
+		last := len(p.streams) == 0
 		if last {
 			delete(h.nodes, who)
 		}
@@ -237,7 +276,7 @@ func (h *Hub) tellOf(ctx context.Context, who identity, p *present) {
 }
 
 // report takes what a node tells of itself.
-func (h *Hub) report(w http.ResponseWriter, r *http.Request, who identity) {
+func (h *Hub) report(w http.ResponseWriter, r *http.Request, who client) {
 	var node store.Node
 	if err := readJSON(r.Body, &node); err != nil {
 		problem.Write(w, http.StatusBadRequest, err.Error())
@@ -248,7 +287,7 @@ func (h *Hub) report(w http.ResponseWriter, r *http.Request, who identity) {
 		return
 	}
 	h.mu.Lock()
-	p := h.nodes[who]
+	p := h.nodes[who.identity]
 	h.mu.Unlock()
 	if p == nil {
 		problem.Write(w, http.StatusConflict, "want a stream before a report")
@@ -275,7 +314,7 @@ type Granted struct {
 }
 
 // quota grants a PoP some of a key's quota.
-func (h *Hub) quota(w http.ResponseWriter, r *http.Request, who identity) {
+func (h *Hub) quota(w http.ResponseWriter, r *http.Request, who client) {
 	var ask Grant
 	err := readJSON(r.Body, &ask)
 	if bad := ask.Key == "" || len(ask.Key) > 100 || strings.Contains(ask.Key, "/"); err == nil && (bad || ask.Window < 0 || ask.Limit < 0 || ask.Want < 1) {

@@ -19,7 +19,8 @@ type Follower struct {
 }
 
 // Run follows until ctx ends, whose error it returns. It outlives losses of the store: snapshots stay as they are meanwhile. A store that
-// has gone back to an earlier revision is read anew and followed, unless it has no topology. It may be called once.
+// has gone back to an earlier revision is read anew and followed. One that has no topology any more when it is read anew is not: that all
+// objects were deleted takes effect where it is watched. It may be called once.
 func (f *Follower) Run(ctx context.Context) error {
 	last := f.Last
 	if last == nil {

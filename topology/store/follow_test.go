@@ -148,8 +148,55 @@ func TestFollowRestored(t *testing.T) {
 	if _, err := client.Delete(t.Context(), "/isochrone/topology/", clientv3.WithPrefix()); err != nil {
 		t.Fatal(err)
 	}
-	if snap, told := run(old, s.Feed(sections)); !errors.Is(told, ErrForgotten) || snap != nil {
-		t.Errorf("an empty etcd: got %+v, told of %v", snap, told)
+	for _, revision := range []int64{future, 1} { // others have written a lot since it was emptied, or nobody
+		old := &topology.Snapshot{Revision: revision, Good: revision, Topology: example()}
+		if snap, told := run(old, s.Feed(sections)); !errors.Is(told, ErrForgotten) || snap != nil {
+			t.Errorf("an empty etcd, after revision %d: got %+v, told of %v", revision, snap, told)
+		}
+	}
+}
+
+// TestFollowDeletion deletes all objects while they are watched, which takes effect; what is stored then is read anew like anything else.
+func TestFollowDeletion(t *testing.T) {
+	s, client := open(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	again, breaks := make(chan struct{}), errors.New("broken off")
+	var times int
+	feed := func(ctx context.Context, has Sum, take func(Update) error) error {
+		times++
+		ctx, cancel := context.WithCancelCause(ctx)
+		defer cancel(nil)
+		if times == 1 {
+			go func() {
+				select {
+				case <-again:
+					cancel(breaks)
+				case <-ctx.Done():
+				}
+			}()
+		}
+		return s.Feed(sections)(ctx, has, take)
+	}
+	var told error
+	f := Follower{Feed: feed, Last: &topology.Snapshot{Good: 1, Topology: example()}, Contact: func(err error) { told = errors.Join(told, err) }}
+	f.Publish = func(snap *topology.Snapshot) {
+		switch {
+		case len(snap.Overrides) == 1:
+			cancel()
+		case len(snap.Topology.PoPs) == 6:
+			if _, err := client.Delete(t.Context(), "/isochrone/topology/", clientv3.WithPrefix()); err != nil {
+				t.Error(err)
+			}
+		default:
+			close(again)
+			if _, err := client.Put(t.Context(), "/isochrone/overrides/o", drain("sin1")); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if err := f.Run(ctx); !errors.Is(err, context.Canceled) || errors.Is(told, ErrForgotten) {
+		t.Errorf("got %v, told of %v", err, told)
 	}
 }
 

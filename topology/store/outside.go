@@ -75,10 +75,23 @@ func (s *Store) observe(ctx context.Context) (*observer, int64, error) {
 	if err != nil {
 		return nil, 0, err
 	}
+	if p.Through == 0 { // nobody has recorded anything: etcd may know all that has been, from its first revision on
+		oldest, err := s.compacted(ctx)
+		if err != nil {
+			return nil, 0, err
+		}
+		if oldest == 1 {
+			p.Through = 1
+		}
+	}
 	if p.Through != 0 {
 		stored, err := s.values(ctx, p.Through)
 		if err == nil {
-			return s.observer(stored), p.Through, nil
+			return s.observer(stored), p.Through, s.advance(ctx, func(now *recording) {
+				if now.Since == 0 {
+					now.Since, now.Through = p.Through, max(now.Through, p.Through)
+				}
+			})
 		}
 		if !errors.Is(err, rpctypes.ErrCompacted) && !errors.Is(err, rpctypes.ErrFutureRev) {
 			return nil, 0, err

@@ -20,9 +20,9 @@ const (
 // off from the others says what there is, and then nothing more.
 const steady = 5 * time.Second
 
-// ErrForgotten says why a store is not followed that has gone back to an earlier revision and has no topology: etcd was emptied, or the
-// address is that of another one. What is in force stays so.
-var ErrForgotten = errors.New("etcd has gone back to an earlier revision and has no topology: restore it from a backup")
+// ErrForgotten says why a store is not followed that has no topology any more, when it is read after a while: etcd was emptied, or the
+// address is that of another one. What is in force stays so. Its revision does not tell: nodes and quotas soon bring an empty etcd to any.
+var ErrForgotten = errors.New("etcd has no topology any more: restore it from a backup, or apply one")
 
 // errMissed ends a feed whose follower has something else than the feed says that is stored.
 var errMissed = errors.New("a change of the store has been missed: all is read anew")
@@ -37,7 +37,7 @@ type Tail struct {
 	Contact func(error)
 
 	mu       sync.Mutex
-	serves   bool // a topology is in force from before
+	serves   bool // a topology is in force from before, until all there is has been read
 	began    bool // all there is has been read once
 	has      contents
 	revision int64 // 0 before the first
@@ -106,7 +106,7 @@ func (t *Tail) forget() {
 func (t *Tail) take(u Update) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if u.Whole && u.Revision < t.revision && !hasTopology(u.Put) && (t.serves || hasTopology(t.has.sums)) {
+	if serves := t.serves && !t.began || hasTopology(t.has.sums); u.Whole && serves && !hasTopology(u.Put) {
 		return fmt.Errorf("%w (it is at %d, after %d)", ErrForgotten, u.Revision, t.revision)
 	}
 	if u.Whole { // whatever made the sum wrong is mended with it

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/transport"
@@ -47,11 +48,29 @@ type Etcd struct {
 
 // Start starts a server and waits until it answers. A taken port is an error that wraps syscall.EADDRINUSE. The folder must
 // not be in use by another server.
-func Start(ctx context.Context, c Config) (*Etcd, error) {
-	listen, err := freeAddress(c.Listen)
-	if err != nil {
-		return nil, fmt.Errorf("start etcd: %w", err)
+func Start(ctx context.Context, c Config) (*Etcd, error) { return startFree(ctx, c, freeAddress) }
+
+// startFree starts a server at an address that choose returns for that of the configuration.
+func startFree(ctx context.Context, c Config, choose func(string) (string, error)) (*Etcd, error) {
+	_, port, _ := net.SplitHostPort(c.Listen)
+	for try := 1; ; try++ {
+		listen, err := choose(c.Listen)
+		if err != nil {
+			return nil, fmt.Errorf("start etcd: %w", err)
+		}
+		e, err := start(ctx, c, listen)
+		if port == "0" && errors.Is(err, syscall.EADDRINUSE) && try < maxTries {
+			continue // another process has taken the port that was free
+		}
+		return e, err
 	}
+}
+
+// maxTries bounds how many free ports are chosen, one after the other.
+const maxTries = 10
+
+// start starts a server at an address.
+func start(ctx context.Context, c Config, listen string) (*Etcd, error) {
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("start etcd: %w", err)
 	}

@@ -46,6 +46,26 @@ func TestTakenPort(t *testing.T) {
 	}
 }
 
+// TestPortTakenMeanwhile has another process take the port that was free.
+func TestPortTakenMeanwhile(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	tries := 0
+	etcd, err := startFree(t.Context(), Config{Dir: t.TempDir(), Listen: "127.0.0.1:0"}, func(address string) (string, error) {
+		if tries++; tries < 3 {
+			return l.Addr().String(), nil
+		}
+		return freeAddress(address)
+	})
+	if err != nil || tries != 3 {
+		t.Fatalf("got %v after %d tries", err, tries)
+	}
+	etcd.Close()
+}
+
 func TestStartEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
