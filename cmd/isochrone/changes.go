@@ -100,8 +100,10 @@ func orNobody(pop string) string {
 }
 
 // shortList names the first of many.
-func shortList(names []string) string {
-	const most = 10
+func shortList(names []string) string { return shortened(names, 10) }
+
+// shortened lists at most so many names, and counts the others.
+func shortened(names []string, most int) string {
 	if len(names) > most {
 		return strings.Join(names[:most], ", ") + fmt.Sprintf(" and %d more", len(names)-most)
 	}

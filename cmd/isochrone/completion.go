@@ -82,6 +82,59 @@ func (t *target) completeOverrides(command *cobra.Command, _ []string, _ string)
 	})
 }
 
+// completeEnding completes with what an override of a kind is about.
+func (t *target) completeEnding(kind topology.OverrideKind, cluster *bool) cobra.CompletionFunc {
+	return func(command *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		return t.completing(command, func(ctx context.Context, ops controlplane.Operations) ([]string, error) {
+			list, err := ops.Overrides(ctx)
+			var names []string
+			for _, o := range list {
+				about := o.PoP
+				if *cluster {
+					about = o.Cluster
+				}
+				if len(args) == 0 && o.Kind == kind && o.Name == overrideName(string(kind), about, *cluster) {
+					names = append(names, about)
+				}
+			}
+			return names, err
+		})
+	}
+}
+
+// completeKeys completes ids of API keys.
+func (t *target) completeKeys(command *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	return t.completing(command, func(ctx context.Context, ops controlplane.Operations) ([]string, error) {
+		if len(args) > 0 {
+			return nil, nil
+		}
+		list, err := ops.Keys(ctx, controlplane.Page{Limit: 1000})
+		if err != nil {
+			return nil, err
+		}
+		var ids []string
+		for _, k := range list.Keys {
+			ids = append(ids, k.ID+"\t"+k.Note)
+		}
+		return ids, nil
+	})
+}
+
+// completeTokens completes ids of tokens.
+func (t *target) completeTokens(command *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	return t.completing(command, func(ctx context.Context, ops controlplane.Operations) ([]string, error) {
+		if len(args) > 0 {
+			return nil, nil
+		}
+		list, err := ops.Tokens(ctx)
+		var ids []string
+		for _, token := range list {
+			ids = append(ids, token.ID+"\t"+token.Name)
+		}
+		return ids, err
+	})
+}
+
 // completeContexts completes the names of contexts.
 func completeContexts(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 	known, err := readContexts()

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/isochrone/isochrone/controlplane"
 	"github.com/isochrone/isochrone/internal/privatefile"
 )
 
@@ -211,6 +212,13 @@ func (t *target) asContext(command *cobra.Command, token bool) (*targetContext, 
 			return nil, err
 		}
 		*path = full
+	}
+	if made.API != "" {
+		client, err := controlplane.NewClient(controlplane.ClientConfig{URL: made.API, Token: made.token})
+		if err != nil {
+			return nil, fmt.Errorf("--api: %w", err)
+		}
+		client.Close()
 	}
 	if token {
 		text, err := io.ReadAll(io.LimitReader(command.InOrStdin(), maxSecretFile))

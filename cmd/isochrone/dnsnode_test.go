@@ -301,7 +301,7 @@ func TestDNSNodeRestoredEtcd(t *testing.T) {
 		world.run(t, "drain", "sin1", "--reason", "to have more revisions")
 		world.run(t, "undrain", "sin1")
 	}
-	world.run(t, "drain", "fra1", "--reason", "to be remembered")
+	world.run(t, "drain", "fra1", "--reason", "to be remembered", "--yes")
 	d.leads(t, "frankfurt", "iad1")
 	world.kill()
 	other := startUp(t, "", "--etcd", strings.TrimPrefix(world.Etcd, "http://"), "--pop-port", "0")

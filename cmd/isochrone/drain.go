@@ -177,17 +177,17 @@ func overrideName(kind, name string, cluster bool) string {
 }
 
 func newUndrainCommand() *cobra.Command {
-	return newEndOverride("undrain POP", "End a drain", "drain", "%s is drained no more\n")
+	return newEndOverride("undrain POP", "End a drain", topology.Drain, "%s is drained no more\n")
 }
 
 // newEndOverride returns a command that ends what another one made.
-func newEndOverride(use, short, kind, says string) *cobra.Command {
+func newEndOverride(use, short string, kind topology.OverrideKind, says string) *cobra.Command {
 	var f overrideFlags
 	command := &cobra.Command{
-		Use: use, Short: short, Args: cobra.ExactArgs(1), ValidArgsFunction: f.complete,
+		Use: use, Short: short, Args: cobra.ExactArgs(1), ValidArgsFunction: f.target.completeEnding(kind, &f.cluster),
 		RunE: func(command *cobra.Command, args []string) error {
 			return f.target.with(command, func(ctx context.Context, ops controlplane.Operations) error {
-				if _, err := ops.DeleteOverride(ctx, overrideName(kind, args[0], f.cluster)); err != nil {
+				if _, err := ops.DeleteOverride(ctx, overrideName(string(kind), args[0], f.cluster)); err != nil {
 					return err
 				}
 				fmt.Fprintf(command.OutOrStdout(), says, args[0])
@@ -196,7 +196,7 @@ func newEndOverride(use, short, kind, says string) *cobra.Command {
 		},
 	}
 	f.target.register(command)
-	if kind != string(topology.Pin) {
+	if kind != topology.Pin {
 		command.Flags().BoolVar(&f.cluster, "cluster", false, "the name is that of a cluster")
 	}
 	return command

@@ -68,8 +68,17 @@ func (n *node) followUpstream(ctx context.Context, up *upstream, also func(*topo
 // registerPause is how long after upstream has refused to be told of this node it is told again.
 const registerPause = time.Minute
 
+// firstPause is how long a node waits for its first topology before it tells of itself: without one it would be told to be behind.
+const firstPause = 2 * time.Second
+
 // register tells upstream of this node until ctx ends.
 func (n *node) register(ctx context.Context, up *upstream) {
+	select {
+	case <-n.first:
+	case <-time.After(firstPause):
+	case <-ctx.Done():
+		return
+	}
 	for {
 		err := up.register(ctx, n.record)
 		if ctx.Err() != nil {

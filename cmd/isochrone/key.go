@@ -143,7 +143,7 @@ func newKeyRotate(t *target) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "rotate ID",
 		Short: "Make a new key for an id and show it; the old one stays good for a while",
-		Args:  cobra.ExactArgs(1),
+		Args:  cobra.ExactArgs(1), ValidArgsFunction: t.completeKeys,
 		RunE: func(command *cobra.Command, args []string) error {
 			if overlap < 0 {
 				return fmt.Errorf("--overlap %v is negative", overlap)
@@ -164,7 +164,7 @@ func newKeyRotate(t *target) *cobra.Command {
 func newKeyRevoke(t *target) *cobra.Command {
 	var sure confirmation
 	command := &cobra.Command{
-		Use: "revoke ID", Short: "Delete an API key", Args: cobra.ExactArgs(1),
+		Use: "revoke ID", Short: "Delete an API key", Args: cobra.ExactArgs(1), ValidArgsFunction: t.completeKeys,
 		RunE: func(command *cobra.Command, args []string) error {
 			if err := sure.ask(command, fmt.Sprintf("Revoke key %s? Its client will be refused.", args[0])); err != nil {
 				return err

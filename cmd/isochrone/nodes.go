@@ -61,7 +61,7 @@ func newAuditCommand() *cobra.Command {
 				return t.show(command, list, func(out io.Writer) error {
 					err := columns(out, "TIME\tAUTHOR\tACTION\tOBJECTS", func(row func(...any)) {
 						for _, e := range list.Entries {
-							row(e.Time.Local().Format(time.DateTime), e.Author, e.Action, shortList(e.Objects))
+							row(e.Time.Local().Format(time.DateTime), e.Author, e.Action, shortened(e.Objects, 3))
 						}
 					})
 					if err == nil && list.Next != "" {

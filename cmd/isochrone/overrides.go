@@ -48,7 +48,7 @@ func newForceCommand() *cobra.Command {
 }
 
 func newUnforceCommand() *cobra.Command {
-	return newEndOverride("unforce POP", "End a forced verdict", "force", "%s is again what health checks say\n")
+	return newEndOverride("unforce POP", "End a forced verdict", topology.Force, "%s is again what health checks say\n")
 }
 
 func newPinCommand() *cobra.Command {
@@ -89,7 +89,7 @@ func parseShare(text string) (float64, error) {
 }
 
 func newUnpinCommand() *cobra.Command {
-	return newEndOverride("unpin POP", "End a pinned share", "pin", "the share of %s is pinned no more\n")
+	return newEndOverride("unpin POP", "End a pinned share", topology.Pin, "the share of %s is pinned no more\n")
 }
 
 func newOverridesCommand() *cobra.Command {

@@ -83,7 +83,7 @@ func newTokenList(t *target) *cobra.Command {
 func newTokenRevoke(t *target) *cobra.Command {
 	var sure confirmation
 	command := &cobra.Command{
-		Use: "revoke ID", Short: "Delete a token of the control API", Args: cobra.ExactArgs(1),
+		Use: "revoke ID", Short: "Delete a token of the control API", Args: cobra.ExactArgs(1), ValidArgsFunction: t.completeTokens,
 		RunE: func(command *cobra.Command, args []string) error {
 			if err := sure.ask(command, fmt.Sprintf("Revoke token %s? Who has it will be refused.", args[0])); err != nil {
 				return err

@@ -56,7 +56,7 @@ func printHistory(out io.Writer, list *controlplane.HistoryPage) error {
 			if !e.Valid {
 				message = strings.TrimSpace("INVALID " + message)
 			}
-			row(fmt.Sprintf("@%d", e.Revision), e.Time.Local().Format(time.DateTime), e.Author, shortList(objects), message)
+			row(fmt.Sprintf("@%d", e.Revision), e.Time.Local().Format(time.DateTime), e.Author, shortened(objects, 3), message)
 		}
 	})
 	if err == nil && list.Next != "" {

@@ -18,12 +18,12 @@ export function show({ root, signal }) {
 }
 
 function verdicts(targets, isCluster) {
-  return table(isCluster ? "Clusters" : "PoPs", [isCluster ? "Cluster" : "PoP", "Verdict", "For", "Why", "Who says so", "Look took", "Addresses"], targets.map((t) => {
+  return table(isCluster ? "Clusters" : "PoPs", [isCluster ? "Cluster" : "PoP", "Verdict", "For", "Why", "Who says so", "Last look", "Addresses"], targets.map((t) => {
     const v = t.health;
     return {
       kind: stateOf(t, isCluster),
       cells: [stated(t.name, isCluster, stateOf(t, isCluster)), v.status, isSet(v.since) ? span(now() - Date.parse(v.since)) : "–", v.reason || "–", who(t, isCluster),
-        isSet(v.seen) ? ms((v.last_took ?? 0) / 1e6) : "–", el("span.addresses", (t.address ?? []).map((a) => el("code", a)))],
+        isSet(v.seen) ? `${span(now() - Date.parse(v.seen))} ago, took ${ms((v.last_took ?? 0) / 1e6)}` : "–", el("span.addresses", (t.address ?? []).map((a) => el("code", a)))],
     };
   }));
 }
