@@ -30,6 +30,7 @@ type Client struct {
 	silence time.Duration
 	at      atomic.Int64  // counts up when a relay fails: the URL in use, modulo their number
 	opened  atomic.Int64  // counts streams
+	newest  atomic.Int64  // the revision of the newest update that was taken; 0 for none
 	open    chan struct{} // has something after a stream was opened
 }
 
@@ -70,7 +71,7 @@ func (c *Client) feed(ctx context.Context, url string, has store.Sum, take func(
 	defer cancel(nil)
 	watchdog := time.AfterFunc(c.silence, func() { cancel(errSilent) })
 	defer watchdog.Stop()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url+watchPath+"?sum="+has.String(), nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("%s%s?sum=%v&revision=%d", url, watchPath, has, c.newest.Load()), nil)
 	if err != nil {
 		return err
 	}
@@ -97,8 +98,10 @@ func (c *Client) feed(ctx context.Context, url string, has store.Sum, take func(
 			return because(ctx, err)
 		}
 		if err := take(update); err != nil {
+			c.newest.Store(0) // what it has is not what it should be
 			return err
 		}
+		c.newest.Store(update.Revision)
 	}
 }
 

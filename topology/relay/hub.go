@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"sync"
@@ -15,6 +16,9 @@ import (
 // Config says what a hub needs. Zero values of the limits stand for the defaults.
 type Config struct {
 	Feed store.Feed // of everything that a snapshot is made of
+	// Revision returns that of the store as it is now, by which a hub that lags behind is told from a store that has gone back; nil when
+	// there is only one hub. It is (*store.Store).Revision.
+	Revision func(ctx context.Context) (int64, error)
 	// Register keeps a node's record in the store until ctx ends; nil for none. It is (*store.Store).Register.
 	Register func(ctx context.Context, name string, current func() store.Node) error
 	// Grant takes a grant of a key's quota, as dataplane/quota's Store does; nil when there is none.
@@ -44,13 +48,14 @@ type Hub struct {
 	mu        sync.Mutex
 	values    map[string][]byte // all that is stored; nil before it has been read
 	revision  int64
-	first     int64              // number of the first change of the ring
-	changes   []*change          // the ring
-	base      map[kind]store.Sum // before the first change
-	sums      map[kind]store.Sum // now
-	bytes     int                // of the ring
-	news      chan struct{}      // closed at the next change of anything
-	away      string             // why etcd cannot be read; empty when it can
+	first     int64                  // number of the first change of the ring
+	changes   []*change              // the ring
+	base      map[kind]store.Sum     // before the first change
+	sums      map[kind]store.Sum     // now
+	bytes     int                    // of the ring
+	newest    map[kind]int64         // the place behind the newest change that concerns a kind
+	news      map[kind]chan struct{} // closed at the next change of anything that concerns a kind
+	away      string                 // why etcd cannot be read; empty when it can
 	awaySince time.Time
 	streams   int
 	nodes     map[identity]*present
@@ -99,10 +104,14 @@ func NewHub(c Config) *Hub {
 	if c.Patience == 0 {
 		c.Patience = 10 * time.Second
 	}
-	return &Hub{
-		config: c, ended: make(chan struct{}), news: make(chan struct{}), sums: map[kind]store.Sum{}, base: map[kind]store.Sum{},
+	h := &Hub{
+		config: c, ended: make(chan struct{}), newest: map[kind]int64{}, news: map[kind]chan struct{}{}, sums: map[kind]store.Sum{}, base: map[kind]store.Sum{},
 		away: "the control plane has not read it yet", awaySince: time.Now(), nodes: map[identity]*present{}, wholes: map[kind]*whole{},
 	}
+	for _, k := range kinds {
+		h.news[k] = make(chan struct{})
+	}
+	return h
 }
 
 // Run follows the store until ctx ends, whose error it returns; the streams end with it. It may be called once.
@@ -121,7 +130,7 @@ func (h *Hub) contact(err error) {
 	case err == nil:
 		h.away = ""
 		h.config.Log.Info("the relay reads etcd")
-		h.tell()
+		h.tell(kinds...)
 	default:
 		if h.away == "" {
 			h.awaySince = time.Now()
@@ -131,17 +140,18 @@ func (h *Hub) contact(err error) {
 	}
 }
 
-// tell wakes all streams.
-func (h *Hub) tell() {
-	close(h.news)
-	h.news = make(chan struct{})
+// tell wakes the streams of some kinds.
+func (h *Hub) tell(of ...kind) {
+	for _, k := range of {
+		close(h.news[k])
+		h.news[k] = make(chan struct{})
+	}
 }
 
 // take adds a change to the ring.
 func (h *Hub) take(u store.Update) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	defer h.tell()
 	concerns := map[kind]bool{}
 	flip := func(key string, value []byte) {
 		sum := store.SumOf(key, value)
@@ -176,11 +186,14 @@ func (h *Hub) take(u store.Update) {
 	h.revision = u.Revision
 	if !started {
 		maps.Copy(h.base, h.sums)
+		h.tell(kinds...)
 		return
 	}
 	for k := range concerns {
 		sum := h.sums[k]
 		c.frames[k] = sync.OnceValue(func() [][]byte { return encode(of(k, u), sum) })
+		h.newest[k] = h.first + int64(len(h.changes)) + 1
+		h.tell(k) // DNS nodes sleep through changes of keys
 	}
 	maps.Copy(c.sums, h.sums)
 	h.changes, h.bytes = append(h.changes, c), h.bytes+c.bytes
@@ -222,11 +235,34 @@ func (h *Hub) find(k kind, sum store.Sum) int64 {
 	return -1
 }
 
+// lags reports why a node that has been told of a revision, and has other contents than any that this hub knows, is not to be told all there
+// is here: another hub was ahead, and what was revoked since would be good again. A store that has gone back itself is no reason.
+func (h *Hub) lags(ctx context.Context, revision int64) error {
+	h.mu.Lock()
+	here := h.revision
+	h.mu.Unlock()
+	if revision <= here || h.config.Revision == nil {
+		return nil
+	}
+	now, err := h.config.Revision(ctx)
+	if err != nil {
+		return fmt.Errorf("it is at revision %d, the node at %d, and etcd cannot be asked: %w", here, revision, err)
+	}
+	if now >= revision {
+		return fmt.Errorf("it is at revision %d, and behind the node, which is at %d", here, revision)
+	}
+	return nil
+}
+
 // after returns the frames of the changes from a place of the ring on, and the place behind them. It returns false when the ring does not
 // reach back to the place.
 func (h *Hub) after(k kind, at int64) (frames []func() [][]byte, next int64, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	end := h.first + int64(len(h.changes))
+	if at >= h.newest[k] {
+		return nil, end, true
+	}
 	if at < h.first {
 		return nil, at, false
 	}
@@ -235,7 +271,7 @@ func (h *Hub) after(k kind, at int64) (frames []func() [][]byte, next int64, ok 
 			frames = append(frames, c.frames[k])
 		}
 	}
-	return frames, h.first + int64(len(h.changes)), true
+	return frames, end, true
 }
 
 // all returns the frames of all there is for a kind of node, and the place of the ring that follows. What was encoded before is good for as
@@ -267,11 +303,11 @@ func (h *Hub) heartbeat(k kind, at int64) []byte {
 }
 
 // state returns what a stream has to know: what to wait for, and why there is nothing to tell, if there is nothing.
-func (h *Hub) state() (news <-chan struct{}, away string) {
+func (h *Hub) state(k kind) (news <-chan struct{}, away string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.values != nil && time.Since(h.awaySince) < h.config.Patience {
-		return h.news, ""
+		return h.news[k], ""
 	}
-	return h.news, h.away
+	return h.news[k], h.away
 }

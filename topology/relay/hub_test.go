@@ -143,3 +143,55 @@ func TestStreamsOfOneNode(t *testing.T) {
 		return nil
 	})
 }
+
+// TestLaggingHub has a node change from one hub to another that is behind: it keeps what it has. A store that has gone back is followed.
+func TestLaggingHub(t *testing.T) {
+	a, s, late := newAuthority(t), newSource(), newSource()
+	revision := func(context.Context) (int64, error) { s.mu.Lock(); defer s.mu.Unlock(); return s.revision, nil }
+	ahead := a.serve(t, "127.0.0.1:0", Config{Feed: s.feed, Revision: revision})
+	behind := a.serve(t, "127.0.0.1:0", Config{Feed: late.feed, Revision: revision})
+	behind.begins(t)
+	s.edit(nil, "keys/k", "", "topology/a", "2") // revokes a key
+	pop := a.follow(t, "pop:sin1", ahead.url, behind.url)
+	pop.has(s)
+	ahead.stop()
+	pop.saw("behind the node")
+	pop.mu.Lock()
+	if _, there := pop.values["keys/k"]; there {
+		t.Error("a key that was revoked is good again")
+	}
+	pop.mu.Unlock()
+	late.edit(nil, "keys/k", "", "topology/a", "2", "topology/b", "3")
+	pop.has(late)
+	s.mu.Lock()
+	s.revision = 1 // of a backup
+	s.mu.Unlock()
+	restored := a.serve(t, strings.TrimPrefix(ahead.url, "https://"), Config{Feed: s.feed, Revision: revision})
+	restored.begins(t)
+	behind.stop()
+	pop.has(s)
+}
+
+// TestChangesOfNoConcern edits keys, of which DNS nodes are told nothing: they are not woken, and however many there are, they do not fall
+// behind.
+func TestChangesOfNoConcern(t *testing.T) {
+	hub := NewHub(Config{RingChanges: 2})
+	hub.take(store.Update{Revision: 1, Whole: true, Put: map[string][]byte{"topology/a": []byte("1")}})
+	for _, k := range kinds {
+		_, at := hub.all(k)
+		news, _ := hub.state(k)
+		for i := range 5 {
+			hub.take(store.Update{Revision: int64(i + 2), Put: map[string][]byte{"keys/k": fmt.Append(nil, k, i)}})
+		}
+		woken := false
+		select {
+		case <-news:
+			woken = true
+		default:
+		}
+		frames, next, ok := hub.after(k, at)
+		if concerns := k == "pop"; woken != concerns || ok == concerns || !concerns && (len(frames) > 0 || hub.heartbeat(k, next) == nil) {
+			t.Errorf("%s: woken %v, told %d changes, %v", k, woken, len(frames), ok)
+		}
+	}
+}

@@ -339,7 +339,7 @@ func TestRelay(t *testing.T) {
 	pop, dns := a.follow(t, "pop:sin1", hub.url), a.follow(t, "dns:ns1", hub.url)
 	pop.has(s)
 	dns.has(s)
-	s.edit(nil, "topology/a", "2", "overrides/o", "x", "dnssec/z", "y")
+	s.edit(nil, "topology/a", "2", "topology/z", "stays", "overrides/o", "x", "dnssec/z", "y")
 	pop.has(s)
 	dns.has(s)
 	s.edit(nil, "topology/a", "", "keys/k", "")
@@ -461,6 +461,7 @@ func TestEtcdAway(t *testing.T) {
 // TestIdentity has everybody ask for what is not theirs.
 func TestIdentity(t *testing.T) {
 	a, s := newAuthority(t), newSource()
+	s.values["keys/broken"] = "x"
 	granted := atomic.Int64{}
 	hub := a.serve(t, "127.0.0.1:0", Config{Feed: s.feed, Grant: func(_ context.Context, key string, window, limit, want int64) (int64, error) {
 		if key == "broken" {
@@ -485,6 +486,7 @@ func TestIdentity(t *testing.T) {
 	}
 	client.Close()
 
+	hub.begins(t)
 	pop, dns := NewClient([]string{hub.url}, a.client(t, "pop:sin1")), NewClient([]string{hub.url}, a.client(t, "dns:ns1"))
 	defer pop.Close()
 	defer dns.Close()
@@ -494,6 +496,7 @@ func TestIdentity(t *testing.T) {
 	for name, err := range map[string]error{
 		"only PoPs": func() error { _, err := dns.Grant(t.Context(), "k", 7, 100, 10); return err }(),
 		"the id of": func() error { _, err := pop.Grant(t.Context(), "../nodes/x", 7, 100, 10); return err }(),
+		"no such":   func() error { _, err := pop.Grant(t.Context(), "other", 7, 100, 10); return err }(),
 		"etcd is":   func() error { _, err := pop.Grant(t.Context(), "broken", 7, 100, 10); return err }(),
 		"a stream":  pop.Post(t.Context(), reportPath, store.Node{Kind: "pop"}, nil),
 		"another":   pop.Post(t.Context(), reportPath, store.Node{Kind: "dns"}, nil),

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"encoding/json"
@@ -8,9 +9,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"slices"
+	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/isochrone/isochrone/internal/problem"
@@ -111,9 +111,20 @@ func (h *Hub) watch(w http.ResponseWriter, r *http.Request, who client) {
 		problem.Write(w, http.StatusBadRequest, "sum: "+err.Error())
 		return
 	}
-	if _, away := h.state(); away != "" {
+	revision, err := strconv.ParseInt(cmp.Or(r.URL.Query().Get("revision"), "0"), 10, 64)
+	if err != nil {
+		problem.Write(w, http.StatusBadRequest, "revision: want a number, of the newest update that the node has")
+		return
+	}
+	if _, away := h.state(who.kind); away != "" {
 		problem.Write(w, http.StatusServiceUnavailable, "etcd cannot be read: "+away)
 		return
+	}
+	if h.find(who.kind, has) < 0 {
+		if err := h.lags(r.Context(), revision); err != nil {
+			problem.Write(w, http.StatusServiceUnavailable, err.Error())
+			return
+		}
 	}
 	ctx, cut := context.WithCancelCause(r.Context())
 	defer cut(nil)
@@ -153,7 +164,7 @@ func (s *stream) run(ctx context.Context, has store.Sum) error {
 	beat := time.NewTicker(s.hub.config.Heartbeat)
 	defer beat.Stop()
 	for beats := true; ; { // at once, so that the node knows what it has
-		news, away := s.hub.state()
+		news, away := s.hub.state(s.kind)
 		if away != "" {
 			return errors.New("etcd cannot be read: " + away)
 		}
@@ -202,104 +213,6 @@ func (s *stream) send(frames [][]byte) error {
 	return s.to.Flush()
 }
 
-// present is a node that has a stream.
-type present struct {
-	streams  []*func(error) // of each, the oldest first: cuts it off
-	reported chan struct{}  // closed with the first report
-	once     sync.Once
-	mu       sync.Mutex
-	node     store.Node
-	end      func() // stops telling the store of it, and waits for that
-}
-
-func (p *present) current() store.Node {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.node
-}
-
-// errDisplaced ends a stream.
-var errDisplaced = errors.New("the node has newer streams, and more than a few are of no use")
-
-// enter notes that a node has a stream, until leave is called. It returns false when there are too many.
-func (h *Hub) enter(who identity, cut func(error)) (leave func(), ok bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	p := h.nodes[who]
-	if h.streams >= h.config.MaxNodes {
-		return nil, false
-	}
-	h.streams++
-	if p == nil {
-		p = &present{reported: make(chan struct{})}
-		ctx, cancel := context.WithCancel(context.Background())
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			h.tellOf(ctx, who, p)
-		}()
-		p.end = func() { cancel(); <-done }
-		h.nodes[who] = p
-	}
-	mine := &cut
-	if p.streams = append(p.streams, mine); len(p.streams) > h.config.MaxStreams {
-		(*p.streams[len(p.streams)-1-h.config.MaxStreams])(errDisplaced)
-	}
-	return func() {
-		h.mu.Lock()
-		h.streams--
-		p.streams = slices.DeleteFunc(p.streams, func(one *func(error)) bool { return one == mine })
-		last := len(p.streams) == 0
-		if last {
-			delete(h.nodes, who)
-		}
-		h.mu.Unlock()
-		if last {
-			p.end()
-		}
-	}, true
-}
-
-// tellOf keeps a node's record in the store, once there is a report.
-func (h *Hub) tellOf(ctx context.Context, who identity, p *present) {
-	select {
-	case <-p.reported:
-	case <-ctx.Done():
-		return
-	}
-	if h.config.Register == nil {
-		return
-	}
-	if err := h.config.Register(ctx, who.String(), p.current); ctx.Err() == nil {
-		h.config.Log.Error("a node behind the relay does not show in the status", "node", who.String(), "error", err)
-	}
-}
-
-// report takes what a node tells of itself.
-func (h *Hub) report(w http.ResponseWriter, r *http.Request, who client) {
-	var node store.Node
-	if err := readJSON(r.Body, &node); err != nil {
-		problem.Write(w, http.StatusBadRequest, err.Error())
-		return
-	}
-	if node.Kind != string(who.kind) {
-		problem.Write(w, http.StatusForbidden, "the report is of another kind of node than the certificate")
-		return
-	}
-	h.mu.Lock()
-	p := h.nodes[who.identity]
-	h.mu.Unlock()
-	if p == nil {
-		problem.Write(w, http.StatusConflict, "want a stream before a report")
-		return
-	}
-	p.mu.Lock()
-	p.node = node
-	p.mu.Unlock()
-	p.once.Do(func() { close(p.reported) })
-	w.WriteHeader(http.StatusNoContent)
-}
-
 // Grant asks for a grant of a key's quota.
 type Grant struct {
 	Key    string `json:"key"` // its id
@@ -330,6 +243,9 @@ func (h *Hub) quota(w http.ResponseWriter, r *http.Request, who client) {
 	case h.config.Grant == nil:
 		problem.Write(w, http.StatusNotFound, "this relay grants no quota")
 		return
+	case !h.stored("keys/" + ask.Key): // else a PoP could have records made without end
+		problem.Write(w, http.StatusForbidden, "there is no such key")
+		return
 	}
 	granted, err := h.config.Grant(r.Context(), ask.Key, ask.Window, ask.Limit, ask.Want)
 	if err != nil {
@@ -338,6 +254,13 @@ func (h *Hub) quota(w http.ResponseWriter, r *http.Request, who client) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(Granted{granted}) // who is gone has lost the grant
+}
+
+// stored reports whether there is a key of the store.
+func (h *Hub) stored(key string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.values[key] != nil
 }
 
 // readJSON reads one value.

@@ -73,7 +73,7 @@ func (s *Store) Backup(ctx context.Context, w io.Writer) (Summary, error) {
 	} else if restoring {
 		return Summary{}, ErrRestoring
 	}
-	revision, err := s.revision(ctx)
+	revision, err := s.Revision(ctx)
 	if err != nil {
 		return Summary{}, err
 	}

@@ -165,7 +165,7 @@ func TestRestoreRefuses(t *testing.T) {
 	if _, err := s.Backup(t.Context(), &backup); err != nil {
 		t.Fatal(err)
 	}
-	revision, err := s.revision(t.Context())
+	revision, err := s.Revision(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,7 +187,7 @@ func TestRestoreRefuses(t *testing.T) {
 	if _, err := s.Restore(t.Context(), bytes.NewReader(backup.Bytes()), RestoreOptions{}); !errors.Is(err, ErrNotEmpty) {
 		t.Errorf("into a store with something in it: got %v", err)
 	}
-	if now, err := s.revision(t.Context()); err != nil || now != revision {
+	if now, err := s.Revision(t.Context()); err != nil || now != revision {
 		t.Errorf("what was refused wrote something")
 	}
 }
@@ -296,7 +296,7 @@ func TestTrim(t *testing.T) {
 	if snap, err := s.Read(t.Context()); err != nil || snap.Overrides["long-ago"] != nil || snap.Overrides["just-now"] == nil {
 		t.Errorf("got %v, %v", snap.Overrides, err)
 	}
-	now, err := s.revision(t.Context())
+	now, err := s.Revision(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

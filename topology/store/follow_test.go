@@ -360,3 +360,59 @@ func TestTailDoesNotInsist(t *testing.T) {
 		<-done
 	})
 }
+
+// TestLoadInPages reads more values than fit a page, at one revision though they change meanwhile.
+func TestLoadInPages(t *testing.T) {
+	s, client := open(t)
+	const keys = 2*pageOfValues + 1
+	var ops []clientv3.Op
+	for i := range keys {
+		ops = append(ops, clientv3.OpPut(fmt.Sprintf("/isochrone/keys/k%06d", i), "old"))
+	}
+	for group := range slices.Chunk(ops, 100) {
+		if _, err := client.Txn(t.Context()).Then(group...).Commit(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	seen, changed := map[string]int{}, false
+	revision, err := s.load(t.Context(), sections, func(kv *mvccpb.KeyValue) {
+		section, _, _ := strings.Cut(strings.TrimPrefix(string(kv.Key), s.root), "/")
+		if seen[section]++; section == "keys" && !changed {
+			changed = true
+			if _, err := client.Put(t.Context(), fmt.Sprintf("/isochrone/keys/k%06d", keys-1), "new"); err != nil {
+				t.Error(err)
+			}
+		}
+		if string(kv.Value) == "new" {
+			t.Error("what is read first is older than what is read last")
+		}
+	})
+	if err != nil || seen["keys"] != keys || seen["topology"] != len(example().Refs()) {
+		t.Errorf("got %v at %d, %v", seen, revision, err)
+	}
+}
+
+// mute is a watcher of an etcd that does not say how far it has come.
+type mute struct{ clientv3.Watcher }
+
+func (mute) RequestProgress(context.Context) error { return nil }
+
+// TestFollowMute edits an etcd that never says that all of a change has been told: it takes effect all the same, if late.
+func TestFollowMute(t *testing.T) {
+	t.Parallel()
+	s, client := open(t)
+	client.Watcher = mute{client.Watcher}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var told error
+	f := Follower{Feed: s.Feed(sections), Contact: func(err error) { told = errors.Join(told, err) }, Publish: func(snap *topology.Snapshot) {
+		if len(snap.Overrides) == 1 {
+			cancel()
+		} else if _, err := client.Put(ctx, "/isochrone/overrides/o", drain("sin1")); err != nil {
+			t.Error(err)
+		}
+	}}
+	if err := f.Run(ctx); !errors.Is(err, context.Canceled) || !errors.Is(told, errUnsettled) {
+		t.Errorf("got %v, told of %v", err, told)
+	}
+}

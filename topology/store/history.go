@@ -30,7 +30,7 @@ func (s *Store) number(section string, n int64) string {
 // are read, however long the history is.
 func (s *Store) History(ctx context.Context, before int64, limit int) ([]*Entry, error) {
 	if before == 0 {
-		revision, err := s.revision(ctx)
+		revision, err := s.Revision(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -64,8 +64,8 @@ func (s *Store) since(ctx context.Context, revision int64, limit int) ([]*Entry,
 	return entries[:end], true, err
 }
 
-// revision returns the store's.
-func (s *Store) revision(ctx context.Context) (int64, error) {
+// Revision returns the store's, as it is now.
+func (s *Store) Revision(ctx context.Context) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	response, err := s.client.Get(ctx, s.root+"topology/", clientv3.WithPrefix(), clientv3.WithCountOnly())

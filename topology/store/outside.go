@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -379,8 +380,11 @@ func (s *Store) replay(ctx context.Context, from, to int64, take func([]*clientv
 	for {
 		select {
 		case response, open := <-watch:
-			if err := response.Err(); err != nil || !open {
-				return fmt.Errorf("watch the topology: %w", errors.Join(err, ctx.Err()))
+			if err := cmp.Or(response.Err(), ctx.Err()); err != nil {
+				return fmt.Errorf("watch the topology: %w", err)
+			}
+			if !open {
+				return errors.New("watch the topology: the watch has ended")
 			}
 			for _, events := range byRevision(response.Events) {
 				if events[0].Kv.ModRevision > to {

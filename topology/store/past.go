@@ -172,7 +172,7 @@ func (s *Store) oldest(ctx context.Context, revision int64) (*values, error) {
 
 // compacted returns the oldest revision that etcd can still read.
 func (s *Store) compacted(ctx context.Context) (int64, error) {
-	newest, err := s.revision(ctx)
+	newest, err := s.Revision(ctx)
 	if err != nil {
 		return 0, err
 	}

@@ -139,7 +139,7 @@ func revisionOf(line backupLine) int64 {
 // begin claims the store.
 func (j *restoring) begin(ctx context.Context, header backupHeader) error {
 	j.header = header
-	revision, err := j.s.revision(ctx)
+	revision, err := j.s.Revision(ctx)
 	if err != nil {
 		return err
 	}
@@ -302,7 +302,7 @@ func (j *restoring) deleteOthers(ctx context.Context) error {
 // end has the restored topology take effect.
 func (j *restoring) end(ctx context.Context) (int64, error) {
 	s := j.s
-	through, err := s.revision(ctx)
+	through, err := s.Revision(ctx)
 	if err != nil {
 		return 0, err
 	}

@@ -89,24 +89,52 @@ func (s *Store) Signing(ctx context.Context, zone string) (*topology.Signing, in
 	return signing, response.Kvs[0].ModRevision, nil
 }
 
-// load reads sections at one revision, and gives each value to take.
+// pageOfValues is how many values of a section are read at once. 100,000 keys in one answer would have to come within the time of one
+// request, and over a long line they do not.
+const pageOfValues = 4000
+
+// load reads sections at one revision, and gives each value to take. The error is rpctypes.ErrCompacted when etcd forgets the revision
+// meanwhile.
 func (s *Store) load(ctx context.Context, sections Sections, take func(*mvccpb.KeyValue)) (int64, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
 	var gets []clientv3.Op
 	for _, section := range sections {
-		gets = append(gets, clientv3.OpGet(s.root+section, clientv3.WithPrefix()))
+		gets = append(gets, clientv3.OpGet(s.root+section, clientv3.WithPrefix(), clientv3.WithLimit(pageOfValues)))
 	}
-	response, err := s.client.Txn(ctx).Then(gets...).Commit()
+	first, cancel := context.WithTimeout(ctx, requestTimeout)
+	response, err := s.client.Txn(first).Then(gets...).Commit()
+	cancel()
 	if err != nil {
 		return 0, fmt.Errorf("read the store: %w", err)
 	}
-	for _, got := range response.Responses {
-		for _, kv := range got.GetResponseRange().Kvs {
-			take(kv)
+	for i, got := range response.Responses {
+		page := got.GetResponseRange()
+		for kvs, more := page.Kvs, page.More; ; {
+			for _, kv := range kvs {
+				take(kv)
+			}
+			if !more {
+				break
+			}
+			next, err := s.page(ctx, string(kvs[len(kvs)-1].Key)+"\x00", s.root+sections[i], response.Header.Revision)
+			if err != nil {
+				return 0, err
+			}
+			kvs, more = next.Kvs, next.More
 		}
 	}
 	return response.Header.Revision, nil
+}
+
+// page reads values of a section from a key on, at a revision.
+func (s *Store) page(ctx context.Context, from, section string, revision int64) (*clientv3.GetResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	end := clientv3.WithRange(clientv3.GetPrefixRangeEnd(section))
+	response, err := s.client.Get(ctx, from, end, clientv3.WithRev(revision), clientv3.WithLimit(pageOfValues))
+	if err != nil {
+		return nil, fmt.Errorf("read the store: %w", err)
+	}
+	return response, nil
 }
 
 // assemble reads all sections at one revision. What it reads is given to each as well, which may be nil.

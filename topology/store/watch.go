@@ -16,12 +16,17 @@ import (
 var (
 	// errCompacted ends a watch whose revision is gone: all is read anew.
 	errCompacted = errors.New("the watched revision was compacted")
+	// errUnsettled ends a watch that would go on without a change ever taking effect: all is read anew, and the change with it.
+	errUnsettled = errors.New("etcd does not say when all of a change has been told, as proxies do not")
 	// errWentBack ends a watch of an etcd that has fallen behind: it would wait for a revision without a word.
 	errWentBack = errors.New("etcd has gone back to an earlier revision: it was restored from a backup, or is another one")
 )
 
 // askInterval is how often etcd is asked whether it is there, and how long it may take to answer.
 const askInterval = 2 * time.Second
+
+// settleLimit is how long a change may wait for etcd to say so.
+const settleLimit = 3 * time.Second
 
 // settleInterval is how long etcd may take to say that all has been told of a transaction, before it is asked again.
 const settleInterval = 20 * time.Millisecond
@@ -78,6 +83,7 @@ func (s *Store) watch(ctx context.Context, sections Sections, revision int64, ta
 
 	settle := time.NewTimer(0)
 	defer settle.Stop()
+	began := time.Time{}         // when the oldest of what waits came; zero when nothing does
 	for settled := int64(0); ; { // the revision that etcd was asked about last
 		var waiting []told
 		select {
@@ -99,12 +105,22 @@ func (s *Store) watch(ctx context.Context, sections Sections, revision int64, ta
 			answered = answered || t.section < 0
 		}
 		update := m.update(s.root)
-		if answered || len(update.Put)+len(update.Delete) > 0 {
+		changed := len(update.Put)+len(update.Delete) > 0
+		if answered || changed {
 			if err := take(update); err != nil {
 				return err
 			}
 		}
-		if newest := m.newest(); newest > settled { // other sections may have more of that transaction: etcd says when they do not
+		newest := m.newest()
+		switch {
+		case newest == 0:
+			began = time.Time{}
+		case changed || began.IsZero():
+			began = time.Now()
+		case time.Since(began) > settleLimit:
+			return errUnsettled
+		}
+		if newest > settled { // other sections may have more of that transaction: etcd says when they do not
 			if err := s.client.RequestProgress(ctx); err != nil {
 				return fmt.Errorf("watch the store: %w", err)
 			}
