@@ -186,6 +186,20 @@ func TestBodies(t *testing.T) {
 	}
 }
 
+func TestMounts(t *testing.T) {
+	said := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("mounted")) })
+	w := begin(t, &HandlerConfig{Mounts: map[string]http.Handler{"POST /v1/join": said, "/v1/relay/": said}})
+	for _, request := range [][2]string{{"POST", "/v1/join"}, {"GET", "/v1/relay/watch"}} {
+		if a := w.ask("", request[0], request[1], ""); a.code != 200 || string(a.body) != "mounted" {
+			t.Errorf("%v: got %d %s", request, a.code, a.body)
+		}
+	}
+	a := w.ask("", "GET", "/v1/join", "")
+	if a.problem(t, 405); a.header.Get("Allow") != "POST" {
+		t.Errorf("got Allow %q", a.header.Get("Allow"))
+	}
+}
+
 func TestPanicIsContained(t *testing.T) {
 	w := begin(t, &HandlerConfig{Page: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("for the test") })})
 	w.ask("", "GET", "/", "").problem(t, 500)

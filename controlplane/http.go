@@ -103,12 +103,15 @@ func (h *handler) mux() http.Handler {
 	handle("GET", "/healthz", fixed("text/plain; charset=utf-8", []byte("ok\n")))
 	handle("GET", "/readyz", http.HandlerFunc(h.ready))
 	handle("GET", "/metrics", h.allowed(&route{method: "GET", role: Viewer}, promhttp.HandlerFor(h.config.Registry, promhttp.HandlerOpts{})))
+	for pattern, mounted := range h.config.Mounts {
+		if method, path, ok := strings.Cut(pattern, " "); ok {
+			handle(method, path, mounted)
+			continue
+		}
+		mux.Handle(pattern, h.metrics.counted(pattern, h.contained(mounted)))
+	}
 	for path, methods := range allowed {
 		mux.Handle(path, h.metrics.counted(path, notAllowed(methods)))
-	}
-	for pattern, mounted := range h.config.Mounts {
-		_, path, _ := strings.Cut(pattern, "/")
-		mux.Handle(pattern, h.metrics.counted("/"+path, h.contained(mounted)))
 	}
 	mux.Handle("/v1/", h.metrics.counted("/v1/", http.HandlerFunc(notFound)))
 	if h.config.Page != nil {

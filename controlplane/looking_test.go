@@ -1,6 +1,7 @@
 package controlplane
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -103,6 +104,26 @@ func TestLooking(t *testing.T) {
 	}
 	if cells["sin1"] != 0 || cells["fra1"] != 0 || cells["nrt1"] < 300 || cells["gru1"] < 300 {
 		t.Errorf("cells: got %v, want none of what is drained or down", cells)
+	}
+}
+
+func TestBehind(t *testing.T) {
+	snap := &topology.Snapshot{Revision: 9, Good: 7, Hash: "h"}
+	s := &Service{Snapshot: func() *topology.Snapshot { return snap }}
+	s.Alive = func(context.Context) ([]NodeStatus, error) {
+		return []NodeStatus{
+			{Name: "same", Good: 7, Hash: "h"}, {Name: "started later", Good: 9, Hash: "h"}, {Name: "has not the newest override", Good: 7, Hash: "g"},
+			{Name: "behind", Good: 5, Hash: "g"}, {Name: "of an older version", Good: 5},
+		}, nil
+	}
+	nodes, err := s.Nodes(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []bool{false, false, false, true, true} {
+		if nodes[i].Behind != want {
+			t.Errorf("%s: got behind %v", nodes[i].Name, nodes[i].Behind)
+		}
 	}
 }
 

@@ -76,7 +76,8 @@ func (s *Service) Nodes(ctx context.Context) ([]NodeStatus, error) {
 	}
 	snap := s.Snapshot()
 	for i := range nodes {
-		nodes[i].Behind = snap != nil && nodes[i].Good != snap.Good
+		// A node that has started since has read the same topology at a later revision.
+		nodes[i].Behind = snap != nil && nodes[i].Good != snap.Good && nodes[i].Hash != snap.Hash
 	}
 	return nodes, nil
 }
