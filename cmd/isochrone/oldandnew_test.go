@@ -22,7 +22,7 @@ func TestOldAndNewNodes(t *testing.T) {
 		t.Fatalf("build the newer program: %v\n%s", err, out)
 	}
 	world := startStore(t)
-	old := startDNS(t, world, t.TempDir(), "--etcd", world.Etcd, "--probe=false")
+	old := startDNSIn(t, world, t.TempDir(), "--etcd", world.Etcd, "--probe=false")
 	dir := t.TempDir()
 	identity := filepath.Join(dir, identityFolder) // else both had this machine's name
 	if err := errors.Join(os.Mkdir(identity, 0o700), os.WriteFile(filepath.Join(identity, "join.yaml"), []byte("name: newer\n"), 0o600)); err != nil {
