@@ -139,8 +139,19 @@ func TestPrepareMakesTheIndex(t *testing.T) {
 		}
 	})
 	live.Follow(s.Publish)
-	for edit := range int64(2) {
-		if err := live.Topology(&topology.Snapshot{Revision: 7 + edit, Good: 7 + edit, Topology: example()}, s.now()); err != nil {
+	for edit := range int64(3) {
+		world := example()
+		if edit == 2 { // there are more PoPs, and others have other numbers
+			for _, name := range []string{"a1", "a2", "z1"} {
+				p := *world.PoPs["sin1"]
+				p.Addresses = []netip.Addr{netip.AddrFrom4([4]byte{198, 51, 100, name[0] + name[1]})}
+				world.PoPs[name] = &p
+			}
+			for _, service := range world.Services {
+				service.PoPs = nil
+			}
+		}
+		if err := live.Topology(&topology.Snapshot{Revision: 7 + edit, Good: 7 + edit, Topology: world}, s.now()); err != nil {
 			t.Fatal(err)
 		}
 		if s.serving.Load().index != made || s.ahead != nil {

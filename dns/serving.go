@@ -36,7 +36,7 @@ func (s *Server) Prepare(view *router.View) {
 	}
 	next := *old
 	next.view, next.settings, next.epoch = view, s.settings, began.Unix()/epochLength
-	next.popCounter = s.countersOf(view.Table) // the answers that are made ahead have them
+	next.popCounter = s.countersOf(view.Table) // the answers that are made ahead name PoPs as this table counts them
 	s.mu.Unlock()
 	if old.index != nil && next.epoch == old.epoch && sameNames(view.Table, old.view.Table) {
 		return

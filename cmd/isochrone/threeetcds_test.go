@@ -33,6 +33,8 @@ type pairWorld struct {
 	store  *store.Store
 	dns    *dnsProcess
 	edits  int
+
+	key, scarce string // API keys: of much quota, and of little
 }
 
 const pairService = "pair.isochrone.test"
@@ -169,6 +171,7 @@ func TestThreeEtcds(t *testing.T) {
 	defer client.Close()
 	world := startUp(t, "")
 	key := strings.TrimSpace(world.run(t, "key", "create", "--quota", "10000000"))
+	scarce := strings.TrimSpace(world.run(t, "key", "create", "--quota", fmt.Sprint(scarceQuota)))
 	moveStore(t, world, client)
 	world.interrupt(t)
 	w := startPairs(t, c, world, client)
@@ -184,6 +187,7 @@ func TestThreeEtcds(t *testing.T) {
 	defer posting.Wait()
 	defer cancel()
 	posting.Go(func() { posts.run(ctx, 0) })
+	w.key, w.scarce = key, scarce
 	var newest atomic.Int64
 	asking := startLoad(t, func() error {
 		edit, err := pairAnswer(w.dns.DNS)
@@ -236,6 +240,7 @@ func TestThreeEtcds(t *testing.T) {
 	w.makeRoom()
 	w.takesEffect("after there was no space")
 	goesOn("after there was no space")
+	w.restores(world.dir, goesOn)
 
 	asking.end(t)
 	cancel()

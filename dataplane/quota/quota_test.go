@@ -132,6 +132,9 @@ func TestEtcd(t *testing.T) {
 		defer client.Close()
 		clients = append(clients, client)
 	}
+	if _, err := clients[0].Put(t.Context(), "/isochrone/keys/key", "schema: 1"); err != nil {
+		t.Fatal(err)
+	}
 	for window := range 3 {
 		var admitted atomic.Int64
 		var workers sync.WaitGroup
@@ -162,6 +165,44 @@ func TestEtcd(t *testing.T) {
 	records, err := clients[0].Get(t.Context(), "/isochrone/quota/", clientv3.WithPrefix())
 	if err != nil || len(records.Kvs) > 2 {
 		t.Errorf("%d records of windows are left (%v), want 2 at most", len(records.Kvs), err)
+	}
+}
+
+// TestNothingIsGrantedTwice asks an etcd that has lost its data: before the backup is restored it has no keys, and then the window of the
+// restoring is closed.
+func TestNothingIsGrantedTwice(t *testing.T) {
+	etcd, err := embedded.Start(t.Context(), embedded.Config{Dir: t.TempDir(), Listen: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer etcd.Close()
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{etcd.Endpoint()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	window := start.Unix() / 60
+	expect := func(when string, window, want int64) {
+		t.Helper()
+		if got, err := NewEtcdStore(client, "/isochrone/").Grant(t.Context(), "key", window, 10, 1); got != want || err != nil {
+			t.Errorf("%s: granted %d, %v, want %d", when, got, err, want)
+		}
+	}
+	put := func(key, value string) {
+		t.Helper()
+		if _, err := client.Put(t.Context(), "/isochrone/"+key, value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect("without keys", window, 0)
+	put("quota/closed", start.Add(30*time.Second).Format(time.RFC3339))
+	put("keys/key", "schema: 1")
+	expect("in the window of the restoring", window, 0)
+	expect("in the window before", window-1, 0)
+	expect("in the next window", window+1, 1)
+	put("quota/closed", "soon")
+	if got, err := NewEtcdStore(client, "/isochrone/").Grant(t.Context(), "key", window+2, 10, 1); got != 0 || err == nil {
+		t.Errorf("with what is no time: granted %d, %v", got, err)
 	}
 }
 

@@ -30,6 +30,7 @@ type Cluster struct {
 	Members []*Member
 	links   *links
 	flags   []string
+	lives   int // how often it was destroyed
 }
 
 // Member is one of them.
@@ -169,7 +170,7 @@ func (m *Member) Start(t testing.TB) {
 		"--name", m.Name, "--data-dir", filepath.Join(m.dir, "data"),
 		"--listen-client-urls", m.Client, "--advertise-client-urls", m.Client,
 		"--listen-peer-urls", "http://" + m.listen, "--initial-advertise-peer-urls", "http://" + m.cluster.links.at(m.Name),
-		"--initial-cluster", strings.Join(initial, ","), "--initial-cluster-token", m.cluster.Members[0].dir,
+		"--initial-cluster", strings.Join(initial, ","), "--initial-cluster-token", fmt.Sprint(m.cluster.Members[0].dir, m.cluster.lives),
 		"--heartbeat-interval", "100", "--election-timeout", "1000", "--log-level", "error", "--logger", "zap",
 	}, m.cluster.flags...)...)
 	m.command.Stdout, m.command.Stderr = m.output, m.output
@@ -232,6 +233,31 @@ func (m *Member) Kill() {
 	_ = m.command.Process.Signal(syscall.SIGCONT)
 	_ = m.command.Process.Kill() // it may have ended
 	<-m.ended
+}
+
+// Destroy kills all members and deletes their data.
+func (c *Cluster) Destroy(t testing.TB) {
+	t.Helper()
+	for _, m := range c.Members {
+		m.Kill()
+	}
+	c.lives++
+	for _, m := range c.Members {
+		if err := os.RemoveAll(filepath.Join(m.dir, "data")); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Rebuild starts a new cluster without data, at the addresses of the one that was destroyed.
+func (c *Cluster) Rebuild(t testing.TB) {
+	t.Helper()
+	for _, m := range c.Members {
+		m.Start(t)
+	}
+	for _, m := range c.Members {
+		m.awaitReady(t)
+	}
 }
 
 // CutOff cuts the member off from the others; clients reach it still.

@@ -155,7 +155,10 @@ func (j *restoring) begin(ctx context.Context, header backupHeader) error {
 			return err
 		}
 	}
-	response, err := j.s.commit(ctx, nil, []clientv3.Op{clientv3.OpPut(j.s.root+inProgressKey, j.note())})
+	response, err := j.s.commit(ctx, nil, []clientv3.Op{
+		clientv3.OpPut(j.s.root+inProgressKey, j.note()),
+		clientv3.OpPut(j.s.root+quotaClosedKey, j.s.now().Add(quotaMargin).UTC().Format(time.RFC3339)), // before there is a key
+	})
 	if err != nil {
 		return err
 	}

@@ -16,6 +16,13 @@ const inProgressKey = "leader/restoring"
 // ErrRestoring is returned for an edit while a backup is being restored.
 var ErrRestoring = errors.New("a backup is being restored, or its restoring was broken off: if nobody is at it, run \"isochrone restore\" again")
 
+// quotaClosedKey says until when nothing is granted of the quota of API keys: see package dataplane/quota. What was granted before etcd
+// lost its data is not known any more.
+const quotaClosedKey = "quota/closed"
+
+// quotaMargin is by how much the clocks of PoPs may be ahead.
+const quotaMargin = 5 * time.Second
+
 // restoredKey tells of the last restoring of a backup.
 const restoredKey = "leader/restored"
 
