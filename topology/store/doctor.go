@@ -25,7 +25,7 @@ type Diagnosis struct {
 }
 
 // maxCulprits bounds how far back a valid topology is looked for.
-const maxCulprits = 1000
+const maxCulprits = 10_000
 
 // Doctor says what is wrong with the stored topology and which edits did it.
 func (s *Store) Doctor(ctx context.Context) (*Diagnosis, error) {
@@ -65,7 +65,7 @@ func (s *Store) diagnose(ctx context.Context, stored *values, faults []topology.
 		return nil, err
 	}
 	texts, assembler := maps.Clone(stored.texts), assemble(stored.texts)
-	back := func(e *Entry) bool { // reports whether it was valid before
+	back := func(e *Entry, check bool) bool { // reports whether it was valid before, if that is to be checked
 		undoEntry(texts, e)
 		for _, name := range e.Objects() {
 			if text, ok := texts[name]; ok {
@@ -75,6 +75,9 @@ func (s *Store) diagnose(ctx context.Context, stored *values, faults []topology.
 			}
 		}
 		d.Culprits = append(d.Culprits, e)
+		if !check {
+			return false
+		}
 		_, faults := assembler.Stored()
 		return len(faults) == 0
 	}
@@ -88,7 +91,8 @@ func (s *Store) diagnose(ctx context.Context, stored *values, faults []topology.
 		if !last {
 			before = page[len(page)-1].Revision
 		}
-		for _, e := range merge(&edits, page, last) {
+		merged := merge(&edits, page, last)
+		for i, e := range merged {
 			if seen[e.Revision] || len(e.Objects()) == 0 {
 				continue
 			}
@@ -97,7 +101,8 @@ func (s *Store) diagnose(ctx context.Context, stored *values, faults []topology.
 				d.Notes = append(d.Notes, fmt.Sprintf("the history does not have what was before revision %d: %s were too large", e.Revision, strings.Join(e.Omitted, ", ")))
 				return d, nil
 			}
-			if back(e) {
+			wasInvalid := i+1 < len(merged) && merged[i+1].Invalid // as who recorded the edit before has found
+			if back(e, !wasInvalid) {
 				d.LastGood, d.good = e.Revision-1, texts
 				slices.Reverse(d.Culprits)
 				return d, nil
