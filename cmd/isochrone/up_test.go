@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -220,7 +221,8 @@ func TestRestart(t *testing.T) {
 
 func TestOneAddress(t *testing.T) {
 	t.Parallel()
-	r := startUp(t, "", "--one-address")
+	// Ports that the system gives to nobody by itself, so that they are free still when they are taken again.
+	r := startUp(t, "", "--one-address", "--pop-port", fmt.Sprint(20_000+rand.N(10_000)))
 	var ports []uint16
 	for name, at := range r.PoPs {
 		addr := netip.MustParseAddrPort(at)

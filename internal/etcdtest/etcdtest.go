@@ -62,6 +62,8 @@ func Start(t testing.TB, flags ...string) *Cluster {
 	for i := range 3 {
 		m := &Member{Name: fmt.Sprintf("m%d", i), Client: "http://" + freeAddress(t), cluster: c, dir: t.TempDir(), listen: freeAddress(t)}
 		c.Members = append(c.Members, m)
+	}
+	for _, m := range c.Members { // all of whom the links may ask for
 		if err := c.links.add(m.Name, m.listen); err != nil {
 			t.Fatal(err)
 		}

@@ -58,7 +58,7 @@ type told struct {
 // watch tells what changes after a revision. A watch for each section is better than one for all: what else stands below the root, such
 // as quotas and reports, changes far more often.
 func (s *Store) watch(ctx context.Context, sections Sections, revision int64, take func(Update) error) error {
-	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
+	ctx, cancel := context.WithCancel(ownStream(ctx))
 	var running sync.WaitGroup
 	defer running.Wait()
 	defer cancel()
