@@ -30,7 +30,7 @@ func (s *Store) RecordOutside(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
+	ctx, cancel := context.WithCancel(ownStream(ctx))
 	defer cancel()
 	unsaved := 0
 	watch := s.client.Watch(ctx, s.root+"topology/", clientv3.WithPrefix(), clientv3.WithRev(through+1), clientv3.WithProgressNotify())
@@ -372,7 +372,7 @@ func (s *Store) absent(ctx context.Context, revision int64) (bool, error) {
 
 // replay calls take with the events under topology/ after one revision up to another, revision by revision.
 func (s *Store) replay(ctx context.Context, from, to int64, take func([]*clientv3.Event) error) error {
-	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), 4*requestTimeout)
+	ctx, cancel := context.WithTimeout(ownStream(ctx), 4*requestTimeout)
 	defer cancel()
 	watch := s.client.Watch(ctx, s.root+"topology/", clientv3.WithPrefix(), clientv3.WithRev(from+1))
 	ask := time.NewTicker(20 * time.Millisecond) // etcd answers when it has sent everything

@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/metadata"
 )
 
 var (
@@ -55,10 +58,19 @@ type told struct {
 	err      error // of asking
 }
 
+// streams counts streams of watches, so that each has a name of its own.
+var streams atomic.Int64
+
+// ownStream returns a context for watches, and for asking for their progress, that share a stream with no others. Etcd answers all
+// watches of a stream at once: what it answers before it has begun with a new one says nothing of that one, but reaches it.
+func ownStream(ctx context.Context) context.Context {
+	return metadata.AppendToOutgoingContext(clientv3.WithRequireLeader(ctx), "isochrone-stream", strconv.FormatInt(streams.Add(1), 10))
+}
+
 // watch tells what changes after a revision. A watch for each section is better than one for all: what else stands below the root, such
 // as quotas and reports, changes far more often.
 func (s *Store) watch(ctx context.Context, sections Sections, revision int64, take func(Update) error) error {
-	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
+	ctx, cancel := context.WithCancel(ownStream(ctx))
 	var running sync.WaitGroup
 	defer running.Wait()
 	defer cancel()
