@@ -307,7 +307,10 @@ func (w *torn) drainsInSpite() {
 		}
 		return err
 	})
-	if _, body, err := w.dns.get("/ready"); err != nil || !strings.Contains(body, "the last good one is in force") {
-		w.Errorf("/ready says %s, %v", body, err)
-	}
+	eventually(w.T, "/ready to tell of it", func() error {
+		if _, body, err := w.dns.get("/ready"); err != nil || !strings.Contains(body, "the last good one is in force") {
+			return fmt.Errorf("it says %s, %v", body, err)
+		}
+		return nil
+	})
 }
