@@ -55,6 +55,10 @@ func startPairs(t *testing.T, c *etcdtest.Cluster, world *running, client *clien
 	start(t, "cluster ap takes", "cluster", "ap", "--dir", world.dir, "--etcd", endpoints)
 	start(t, "PoP sin1", "pop", "sin1", "--dir", world.dir, "--etcd", endpoints)
 	w.dns = startDNS(t, world, t.TempDir(), "--etcd", endpoints, "--probe=false", "--rate-limit", "0")
+	eventually(t, "a first answer", func() error { // until it has read the topology there is none, however long that takes
+		_, err := pairAnswer(w.dns.DNS)
+		return err
+	})
 	return w
 }
 
@@ -83,6 +87,7 @@ func (w *pairWorld) edit(ctx context.Context) error {
 // pairAnswer asks for the pair and returns of which edit the answer is.
 func pairAnswer(at string) (edit int, err error) {
 	question := new(mdns.Msg).SetQuestion(pairService+".", mdns.TypeA)
+	question.SetEdns0(1232, false) // so that a refusal says why
 	client := mdns.Client{Timeout: 5 * time.Second}
 	answer, _, err := client.Exchange(question, at)
 	if err != nil {
@@ -96,7 +101,7 @@ func pairAnswer(at string) (edit int, err error) {
 		}
 	}
 	if len(of) != 2 {
-		return 0, fmt.Errorf("the answer is\n%v", answer)
+		return 0, fmt.Errorf("at %s the answer is\n%v", time.Now().Format(time.TimeOnly), answer)
 	}
 	if of[0] != of[1] && of[0] < 1<<8 && of[1] < 1<<8 { // before the first edit they have nothing in common
 		return 0, fmt.Errorf("half of an edit is answered:\n%v", answer)
