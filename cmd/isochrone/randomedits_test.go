@@ -150,6 +150,16 @@ func (w *torn) follow(endpoint string, n int) {
 			})
 		})
 	}
+	for i, one := range w.followers { // before anything is spoilt: who has never seen a valid topology has none in force
+		eventually(w.T, fmt.Sprintf("follower %d to begin", i), func() error {
+			one.mu.Lock()
+			defer one.mu.Unlock()
+			if len(one.seen) == 0 {
+				return errors.New("it has seen nothing")
+			}
+			return nil
+		})
+	}
 }
 
 // write makes edits and overrides. Each writer makes as many: else he that nobody checks would make nearly all.
