@@ -32,6 +32,7 @@ type pairWorld struct {
 	client *clientv3.Client
 	store  *store.Store
 	dns    *dnsProcess
+	pop    *process
 	edits  int
 
 	key, scarce string // API keys: of much quota, and of little
@@ -53,7 +54,7 @@ func startPairs(t *testing.T, c *etcdtest.Cluster, world *running, client *clien
 	}
 	endpoints := strings.Join(c.Endpoints(), ",")
 	start(t, "cluster ap takes", "cluster", "ap", "--dir", world.dir, "--etcd", endpoints)
-	start(t, "PoP sin1", "pop", "sin1", "--dir", world.dir, "--etcd", endpoints)
+	w.pop = start(t, "PoP sin1", "pop", "sin1", "--dir", world.dir, "--etcd", endpoints)
 	w.dns = startDNS(t, world, t.TempDir(), "--etcd", endpoints, "--probe=false", "--rate-limit", "0")
 	eventually(t, "a first answer", func() error { // until it has read the topology there is none, however long that takes
 		_, err := pairAnswer(w.dns.DNS)
