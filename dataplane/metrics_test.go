@@ -53,7 +53,7 @@ func (w *world) told(t *testing.T, what string, want map[string]float64) {
 			t.Errorf("%s: %s", what, strings.Join(wrong, "; "))
 			return
 		}
-		time.Sleep(time.Millisecond) // between two looks at a condition
+		<-time.After(time.Millisecond) // between two looks at a condition
 	}
 }
 

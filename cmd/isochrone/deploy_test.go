@@ -168,12 +168,9 @@ func TestAlertsNameWhatThereIs(t *testing.T) {
 	}
 }
 
-// TestPromtool has Prometheus check the rules, and try some of them, where it is installed.
+// TestPromtool has Prometheus check the rules, and try some of them, where it is installed (Debian: prometheus).
 func TestPromtool(t *testing.T) {
-	promtool, err := exec.LookPath("promtool")
-	if err != nil {
-		t.Skip("promtool is not installed (Debian: prometheus)")
-	}
+	promtool := need(t, "promtool")
 	for _, args := range [][]string{{"check", "rules", "alerts.yaml"}, {"test", "rules", "alerts_test.yaml"}} {
 		command := exec.CommandContext(t.Context(), promtool, args...)
 		command.Dir = "../../deploy/prometheus"
