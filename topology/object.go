@@ -2,6 +2,7 @@ package topology
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -253,14 +254,34 @@ func (s *Service) fillDefaults() {
 	if s.Steering.Canary != nil && s.Steering.Canary.Rank == "" {
 		s.Steering.Canary.Rank = RankByRTT
 	}
-	if s.Intake.Ack == "" {
-		s.Intake.Ack = AckSpool
+	s.Intake.fillDefaults()
+}
+
+func (in *Intake) fillDefaults() {
+	if in.Ack == "" {
+		in.Ack = AckSpool
 	}
-	if s.Intake.MaxBodyBytes == 0 {
-		s.Intake.MaxBodyBytes = 64 << 10
+	if in.MaxBodyBytes == 0 {
+		in.MaxBodyBytes = 64 << 10
 	}
-	if s.Intake.RequiredFields == nil {
-		s.Intake.RequiredFields = []string{"hash", "sender", "amount"}
+	if in.ContentTypes == nil {
+		in.ContentTypes = []string{"application/json", "application/*+json"}
+	}
+	if in.RequiredFields == nil && in.JSONSchema == "" && in.JSONRPC == nil {
+		in.RequiredFields = []string{"hash", "sender", "amount"}
+	}
+	if in.MaxDepth == 0 {
+		in.MaxDepth = 32
+	}
+	if sig := in.Signature; sig != nil {
+		sig.Header, sig.Timestamp = cmp.Or(sig.Header, "X-Signature"), cmp.Or(sig.Timestamp, "X-Timestamp")
+		sig.Tolerance = cmp.Or(sig.Tolerance, Duration(5*time.Minute))
+	}
+	if in.IdempotencyKey == "" {
+		in.IdempotencyKey = IdempotencyOptional
+	}
+	if in.DeadAfter == 0 {
+		in.DeadAfter = Duration(72 * time.Hour)
 	}
 }
 
@@ -274,6 +295,9 @@ func (p *PoP) fillDefaults() {
 }
 
 func (c *Cluster) fillDefaults() {
+	if c.MaxInFlight == 0 {
+		c.MaxInFlight = 256
+	}
 	if c.State == "" {
 		c.State = Active
 	}

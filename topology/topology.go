@@ -91,15 +91,54 @@ type Ack string
 
 // What a 202 promises.
 const (
-	AckSpool   Ack = "spool"   // the envelope is on the PoP's disk
-	AckCluster Ack = "cluster" // a cluster has acknowledged the envelope
+	AckMemory  Ack = "memory"  // received by the PoP: lost if its process ends before a cluster has it
+	AckSpool   Ack = "spool"   // on the PoP's disk, synced
+	AckCluster Ack = "cluster" // acknowledged by a cluster
+)
+
+// Idempotency says whether clients must send an Idempotency-Key.
+type Idempotency string
+
+// Whether an Idempotency-Key is needed.
+const (
+	IdempotencyOptional Idempotency = "optional"
+	IdempotencyRequired Idempotency = "required" // which lets clients send in 0-RTT (RFC 8470)
 )
 
 // Intake is what a service's PoPs accept.
 type Intake struct {
-	Ack            Ack      `yaml:"ack" json:"ack"`                         // default spool
-	MaxBodyBytes   int64    `yaml:"max_body_bytes" json:"max_body_bytes"`   // 1..16777216; default 65536
-	RequiredFields []string `yaml:"required_fields" json:"required_fields"` // of the JSON object; default hash, sender, amount
+	Ack            Ack         `yaml:"ack" json:"ack"`                                     // default spool
+	MaxBodyBytes   int64       `yaml:"max_body_bytes" json:"max_body_bytes"`               // 1..16777216; default 65536
+	ContentTypes   []string    `yaml:"content_types,flow" json:"content_types"`            // media types, such as application/json or application/*+json; default these two
+	RequiredFields []string    `yaml:"required_fields" json:"required_fields"`             // of the JSON object; default hash, sender, amount, or none with json_schema or json_rpc
+	MaxDepth       int         `yaml:"max_depth" json:"max_depth"`                         // of nested objects and arrays, 1..512; default 32
+	JSONSchema     string      `yaml:"json_schema,omitempty" json:"json_schema,omitempty"` // a JSON Schema (2020-12) in JSON; refers to nothing outside
+	JSONRPC        *JSONRPC    `yaml:"json_rpc,omitempty" json:"json_rpc,omitempty"`
+	Signature      *Signature  `yaml:"signature,omitempty" json:"signature,omitempty"`
+	IdempotencyKey Idempotency `yaml:"idempotency_key" json:"idempotency_key"`         // default optional
+	DeadAfter      Duration    `yaml:"dead_after" json:"dead_after"`                   // the age at which what no cluster has taken becomes a dead letter: 1m..720h; default 72h
+	Elsewhere      []Elsewhere `yaml:"elsewhere,omitempty" json:"elsewhere,omitempty"` // paths of the host that belong to clusters
+}
+
+// JSONRPC says that payloads are JSON-RPC 2.0 requests.
+type JSONRPC struct {
+	Methods  []string `yaml:"methods,omitempty,flow" json:"methods,omitempty"` // that are taken; none means all
+	MaxBatch int      `yaml:"max_batch" json:"max_batch"`                      // requests of a batch, 0..1000; 0 takes no batches, the default
+}
+
+// Signature says that payloads are signed, as webhooks are: HMAC-SHA256, in lower-case hex, of the timestamp as it was sent, a full stop and
+// the raw bytes of the payload. The key is the sealed secret webhook-hmac.SERVICE.
+type Signature struct {
+	Header    string   `yaml:"header" json:"header"`       // that has the signature, after "sha256=" or alone; default X-Signature
+	Timestamp string   `yaml:"timestamp" json:"timestamp"` // header that has the time of signing, in Unix seconds; default X-Timestamp
+	Tolerance Duration `yaml:"tolerance" json:"tolerance"` // by which the time may differ from ours, 1s..1h; default 5m
+}
+
+// Elsewhere is a path that PoPs do not serve: WebSocket subscriptions, long streams, heavy work. Clients are told the URL of the nearest
+// cluster that is open to them (Cluster.Public) with To in place of Path.
+type Elsewhere struct {
+	Path string `yaml:"path" json:"path"` // /ws, or /stream/* with all that is below
+	To   string `yaml:"to" json:"to"`     // path at the cluster; default the path as it was asked for
 }
 
 // PoP is a point of presence: a place where clients are received.
@@ -112,6 +151,7 @@ type PoP struct {
 	Port        uint16         `yaml:"port" json:"port"`                                     // of the intake, UDP and TCP; default 443
 	CapacityRPS int            `yaml:"capacity_rps,omitempty" json:"capacity_rps,omitempty"` // requests a second; 0 means not stated
 	State       State          `yaml:"state" json:"state"`                                   // default active
+	ReceiptKeys []string       `yaml:"receipt_keys,omitempty" json:"receipt_keys,omitempty"` // Ed25519 public keys that its receipts are signed with, in unpadded base64url; old ones stay for old receipts
 }
 
 // Cluster is a regional cluster: it does the business logic for the envelopes that PoPs forward.
@@ -120,7 +160,9 @@ type Cluster struct {
 	Location    Location `yaml:"location" json:"location"`
 	Endpoints   []string `yaml:"endpoints" json:"endpoints"` // base URLs, http or https
 	CapacityRPS int      `yaml:"capacity_rps,omitempty" json:"capacity_rps,omitempty"`
-	State       State    `yaml:"state" json:"state"` // default active
+	MaxInFlight int      `yaml:"max_in_flight" json:"max_in_flight"`       // envelopes that one PoP has on the way to one endpoint, 1..10000; default 256
+	Public      string   `yaml:"public,omitempty" json:"public,omitempty"` // base URL at which clients may reach the cluster itself; none if they may not
+	State       State    `yaml:"state" json:"state"`                       // default active
 }
 
 // Snapshot is a consistent reading of the store. All that it holds is immutable.

@@ -112,7 +112,7 @@ func (c *checker) service(name string, s *Service) {
 	within(c, "steering.answers", s.Steering.Answers, 1, 4)
 	oneOf(c, "steering.ecs", s.Steering.ECS, UseECS, IgnoreECS)
 	c.steering(&s.Steering)
-	oneOf(c, "intake.ack", s.Intake.Ack, AckSpool, AckCluster)
+	oneOf(c, "intake.ack", s.Intake.Ack, AckMemory, AckSpool, AckCluster)
 	within(c, "intake.max_body_bytes", s.Intake.MaxBodyBytes, 1, 16<<20)
 	for i, field := range s.Intake.RequiredFields {
 		if field == "" {

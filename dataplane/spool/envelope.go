@@ -11,6 +11,8 @@ type Envelope struct {
 	KeyID       string    // of the API key it came with
 	Service     string    // host name
 	ContentType string    // as the client sent it
+	Window      int64     // number of the quota window that it was admitted in
+	Traceparent string    // W3C Trace Context of the request, empty for none
 	Received    time.Time // arrival, with a precision of nanoseconds
 	Body        []byte
 }
