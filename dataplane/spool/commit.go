@@ -44,11 +44,12 @@ func (s *Spool) commit(batch []*entry) error {
 		s.failures++
 		s.mu.Unlock()
 		w.abandon()
+		s.clean(false) // on a full disk there may be room then
 		s.options.Log.Error("the spool cannot write", "error", err)
 		return err
 	}
 	w.spare = settled[:0]
-	s.clean()
+	s.clean(true)
 	return nil
 }
 
