@@ -12,7 +12,7 @@ import (
 // TestContract holds the intake to its contract.
 func TestContract(t *testing.T) {
 	t.Parallel()
-	c := startContract(t)
+	c := startContract(t, false)
 	for _, over := range c.wires {
 		t.Run(over.name, func(t *testing.T) {
 			t.Run("statuses", func(t *testing.T) { c.statuses(t, over) })

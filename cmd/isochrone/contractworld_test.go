@@ -43,6 +43,9 @@ type contract struct {
 	roots  *x509.CertPool
 	region *region
 	wires  []wire
+
+	pop *process // sin1, if it is a process of its own
+	*monitored
 }
 
 // wire is a client of one version of HTTP.
@@ -100,7 +103,8 @@ func (c *region) await(t *testing.T, id string) (d delivered) {
 	return d
 }
 
-func startContract(t *testing.T, flags ...string) *contract {
+// startContract starts a world; with alone, sin1 is a process of its own, which is given flags.
+func startContract(t *testing.T, alone bool, flags ...string) *contract {
 	t.Helper()
 	c := &contract{region: &region{token: "token-of-a-test", took: map[string]delivered{}}}
 	dir := t.TempDir()
@@ -111,7 +115,11 @@ func startContract(t *testing.T, flags ...string) *contract {
 	if err := os.WriteFile(token, []byte(c.region.token), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c.running = startUp(t, dir, append([]string{"--without", "ap,eu,us"}, flags...)...)
+	without := "ap,eu,us"
+	if alone {
+		without += ",sin1"
+	}
+	c.running = startUp(t, dir, "--without", without)
 	server := httptest.NewServer(c.region)
 	t.Cleanup(server.Close)
 	document := filepath.Join(t.TempDir(), "topology.yaml")
@@ -125,12 +133,17 @@ func startContract(t *testing.T, flags ...string) *contract {
 	if c.roots, err = readRoots(c.CA); err != nil {
 		t.Fatal(err)
 	}
+	if alone {
+		c.pop = start(t, "PoP sin1 serves", append([]string{"pop", "sin1", "--dir", dir, "--http", "127.0.0.1:0"}, flags...)...)
+		c.monitored = &monitored{regexp.MustCompile(`\((http://.*)\)`).FindStringSubmatch(c.pop.output.String())[1]}
+	}
 	c.wires = []wire{{"HTTP/3.0", c.http3(t)}, {"HTTP/2.0", c.tcp(t, true)}, {"HTTP/1.1", c.tcp(t, false)}}
 	eventually(t, "the key to be known", func() error {
-		if got := c.send(t, c.wires[0], call{}); got.status != 202 {
-			return fmt.Errorf("got %d: %s", got.status, got.body)
+		got, err := c.try(t.Context(), c.wires[0], call{})
+		if err == nil && got.status != 202 {
+			err = fmt.Errorf("got %d: %s", got.status, got.body)
 		}
-		return nil
+		return err
 	})
 	return c
 }
