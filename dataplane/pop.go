@@ -12,6 +12,7 @@ import (
 
 	"github.com/isochrone/isochrone/dataplane/quota"
 	"github.com/isochrone/isochrone/dataplane/spool"
+	"github.com/isochrone/isochrone/dataplane/tracing"
 	"github.com/isochrone/isochrone/health"
 	"github.com/isochrone/isochrone/router/rtt"
 	"github.com/isochrone/isochrone/topology"
@@ -33,6 +34,8 @@ type Config struct {
 	Acknowledged     func(e *spool.Envelope, cluster string) // called when a cluster has acknowledged; may be nil
 	Workers          int                                     // envelopes that are forwarded at a time; default 32
 	MaxInFlightBytes int64                                   // of bodies that are being read; default 256 MiB
+	Access           *AccessLog                              // nil for none
+	Tracer           *tracing.Tracer                         // likewise
 }
 
 // Dial opens a connection, as the method DialContext of net.Dialer does.
