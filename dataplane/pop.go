@@ -33,6 +33,7 @@ type Config struct {
 	Acknowledged     func(e *spool.Envelope, cluster string) // called when a cluster has acknowledged; may be nil
 	Workers          int                                     // envelopes that are forwarded at a time; default 32
 	MaxInFlightBytes int64                                   // of bodies that are being read; default 256 MiB
+	Front            *Front                                  // the transports; nil for those of the defaults, which Run serves
 }
 
 // Dial opens a connection, as the method DialContext of net.Dialer does.
@@ -44,14 +45,15 @@ type PoP struct {
 	counts   counts
 	bodies   *semaphore.Weighted
 	clusters *clusters
+	front    *Front
 	stopping chan struct{} // closed when Run begins to end
+	released chan struct{} // closed when the spool is closed
 }
 
 // counts are totals since the start, and what is open now.
 type counts struct {
 	accepted, probes, forwarded, retried, panics atomic.Uint64
 	refused                                      map[int]*atomic.Uint64 // by status; the keys never change
-	quic, tcp                                    atomic.Int64           // connections that are open, over all sockets
 }
 
 // New returns a PoP.
@@ -60,6 +62,10 @@ func New(c Config) *PoP {
 	c.MaxInFlightBytes = cmp.Or(c.MaxInFlightBytes, 256<<20)
 	p := &PoP{
 		config: c, bodies: semaphore.NewWeighted(c.MaxInFlightBytes), clusters: newClusters(c), stopping: make(chan struct{}),
+		released: make(chan struct{}), front: c.Front,
+	}
+	if p.front == nil {
+		p.front = NewFront(FrontConfig{Log: c.Log, Early: p.Early})
 	}
 	p.counts.refused = map[int]*atomic.Uint64{}
 	for status := range refusals {
@@ -87,8 +93,28 @@ func (p *PoP) Stats() map[string]uint64 {
 // Held returns what is in the spool.
 func (p *PoP) Held() spool.Stats { return p.config.Spool.Stats() }
 
-// Run serves on the sockets and forwards what is in the spool until ctx ends or a socket fails. It finishes the requests in
-// flight, for a second at most, and closes the sockets and the spool.
+// Early reports whether requests are taken in 0-RTT: when a service requires an Idempotency-Key, without which they are refused.
+func (p *PoP) Early() bool { return TakesEarly(p.config.Snapshot()) }
+
+// TakesEarly reports whether requests are taken in 0-RTT under a topology, which may be nil.
+func TakesEarly(snap *topology.Snapshot) bool {
+	if snap == nil {
+		return false
+	}
+	for _, s := range snap.Topology.Services {
+		if s.Intake.IdempotencyKey == topology.IdempotencyRequired {
+			return true
+		}
+	}
+	return false
+}
+
+// Released is closed when Run has closed the spool: somebody else may open it.
+func (p *PoP) Released() <-chan struct{} { return p.released }
+
+// Run serves on the sockets, beside those that the Front serves already, and forwards what is in the spool, until ctx ends or a
+// socket fails. Then the requests in flight end, the spool is closed, and the connections end. If the Front of the configuration
+// is served by somebody else, its end is waited for.
 func (p *PoP) Run(ctx context.Context, sockets ...Listeners) error {
 	forwarding, stop := context.WithCancel(context.WithoutCancel(ctx))
 	forwarded := make(chan struct{})
@@ -96,8 +122,19 @@ func (p *PoP) Run(ctx context.Context, sockets ...Listeners) error {
 		defer close(forwarded)
 		p.forward(forwarding)
 	}()
-	err := p.serve(ctx, sockets)
+	p.front.Handle(p)
+	served := make(chan error, 1)
+	if p.config.Front == nil || len(sockets) > 0 {
+		go func() { served <- p.front.Serve(ctx, sockets...) }()
+	} else {
+		served <- nil
+	}
+	<-p.front.Draining()
+	close(p.stopping)
+	<-p.front.Quiet()
 	stop()
 	<-forwarded
-	return errors.Join(err, p.config.Spool.Close())
+	err := p.config.Spool.Close()
+	close(p.released)
+	return errors.Join(<-served, err)
 }
