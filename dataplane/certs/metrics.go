@@ -3,11 +3,11 @@ package certs
 import "github.com/prometheus/client_golang/prometheus"
 
 var (
-	expiryMetric = prometheus.NewDesc("isochrone_pop_certificate_expiry_timestamp_seconds",
+	expiryMetric = prometheus.NewDesc("isochrone_intake_certificate_expiry_timestamp_seconds",
 		"When a certificate expires that is given out, by the name that it is for and by where it is from: file or acme.", []string{"name", "source"}, nil)
-	failuresMetric = prometheus.NewDesc("isochrone_pop_certificate_reload_failures_total",
+	failuresMetric = prometheus.NewDesc("isochrone_intake_certificate_reload_failures_total",
 		"New certificates and keys of tickets that were not used because they are broken, counted at each look.", nil, nil)
-	rotatedMetric = prometheus.NewDesc("isochrone_pop_ticket_keys_rotated_timestamp_seconds",
+	rotatedMetric = prometheus.NewDesc("isochrone_intake_ticket_keys_rotated_timestamp_seconds",
 		"When the keys of session tickets were rotated last; shared says whether other PoPs have the same.", []string{"shared"}, nil)
 )
 
