@@ -26,6 +26,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/isochrone/isochrone/dataplane/exchange"
 	"github.com/isochrone/isochrone/dataplane/quota"
 	"github.com/isochrone/isochrone/dataplane/spool"
 	"github.com/isochrone/isochrone/health"
@@ -68,7 +69,7 @@ type regional struct {
 	bodies   []string
 }
 
-func newRegional(t *testing.T) *regional {
+func newRegional(t testing.TB) *regional {
 	c := &regional{}
 	c.status.Store(http.StatusAccepted)
 	c.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -100,7 +101,7 @@ type world struct {
 	acks     chan string // clusters that acknowledged
 }
 
-func newWorld(t *testing.T, change func(*topology.Topology)) *world {
+func newWorld(t testing.TB, change func(*topology.Topology)) *world {
 	t.Helper()
 	w := &world{dir: t.TempDir(), clusters: map[string]*regional{}, grants: &grants{sums: map[string]int64{}}, acks: make(chan string, 1000)}
 	pops, urls := map[string]netip.AddrPort{}, map[string]string{}
@@ -242,7 +243,7 @@ func TestChecks(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			recorder := httptest.NewRecorder()
-			w.ServeHTTP(recorder, test.change(request(w.key, payload)))
+			exchange.Serve(w.PoP).ServeHTTP(recorder, test.change(request(w.key, payload)))
 			if recorder.Code != test.want {
 				t.Fatalf("got %d, want %d: %s", recorder.Code, test.want, recorder.Body)
 			}
@@ -282,7 +283,7 @@ func body(text string) func(*http.Request) *http.Request {
 
 func (w *world) post(r *http.Request) *httptest.ResponseRecorder {
 	recorder := httptest.NewRecorder()
-	w.ServeHTTP(recorder, r)
+	exchange.Serve(w.PoP).ServeHTTP(recorder, r)
 	return recorder
 }
 
@@ -609,7 +610,7 @@ func BenchmarkIntake(b *testing.B) {
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			w := httptest.NewRecorder()
-			p.ServeHTTP(w, request(text, payload))
+			exchange.Serve(p).ServeHTTP(w, request(text, payload))
 			if w.Code != 202 {
 				b.Error(w.Code, w.Body)
 				return
