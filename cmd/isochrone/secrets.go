@@ -17,6 +17,8 @@ import (
 	"filippo.io/age"
 	"github.com/spf13/pflag"
 
+	"github.com/isochrone/isochrone/dataplane/certs/acme"
+	"github.com/isochrone/isochrone/dataplane/certs/rotation"
 	"github.com/isochrone/isochrone/dns"
 	"github.com/isochrone/isochrone/topology"
 	"github.com/isochrone/isochrone/topology/sealed"
@@ -40,7 +42,7 @@ func secretsOf(kind string) []string {
 	case "dns":
 		return []string{tsigSecret}
 	case "pop", "up": // whose DNS server takes no zone transfers with keys
-		return []string{clusterTokenSecret, serviceHMACSecret}
+		return []string{clusterTokenSecret, serviceHMACSecret, acme.Prefix, rotation.Secret}
 	}
 	return nil
 }
