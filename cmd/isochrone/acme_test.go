@@ -79,7 +79,14 @@ func startPebble(t *testing.T, dns, blocked string) *pebble {
 	}
 	command := exec.Command(program, "-config", filepath.Join(dir, "config.json"), "-dnsserver", dns)
 	command.Env = append(os.Environ(), "PEBBLE_VA_NOSLEEP=1", "PEBBLE_WFE_NONCEREJECT=0")
-	startCommand(t, "ACME directory available", command)
+	startCommand(t, "Pebble ", command)
+	eventually(t, "the ACME server", func() error {
+		c, err := net.Dial("tcp", acmeAt)
+		if err == nil {
+			c.Close()
+		}
+		return err
+	})
 	return p
 }
 
