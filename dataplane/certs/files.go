@@ -73,7 +73,7 @@ func (s *Source) readFolder() (changed bool) {
 		if s.tell(pair.Cert, err); err != nil {
 			continue
 		}
-		s.files = append(s.files, &file{pair, false, opened})
+		s.files = append(s.files, &file{pair, false, opened, current(opened)})
 		s.config.Log.Info("certificate added", "file", pair.Cert, "names", current(opened).Leaf.DNSNames)
 		changed = true
 	}

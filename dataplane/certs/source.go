@@ -56,6 +56,7 @@ type file struct {
 	Pair
 	listed bool // of Pairs, so that it stays
 	opened *certfile.File
+	used   *tls.Certificate // the last one that can be chosen
 }
 
 // held is a certificate with where it is from.
@@ -97,7 +98,7 @@ func Open(c Config) (*Source, error) {
 		if err := hasNames(current(opened)); err != nil {
 			return nil, nameFault(pair, err)
 		}
-		s.files = append(s.files, &file{pair, true, opened})
+		s.files = append(s.files, &file{pair, true, opened, current(opened)})
 	}
 	if c.Dir != "" {
 		if _, err := pairsOf(c.Dir); err != nil {
@@ -166,13 +167,13 @@ func (s *Source) Reload() {
 	defer s.mu.Unlock()
 	changed := s.readFolder()
 	for _, f := range s.files {
-		was := current(f.opened)
-		renewed, err := f.opened.Reload()
-		if err == nil && renewed {
-			s.config.Log.Info("certificate reloaded", "file", f.Cert, "valid_until", current(f.opened).Leaf.NotAfter)
+		_, err := f.opened.Reload()
+		if err == nil {
+			err = nameFault(f.Pair, hasNames(current(f.opened)))
 		}
-		if s.tell(f.Cert, err); err == nil {
-			changed = changed || was != current(f.opened)
+		if s.tell(f.Cert, err); err == nil && f.used != current(f.opened) {
+			f.used, changed = current(f.opened), true
+			s.config.Log.Info("certificate reloaded", "file", f.Cert, "valid_until", f.used.Leaf.NotAfter)
 		}
 	}
 	now := s.config.Now()
@@ -199,7 +200,7 @@ func (s *Source) tell(of string, err error) {
 func (s *Source) renew(now time.Time) {
 	t := &table{}
 	for _, f := range s.files {
-		t.held = append(t.held, &held{current(f.opened), "file", f.Cert})
+		t.held = append(t.held, &held{f.used, "file", f.Cert})
 	}
 	t.held = append(t.held, s.issued...)
 	layers := map[string]names{}
