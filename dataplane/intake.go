@@ -290,8 +290,8 @@ func (p *PoP) accept(w http.ResponseWriter, r *http.Request, a *admission) *refu
 	} else {
 		p.counts.accepted.Add(1)
 	}
-	if next := p.clusters.order(a.service); len(next) > 0 {
-		w.Header().Set("X-Isochrone-Cluster", next[0].name)
+	if next := p.forward.Next(a.service); next != "" {
+		w.Header().Set("X-Isochrone-Cluster", next)
 	}
 	body, err := json.Marshal(Accepted{"accepted", envelope.ID, hex.EncodeToString(a.sha256[:])})
 	if err != nil {
