@@ -104,6 +104,9 @@ func (p *PoP) contained(in *intake) (refused *refusal) {
 	}()
 	in.answer.Add("x-isochrone-pop", p.config.Name)
 	if in.Path != Path {
+		if strings.HasPrefix(in.Path, ReceiptsPath) {
+			return p.outcome(in)
+		}
 		return p.elsewhere(in)
 	}
 	if in.Method != http.MethodPost {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/isochrone/isochrone/dataplane/forward"
 	"github.com/isochrone/isochrone/dataplane/quota"
+	"github.com/isochrone/isochrone/dataplane/receipt"
 	"github.com/isochrone/isochrone/dataplane/spool"
 	"github.com/isochrone/isochrone/dataplane/tracing"
 	"github.com/isochrone/isochrone/health"
@@ -35,6 +36,8 @@ type Config struct {
 	ClusterToken  func(cluster string) string // the bearer token for a cluster
 	Log           *slog.Logger
 
+	Receipts         *receipt.Signer                         // signs what was accepted before and is posted again; the spool's envelopes are signed by Seal; nil for no receipts
+	Peer             Peer                                    // nil if other PoPs cannot be asked
 	Dial             Dial                                    // opens connections to clusters; nil takes TCP
 	Acknowledged     func(e *spool.Envelope, cluster string) // called when a cluster has acknowledged; may be nil
 	Roots            *x509.CertPool                          // that certificates of clusters stand on; nil takes the system's
