@@ -3,13 +3,17 @@ package dataplane
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"log/slog"
 	"net"
+	"net/http"
+	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sync/semaphore"
 
+	"github.com/isochrone/isochrone/dataplane/exchange"
 	"github.com/isochrone/isochrone/dataplane/quota"
 	"github.com/isochrone/isochrone/dataplane/spool"
 	"github.com/isochrone/isochrone/dataplane/tracing"
@@ -48,6 +52,9 @@ type PoP struct {
 	bodies   *semaphore.Weighted
 	clusters *clusters
 	stopping chan struct{} // closed when Run begins to end
+	offered  atomic.Pointer[offers]
+	intakes  sync.Pool // of *intake
+	http     http.Handler
 }
 
 // counts are totals since the start, and what is open now.
@@ -64,12 +71,17 @@ func New(c Config) *PoP {
 	p := &PoP{
 		config: c, bodies: semaphore.NewWeighted(c.MaxInFlightBytes), clusters: newClusters(c), stopping: make(chan struct{}),
 	}
+	p.intakes.New = func() any { return &intake{hash: sha256.New()} }
+	p.http = exchange.Serve(p)
 	p.counts.refused = map[int]*atomic.Uint64{}
 	for status := range refusals {
 		p.counts.refused[status] = new(atomic.Uint64)
 	}
 	return p
 }
+
+// ServeHTTP implements http.Handler for HTTP/2 and HTTP/1.1.
+func (p *PoP) ServeHTTP(w http.ResponseWriter, r *http.Request) { p.http.ServeHTTP(w, r) }
 
 // Stats returns totals since the start and what is in the spool now, by name.
 func (p *PoP) Stats() map[string]uint64 {
