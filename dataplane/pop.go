@@ -7,13 +7,11 @@ import (
 	"errors"
 	"log/slog"
 	"net"
-	"net/http"
 	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sync/semaphore"
 
-	"github.com/isochrone/isochrone/dataplane/exchange"
 	"github.com/isochrone/isochrone/dataplane/quota"
 	"github.com/isochrone/isochrone/dataplane/spool"
 	"github.com/isochrone/isochrone/dataplane/tracing"
@@ -40,6 +38,7 @@ type Config struct {
 	MaxInFlightBytes int64                                   // of bodies that are being read; default 256 MiB
 	Access           *AccessLog                              // nil for none
 	Tracer           *tracing.Tracer                         // likewise
+	Front            *Front                                  // the transports; nil for those of the defaults, which Run serves
 }
 
 // Dial opens a connection, as the method DialContext of net.Dialer does.
@@ -51,17 +50,17 @@ type PoP struct {
 	counts   counts
 	bodies   *semaphore.Weighted
 	clusters *clusters
+	front    *Front
 	stopping chan struct{} // closed when Run begins to end
 	offered  atomic.Pointer[offers]
-	intakes  sync.Pool // of *intake
-	http     http.Handler
+	intakes  sync.Pool     // of *intake
+	released chan struct{} // closed when the spool is closed
 }
 
 // counts are totals since the start, and what is open now.
 type counts struct {
 	accepted, probes, forwarded, retried, panics atomic.Uint64
 	refused                                      map[int]*atomic.Uint64 // by status; the keys never change
-	quic, tcp                                    atomic.Int64           // connections that are open, over all sockets
 }
 
 // New returns a PoP.
@@ -70,18 +69,18 @@ func New(c Config) *PoP {
 	c.MaxInFlightBytes = cmp.Or(c.MaxInFlightBytes, 256<<20)
 	p := &PoP{
 		config: c, bodies: semaphore.NewWeighted(c.MaxInFlightBytes), clusters: newClusters(c), stopping: make(chan struct{}),
+		released: make(chan struct{}), front: c.Front,
+	}
+	if p.front == nil {
+		p.front = NewFront(FrontConfig{Log: c.Log, Early: p.early})
 	}
 	p.intakes.New = func() any { return &intake{hash: sha256.New()} }
-	p.http = exchange.Serve(p)
 	p.counts.refused = map[int]*atomic.Uint64{}
 	for status := range refusals {
 		p.counts.refused[status] = new(atomic.Uint64)
 	}
 	return p
 }
-
-// ServeHTTP implements http.Handler for HTTP/2 and HTTP/1.1.
-func (p *PoP) ServeHTTP(w http.ResponseWriter, r *http.Request) { p.http.ServeHTTP(w, r) }
 
 // Stats returns totals since the start and what is in the spool now, by name.
 func (p *PoP) Stats() map[string]uint64 {
@@ -102,8 +101,18 @@ func (p *PoP) Stats() map[string]uint64 {
 // Held returns what is in the spool.
 func (p *PoP) Held() spool.Stats { return p.config.Spool.Stats() }
 
-// Run serves on the sockets and forwards what is in the spool until ctx ends or a socket fails. It finishes the requests in
-// flight, for a second at most, and closes the sockets and the spool.
+// early reports whether requests are taken in 0-RTT: when a service requires an Idempotency-Key, without which they are refused.
+func (p *PoP) early() bool {
+	snap := p.config.Snapshot()
+	return snap != nil && p.offers(snap).early
+}
+
+// Released is closed when Run has closed the spool: somebody else may open it.
+func (p *PoP) Released() <-chan struct{} { return p.released }
+
+// Run serves on the sockets, beside those that the Front serves already, and forwards what is in the spool, until ctx ends or a
+// socket fails. Then the requests in flight end, the spool is closed, and the connections end. If the Front of the configuration
+// is served by somebody else, its end is waited for.
 func (p *PoP) Run(ctx context.Context, sockets ...Listeners) error {
 	forwarding, stop := context.WithCancel(context.WithoutCancel(ctx))
 	forwarded := make(chan struct{})
@@ -111,8 +120,19 @@ func (p *PoP) Run(ctx context.Context, sockets ...Listeners) error {
 		defer close(forwarded)
 		p.forward(forwarding)
 	}()
-	err := p.serve(ctx, sockets)
+	p.front.Handle(p)
+	served := make(chan error, 1)
+	if p.config.Front == nil || len(sockets) > 0 {
+		go func() { served <- p.front.Serve(ctx, sockets...) }()
+	} else {
+		served <- nil
+	}
+	<-p.front.Draining()
+	close(p.stopping)
+	<-p.front.Quiet()
 	stop()
 	<-forwarded
-	return errors.Join(err, p.config.Spool.Close())
+	err := p.config.Spool.Close()
+	close(p.released)
+	return errors.Join(<-served, err)
 }

@@ -51,13 +51,14 @@ type Answer struct {
 	Status int
 	Fields []Field
 	Body   []byte
+	Abort  bool // send none of this, but end the stream or the connection: nobody has the time to answer
 }
 
 // Add adds a field.
 func (a *Answer) Add(name, value string) { a.Fields = append(a.Fields, Field{name, value}) }
 
 // Reset makes an answer empty and keeps its memory.
-func (a *Answer) Reset() { a.Status, a.Fields, a.Body = 0, a.Fields[:0], a.Body[:0] }
+func (a *Answer) Reset() { a.Status, a.Fields, a.Body, a.Abort = 0, a.Fields[:0], a.Body[:0], false }
 
 // Handler answers requests. It may be called concurrently. It fills in the answer, which keeps nothing of it afterwards.
 type Handler interface {
