@@ -22,6 +22,7 @@ func TestContract(t *testing.T) {
 		})
 	}
 	t.Run("raw HTTP/1.1", c.raw)
+	t.Run("raw HTTP/3", c.raw3)
 }
 
 // statuses tries each fault alone.
