@@ -137,7 +137,9 @@ func startContract(t *testing.T, alone bool, flags ...string) *contract {
 		c.pop = start(t, "PoP sin1 serves", append([]string{"pop", "sin1", "--dir", dir, "--http", "127.0.0.1:0"}, flags...)...)
 		c.monitored = &monitored{regexp.MustCompile(`\((http://.*)\)`).FindStringSubmatch(c.pop.output.String())[1]}
 	}
-	c.wires = []wire{{"HTTP/3.0", c.http3(t)}, {"HTTP/2.0", c.tcp(t, true)}, {"HTTP/1.1", c.tcp(t, false)}}
+	var end func()
+	c.wires, end = c.clients()
+	t.Cleanup(end)
 	eventually(t, "the key to be known", func() error {
 		got, err := c.try(t.Context(), c.wires[0], call{})
 		if err == nil && got.status != 202 {
@@ -152,26 +154,28 @@ func (c *contract) tls(protocols ...string) *tls.Config {
 	return &tls.Config{RootCAs: c.roots, ServerName: contractHost, NextProtos: protocols, MinVersion: tls.VersionTLS13}
 }
 
-func (c *contract) http3(t *testing.T) *http3.Transport {
-	transport := &http3.Transport{
+// clients makes a client of each version of HTTP, and what closes them.
+func (c *contract) clients() (wires []wire, end func()) {
+	h3 := &http3.Transport{
 		TLSClientConfig: c.tls(),
 		Dial: func(ctx context.Context, _ string, config *tls.Config, settings *quic.Config) (*quic.Conn, error) {
 			return quic.DialAddr(ctx, c.at, config, settings)
 		},
 	}
-	t.Cleanup(func() { transport.Close() })
-	return transport
-}
-
-func (c *contract) tcp(t *testing.T, h2 bool) *http.Transport {
-	transport := &http.Transport{
-		TLSClientConfig: c.tls(), ForceAttemptHTTP2: h2, DisableCompression: true, ExpectContinueTimeout: 30 * time.Second,
-		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, network, c.at)
-		},
+	tcp := func(h2 bool) *http.Transport {
+		return &http.Transport{
+			TLSClientConfig: c.tls(), ForceAttemptHTTP2: h2, DisableCompression: true, ExpectContinueTimeout: 30 * time.Second,
+			DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+				return new(net.Dialer).DialContext(ctx, network, c.at)
+			},
+		}
 	}
-	t.Cleanup(transport.CloseIdleConnections)
-	return transport
+	h2, h1 := tcp(true), tcp(false)
+	return []wire{{"HTTP/3.0", h3}, {"HTTP/2.0", h2}, {"HTTP/1.1", h1}}, func() {
+		h3.Close()
+		h2.CloseIdleConnections()
+		h1.CloseIdleConnections()
+	}
 }
 
 // call is a request that differs from a good one in what is given.
