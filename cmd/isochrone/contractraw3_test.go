@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -40,7 +41,13 @@ type raw3 struct {
 
 func (c *contract) dial3(t *testing.T, control string) *raw3 {
 	t.Helper()
-	conn, err := quic.DialAddr(t.Context(), c.at, c.tls("h3"), &quic.Config{MaxIdleTimeout: 20 * time.Second})
+	return c.dial3With(t, control, c.tls("h3"))
+}
+
+// dial3With returns a connection as soon as something can be sent: in early data, if the TLS configuration has a ticket.
+func (c *contract) dial3With(t *testing.T, control string, config *tls.Config) *raw3 {
+	t.Helper()
+	conn, err := quic.DialAddrEarly(t.Context(), c.at, config, &quic.Config{MaxIdleTimeout: 20 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -122,12 +122,7 @@ func startContract(t *testing.T, alone bool, flags ...string) *contract {
 	c.running = startUp(t, dir, "--without", without)
 	server := httptest.NewServer(c.region)
 	t.Cleanup(server.Close)
-	document := filepath.Join(t.TempDir(), "topology.yaml")
-	text := strings.ReplaceAll(c.run(t, "topology", "get"), c.Clusters["ap"], server.URL)
-	if err := os.WriteFile(document, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	c.run(t, "topology", "apply", "--yes", "-f", document)
+	c.edit(t, c.Clusters["ap"], server.URL)
 	var err error
 	c.at, c.key = c.PoPs["sin1"], strings.TrimSpace(c.run(t, "key", "create", "--quota", "100000000"))
 	if c.roots, err = readRoots(c.CA); err != nil {
@@ -152,6 +147,21 @@ func startContract(t *testing.T, alone bool, flags ...string) *contract {
 
 func (c *contract) tls(protocols ...string) *tls.Config {
 	return &tls.Config{RootCAs: c.roots, ServerName: contractHost, NextProtos: protocols, MinVersion: tls.VersionTLS13}
+}
+
+// edit replaces a text in the topology.
+func (c *contract) edit(t *testing.T, from, to string) {
+	t.Helper()
+	document := filepath.Join(t.TempDir(), "topology.yaml")
+	before := c.run(t, "topology", "get")
+	after := strings.Replace(before, from, to, 1)
+	if after == before {
+		t.Fatalf("the topology does not have %q:\n%s", from, before)
+	}
+	if err := os.WriteFile(document, []byte(after), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.run(t, "topology", "apply", "--yes", "-f", document)
 }
 
 // clients makes a client of each version of HTTP, and what closes them.
@@ -290,8 +300,7 @@ func (a answered) problem(t *testing.T, what string, status int) {
 }
 
 var (
-	requestID       = regexp.MustCompile(`^sin1\.[a-z2-7]{20,}$`)
-	traceparentForm = regexp.MustCompile(`^00-[0-9a-f]{32}-[0-9a-f]{16}-0[01]$`)
+	requestID = regexp.MustCompile(`^sin1\.[a-z2-7]{20,}$`)
 )
 
 // accepted holds a 202, and what reaches the cluster, to the contract. It returns the request id.
