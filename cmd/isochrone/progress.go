@@ -23,7 +23,7 @@ type progress struct {
 	out   io.Writer
 	what  string
 	shows func(n int64) string // a number of what is counted
-	total int64                // 0 if it is not known
+	total atomic.Int64         // 0 if it is not known
 	done  atomic.Int64
 	began time.Time
 	stop  func() // once
@@ -44,7 +44,8 @@ func startProgress(out io.Writer, what string, total int64, shows func(int64) st
 }
 
 func newProgress(out io.Writer, what string, total int64, shows func(int64) string) *progress {
-	p := &progress{out: out, what: what, shows: shows, total: total, began: time.Now(), over: make(chan struct{})}
+	p := &progress{out: out, what: what, shows: shows, began: time.Now(), over: make(chan struct{})}
+	p.total.Store(total)
 	p.stop = sync.OnceFunc(func() { close(p.over) })
 	p.ended.Go(p.draw)
 	return p
@@ -54,6 +55,14 @@ func newProgress(out io.Writer, what string, total int64, shows func(int64) stri
 func (p *progress) add(n int64) {
 	if p != nil {
 		p.done.Add(n)
+	}
+}
+
+// at tells that so much of all is done.
+func (p *progress) at(done, all int64) {
+	if p != nil {
+		p.total.Store(all)
+		p.done.Store(done)
 	}
 }
 
@@ -87,13 +96,13 @@ func (p *progress) draw() {
 
 // line is what is shown after some time.
 func (p *progress) line(elapsed time.Duration) string {
-	done := p.done.Load()
-	if p.total <= 0 {
+	done, total := p.done.Load(), p.total.Load()
+	if total <= 0 {
 		return fmt.Sprintf("%s: %s, %v", p.what, p.shows(done), elapsed.Round(time.Second))
 	}
-	share := min(1, float64(done)/float64(p.total))
+	share := min(1, float64(done)/float64(total))
 	full := int(share * progressWidth)
-	line := fmt.Sprintf("%s [%s%s] %3.0f %% of %s", p.what, strings.Repeat("#", full), strings.Repeat(".", progressWidth-full), 100*share, p.shows(p.total))
+	line := fmt.Sprintf("%s [%s%s] %3.0f %% of %s", p.what, strings.Repeat("#", full), strings.Repeat(".", progressWidth-full), 100*share, p.shows(total))
 	if share > 0.01 { // earlier it is a guess
 		left := time.Duration(float64(elapsed) * (1 - share) / share)
 		line += fmt.Sprintf(", %v left", max(time.Second, left.Round(time.Second)))

@@ -26,6 +26,7 @@ import (
 const (
 	clusterTokenSecret = "cluster-token."
 	serviceHMACSecret  = "service-hmac."
+	webhookHMACSecret  = "webhook-hmac."
 	tsigSecret         = "tsig."
 )
 
@@ -40,7 +41,7 @@ func secretsOf(kind string) []string {
 	case "dns":
 		return []string{tsigSecret}
 	case "pop", "up": // whose DNS server takes no zone transfers with keys
-		return []string{clusterTokenSecret, serviceHMACSecret}
+		return []string{clusterTokenSecret, serviceHMACSecret, webhookHMACSecret}
 	}
 	return nil
 }
