@@ -173,11 +173,14 @@ func (p *PoP) record(in *intake, refused *refusal) {
 		in.span.Phase("admission", in.began, in.admitted)
 		in.span.Phase("body", in.admitted, in.received)
 		in.span.Phase("spool", in.received, in.stored)
-		in.span.End(tracing.Request{PoP: p.config.Name, Service: service, Status: in.answer.Status, ID: in.id, KeyID: in.keyID})
+		in.span.End(tracing.Request{
+			PoP: p.config.Name, Service: service, Protocol: in.Proto, Status: in.answer.Status, ID: in.id, KeyID: in.keyID,
+			Bytes: int64(len(in.body)), Detail: detail,
+		})
 	}
 	if p.config.Access.Wants(in.answer.Status, now) {
 		p.config.Access.Write(Access{
-			Time: in.began, PoP: p.config.Name, Service: service, Remote: in.Remote.String(), Protocol: in.Proto, Status: in.answer.Status,
+			Time: in.began, PoP: p.config.Name, Service: service, Remote: in.Remote, Protocol: in.Proto, Status: in.answer.Status,
 			ID: in.id, KeyID: in.keyID, Probe: in.probe, Bytes: int64(len(in.body)), Queue: since(in.began, in.admitted),
 			Body: since(in.admitted, in.received), Spool: since(in.received, in.stored), Total: now.Sub(in.began), Cluster: in.cluster,
 			Detail: detail, Trace: in.span.TraceID(),
