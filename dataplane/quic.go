@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -34,6 +35,7 @@ type quicServer struct {
 	transport *quic.Transport
 	listener  *quic.EarlyListener
 	http      http3Server
+	begun     atomic.Int64 // connections that have begun, and are not served yet
 	accepting context.Context
 	stop      context.CancelFunc
 	serving   sync.WaitGroup
@@ -48,7 +50,7 @@ func (f *Front) listenQUIC(l Listeners) (*quicServer, error) {
 		VerifySourceAddress: func(from net.Addr) bool {
 			return f.limits.suspicious(addrOf(from)) || f.overload.ShedShare() > 0
 		},
-		ConnContext: f.admitQUIC,
+		ConnContext: s.admit,
 	}
 	config := l.TLS.Clone()
 	config.MinVersion = tls.VersionTLS13
@@ -92,11 +94,14 @@ func (f *Front) grow(c *quic.Conn, octets uint64) bool {
 	return true
 }
 
-// admitQUIC counts a connection that begins, or refuses it.
-func (f *Front) admitQUIC(ctx context.Context, client *quic.ClientInfo) (context.Context, error) {
+// admit counts a connection that begins, or refuses it.
+func (s *quicServer) admit(ctx context.Context, client *quic.ClientInfo) (context.Context, error) {
+	f := s.front
 	select {
 	case <-f.draining:
-		return nil, errEnding
+		if !f.handedOver.Load() {
+			return nil, errEnding
+		}
 	default:
 	}
 	end, err := f.limits.begin(addrOf(client.RemoteAddr), client.AddrVerified, false)
@@ -105,8 +110,13 @@ func (f *Front) admitQUIC(ctx context.Context, client *quic.ClientInfo) (context
 		return nil, err
 	}
 	f.quic.Add(1)
-	c := &connection{began: f.began, end: func() { f.quic.Add(-1); end() }}
-	context.AfterFunc(ctx, c.end)
+	s.begun.Add(1)
+	c := &connection{began: f.began, served: sync.OnceFunc(func() { s.begun.Add(-1) })}
+	context.AfterFunc(ctx, func() {
+		f.quic.Add(-1)
+		c.served()
+		end()
+	})
 	return context.WithValue(ctx, connectionKey{}, c), nil
 }
 
@@ -136,6 +146,7 @@ func (s *quicServer) serveConn(conn *quic.Conn) {
 	}
 	c.linger = func() time.Duration { return lingerFor(conn.ConnectionStats().SmoothedRTT) }
 	defer s.front.connections.add(c)()
+	c.served()
 	if err := s.http.ServeQUICConn(conn); errors.Is(err, http.ErrServerClosed) {
 		c.close("the PoP is ending")
 	}
@@ -145,6 +156,11 @@ func (s *quicServer) serveConn(conn *quic.Conn) {
 // then must be told that nobody has worked on it.
 func lingerFor(rtt time.Duration) time.Duration {
 	return min(max(3*rtt, 100*time.Millisecond), time.Second)
+}
+
+// settle expects that packets of new connections come here no more.
+func (s *quicServer) settle(ctx context.Context) {
+	s.front.when(ctx, func() bool { return s.begun.Load() == 0 })
 }
 
 func (s *quicServer) drain(ctx context.Context) {
