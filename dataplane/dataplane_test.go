@@ -68,7 +68,7 @@ type regional struct {
 	bodies   []string
 }
 
-func newRegional(t *testing.T) *regional {
+func newRegional(t testing.TB) *regional {
 	c := &regional{}
 	c.status.Store(http.StatusAccepted)
 	c.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -100,7 +100,7 @@ type world struct {
 	acks     chan string // clusters that acknowledged
 }
 
-func newWorld(t *testing.T, change func(*topology.Topology)) *world {
+func newWorld(t testing.TB, change func(*topology.Topology)) *world {
 	t.Helper()
 	w := &world{dir: t.TempDir(), clusters: map[string]*regional{}, grants: &grants{sums: map[string]int64{}}, acks: make(chan string, 1000)}
 	pops, urls := map[string]netip.AddrPort{}, map[string]string{}

@@ -9,18 +9,21 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/quic-go/quic-go"
 
+	"github.com/isochrone/isochrone/dataplane/exchange"
 	"github.com/isochrone/isochrone/dataplane/overload"
 	"github.com/isochrone/isochrone/internal/problem"
 )
 
 // FrontConfig is what a Front needs. Zero values stand for the defaults.
 type FrontConfig struct {
+	Name         string       // of the PoP
 	Log          *slog.Logger // default none
 	Limits       Limits
 	TLS12        bool          // over TCP, TLS 1.2 is taken too
@@ -55,7 +58,7 @@ type Front struct {
 	quic, tcp   atomic.Int64 // connections that are open
 	refused     atomic.Int64 // connections
 	grown       atomic.Int64 // octets by which flow control windows have grown
-	handler     http.Handler
+	handler     exchange.Handler
 	handedOver  atomic.Bool   // another process takes new connections from the same sockets
 	attached    chan struct{} // closed when there is a handler
 	draining    chan struct{} // closed when Serve's ctx has ended
@@ -78,7 +81,7 @@ func NewFront(c FrontConfig) *Front {
 }
 
 // Handle has a handler answer the requests, those among them that wait already. It is called once.
-func (f *Front) Handle(h http.Handler) {
+func (f *Front) Handle(h exchange.Handler) {
 	f.handler = h
 	close(f.attached)
 }
@@ -97,25 +100,37 @@ func (f *Front) Connections() (quic, tcp, refused int64) {
 	return f.quic.Load(), f.tcp.Load(), f.refused.Load()
 }
 
-// ServeHTTP hands a request to the handler, once there is one.
-func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+// Answer implements exchange.Handler: it hands a request to the handler, once there is one.
+func (f *Front) Answer(r *exchange.Request, a *exchange.Answer) {
 	select {
 	case <-f.attached:
 	default:
 		select {
 		case <-f.attached:
-		case <-r.Context().Done():
+		case <-r.Context.Done():
+			a.Status = http.StatusServiceUnavailable // nobody reads it
 			return
 		}
 	}
-	c := connectionOf(r.Context())
+	c := connectionOf(r.Context)
 	c.begin()
-	defer func() { c.done(r.Context().Err() != nil) }()
-	if len(r.Header) > maxHeaderFields {
-		problem.Write(w, http.StatusRequestHeaderFieldsTooLarge, fmt.Sprintf("a request has at most %d header fields", maxHeaderFields))
+	defer func() { c.done(r.Context.Err() != nil) }()
+	// A probe must not find a busy PoP dead: its clients would all go to the next one, which is then as busy.
+	if r.Header.Get("X-Isochrone-Probe") == "" && !f.overload.Enter() {
+		f.shed(r, a)
 		return
 	}
-	f.handler.ServeHTTP(w, r)
+	f.handler.Answer(r, a)
+}
+
+// shed refuses a request because there is too much to do. Its body is not read, its key not looked at.
+func (f *Front) shed(r *exchange.Request, a *exchange.Answer) {
+	refusal := f.overload.Refuse(r.Context)
+	a.Add("retry-after", strconv.Itoa(int(refusal.RetryAfter/time.Second)))
+	a.Add("x-isochrone-pop", f.config.Name)
+	a.Add("content-type", problem.ContentType)
+	a.Status = http.StatusServiceUnavailable
+	a.Body = problem.Append(a.Body[:0], a.Status, "this PoP has more to do than it can: try again later, or another PoP now")
 }
 
 // HandOver says that another process has the sockets too and takes new connections: those that have begun here are not refused. It

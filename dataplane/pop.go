@@ -3,15 +3,21 @@ package dataplane
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"log/slog"
 	"net"
+	"net/http"
+	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sync/semaphore"
 
+	"github.com/isochrone/isochrone/dataplane/exchange"
+	"github.com/isochrone/isochrone/dataplane/overload"
 	"github.com/isochrone/isochrone/dataplane/quota"
 	"github.com/isochrone/isochrone/dataplane/spool"
+	"github.com/isochrone/isochrone/dataplane/tracing"
 	"github.com/isochrone/isochrone/health"
 	"github.com/isochrone/isochrone/router/rtt"
 	"github.com/isochrone/isochrone/topology"
@@ -34,6 +40,8 @@ type Config struct {
 	Workers          int                                     // envelopes that are forwarded at a time; default 32
 	MaxInFlightBytes int64                                   // of bodies that are being read; default 256 MiB
 	Front            *Front                                  // the transports; nil for those of the defaults, which Run serves
+	Access           *AccessLog                              // nil for none
+	Tracer           *tracing.Tracer                         // likewise
 }
 
 // Dial opens a connection, as the method DialContext of net.Dialer does.
@@ -48,6 +56,9 @@ type PoP struct {
 	front    *Front
 	stopping chan struct{} // closed when Run begins to end
 	released chan struct{} // closed when the spool is closed
+	offered  atomic.Pointer[offers]
+	intakes  sync.Pool // of *intake
+	http     http.Handler
 }
 
 // counts are totals since the start, and what is open now.
@@ -65,14 +76,19 @@ func New(c Config) *PoP {
 		released: make(chan struct{}), front: c.Front,
 	}
 	if p.front == nil {
-		p.front = NewFront(FrontConfig{Log: c.Log, Early: p.Early})
+		p.front = NewFront(FrontConfig{Name: c.Name, Log: c.Log, Early: p.Early})
 	}
+	p.intakes.New = func() any { return &intake{hash: sha256.New()} }
+	p.http = exchange.Serve(p)
 	p.counts.refused = map[int]*atomic.Uint64{}
 	for status := range refusals {
 		p.counts.refused[status] = new(atomic.Uint64)
 	}
 	return p
 }
+
+// ServeHTTP implements http.Handler for HTTP/2 and HTTP/1.1.
+func (p *PoP) ServeHTTP(w http.ResponseWriter, r *http.Request) { p.http.ServeHTTP(w, r) }
 
 // Stats returns totals since the start and what is in the spool now, by name.
 func (p *PoP) Stats() map[string]uint64 {
@@ -107,6 +123,19 @@ func TakesEarly(snap *topology.Snapshot) bool {
 		}
 	}
 	return false
+}
+
+// Load tells how busy the PoP is.
+func (p *PoP) Load() overload.Load { return p.front.Overload().Load() }
+
+// Draining reports whether the PoP has begun to end.
+func (p *PoP) Draining() bool {
+	select {
+	case <-p.front.Draining():
+		return true
+	default:
+		return false
+	}
 }
 
 // Released is closed when Run has closed the spool: somebody else may open it.

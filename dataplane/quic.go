@@ -5,28 +5,16 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
-	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
+
+	"github.com/isochrone/isochrone/dataplane/h3"
 )
-
-// http3Server is what speaks HTTP/3 on the connections that quicServer accepts.
-type http3Server interface {
-	ServeQUICConn(*quic.Conn) error     // until the connection ends
-	Shutdown(ctx context.Context) error // sends GOAWAY (RFC 9114 section 5.2), and returns when all connections have ended, or with ctx
-	Close() error
-}
-
-// newHTTP3 returns what speaks HTTP/3.
-func (f *Front) newHTTP3() http3Server {
-	return &http3.Server{Handler: f, MaxHeaderBytes: maxHeader, Logger: slog.New(slog.DiscardHandler)}
-}
 
 // quicServer is HTTP/3 on one socket.
 type quicServer struct {
@@ -34,7 +22,7 @@ type quicServer struct {
 	socket    net.PacketConn
 	transport *quic.Transport
 	listener  *quic.EarlyListener
-	http      http3Server
+	http      *h3.Server
 	begun     atomic.Int64 // connections that have begun, and are not served yet
 	accepting context.Context
 	stop      context.CancelFunc
@@ -42,7 +30,7 @@ type quicServer struct {
 }
 
 func (f *Front) listenQUIC(l Listeners) (*quicServer, error) {
-	s := &quicServer{front: f, socket: l.UDP, http: f.newHTTP3()}
+	s := &quicServer{front: f, socket: l.UDP, http: h3.New(h3.Config{Handler: f, MaxHeaderBytes: maxHeader, HeaderTimeout: handshakeTimeout, WriteTimeout: writeTimeout, Log: f.config.Log})}
 	s.accepting, s.stop = context.WithCancel(context.Background())
 	s.transport = &quic.Transport{
 		Conn:                  l.UDP,
@@ -147,9 +135,7 @@ func (s *quicServer) serveConn(conn *quic.Conn) {
 	c.linger = func() time.Duration { return lingerFor(conn.ConnectionStats().SmoothedRTT) }
 	defer s.front.connections.add(c)()
 	c.served()
-	if err := s.http.ServeQUICConn(conn); errors.Is(err, http.ErrServerClosed) {
-		c.close("the PoP is ending")
-	}
+	s.http.ServeConn(conn)
 }
 
 // lingerFor is how long a connection stays open after its last request once its client was told to go: a request that was on its way
@@ -165,24 +151,10 @@ func (s *quicServer) settle(ctx context.Context) {
 
 func (s *quicServer) drain(ctx context.Context) {
 	_ = s.http.Shutdown(ctx) // an error means that the time is over
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		s.serving.Wait()
-	}()
-	select {
-	case <-ended:
-	case <-ctx.Done():
-		s.http.Close()
-		s.listener.Close()
-		s.transport.Close()
-		<-ended
-	}
 }
 
 func (s *quicServer) close() {
 	s.stop()
-	s.http.Close()
 	s.listener.Close()
 	s.transport.Close()
 	s.socket.Close()

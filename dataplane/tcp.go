@@ -11,6 +11,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/isochrone/isochrone/dataplane/exchange"
+	"github.com/isochrone/isochrone/internal/problem"
 )
 
 // tcpServer is HTTP/2 and HTTP/1.1 on one socket.
@@ -30,14 +33,11 @@ var suites = []uint16{
 }
 
 func (f *Front) newTCPServer(l Listeners) *tcpServer {
-	handler := http.Handler(f)
+	var extra []exchange.Field
 	if addr, ok := l.TCP.Addr().(*net.TCPAddr); ok && l.UDP != nil {
-		service := []string{fmt.Sprintf(`h3=":%d"; ma=86400`, addr.Port)}
-		handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			w.Header()["Alt-Svc"] = service // RFC 7838
-			f.ServeHTTP(w, r)
-		})
+		extra = []exchange.Field{{Name: "alt-svc", Value: fmt.Sprintf(`h3=":%d"; ma=86400`, addr.Port)}} // RFC 7838
 	}
+	handler := fewFields(exchange.Serve(f, extra...))
 	config := l.TLS.Clone()
 	config.MinVersion = tls.VersionTLS13
 	if f.config.TLS12 {
@@ -51,7 +51,7 @@ func (f *Front) newTCPServer(l Listeners) *tcpServer {
 		ReadHeaderTimeout: handshakeTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: f.limits.Streams, MaxReceiveBufferPerConnection: 1 << 20, MaxReceiveBufferPerStream: 256 << 10,
-			WriteByteTimeout: bodyGrace, SendPingTimeout: idleTimeout / 2, PingTimeout: idleTimeout / 2,
+			WriteByteTimeout: writeTimeout, SendPingTimeout: idleTimeout / 2, PingTimeout: idleTimeout / 2,
 		},
 		ConnState: func(c net.Conn, is http.ConnState) {
 			if is != http.StateNew {
@@ -64,6 +64,17 @@ func (f *Front) newTCPServer(l Listeners) *tcpServer {
 		},
 	}
 	return s
+}
+
+// fewFields refuses headers with too many fields.
+func fewFields(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if len(r.Header) > maxHeaderFields {
+			problem.Write(w, http.StatusRequestHeaderFieldsTooLarge, fmt.Sprintf("a request has at most %d header fields", maxHeaderFields))
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
 }
 
 // connectionOver returns the connection that TLS runs over.

@@ -21,6 +21,7 @@ import (
 	"github.com/isochrone/isochrone/dataplane"
 	"github.com/isochrone/isochrone/dataplane/quota"
 	"github.com/isochrone/isochrone/dataplane/spool"
+	"github.com/isochrone/isochrone/dataplane/tracing"
 	"github.com/isochrone/isochrone/health"
 	"github.com/isochrone/isochrone/health/probe"
 	"github.com/isochrone/isochrone/internal/devca"
@@ -36,9 +37,11 @@ type node struct {
 	lastGood string // path of the last good topology on disk
 	log      *slog.Logger
 	contact  *contact
-	ca       *devca.CA       // nil for a DNS node, which issues no certificates
-	secrets  *secrets        // nil for who has a use for none
-	before   health.Verdicts // of the process that this one replaces
+	ca       *devca.CA            // nil for a DNS node, which issues no certificates
+	secrets  *secrets             // nil for who has a use for none
+	before   health.Verdicts      // of the process that this one replaces
+	access   *dataplane.AccessLog // of the PoPs; nil for none
+	tracer   *tracing.Tracer      // likewise
 
 	upstream atomic.Pointer[upstream] // nil before the first
 	snapshot atomic.Pointer[topology.Snapshot]
@@ -230,6 +233,7 @@ func (n *node) runPoP(name string, bind func() ([]listeners, error), on *layer) 
 	pop := dataplane.New(dataplane.Config{
 		Name: name, Snapshot: n.Snapshot, Verdicts: n.Verdicts, Model: rtt.Default(), Spool: queue,
 		Quota: quota.NewLedger(n), Secret: n.serviceSecret([]byte(secret)), ClusterToken: n.clusterToken, Log: log,
+		Access: n.access, Tracer: n.tracer,
 	})
 	var served []dataplane.Listeners
 	for _, l := range sockets {

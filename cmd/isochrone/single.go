@@ -27,6 +27,7 @@ type singleFlags struct {
 	secretKey string
 	listen    []string
 	http      netip.AddrPort // of a PoP
+	seeing    seeingFlags    // likewise
 	verbose   bool
 }
 
@@ -38,6 +39,7 @@ func (f *singleFlags) register(command *cobra.Command, pop bool) {
 		f.follow.register(flags)
 		registerSecretKey(flags, &f.secretKey)
 		f.registerHTTP(flags)
+		f.seeing.register(flags)
 	} else {
 		f.follow.etcd.register(flags)
 	}
@@ -152,6 +154,9 @@ func startPoP(ctx context.Context, command *cobra.Command, name string, f *singl
 		return sockets, nil
 	}
 	l.add().run("health", func(ctx context.Context) error { return n.checkHealth(ctx, clusterTargets, nil) })
+	if err := f.seeing.start(ctx, n, l.add()); err != nil {
+		return err
+	}
 	pop, err := n.runPoP(name, bind, l.add())
 	if err != nil {
 		return err

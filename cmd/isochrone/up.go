@@ -25,6 +25,7 @@ type upOptions struct {
 	sources        sourceFlags
 	without        []string
 	secretKey      string
+	seeing         seeingFlags
 }
 
 func newUpCommand() *cobra.Command {
@@ -67,6 +68,7 @@ start it writes an example world into etcd. State is kept in --dir. Ctrl-C ends 
 	o.sources.register(flags)
 	flags.StringSliceVar(&o.without, "without", nil, "`name` of a PoP or cluster not to run here (repeatable)")
 	registerSecretKey(flags, &o.secretKey)
+	o.seeing.register(flags)
 	flags.BoolVarP(&verbose, "verbose", "v", false, "log more to the terminal")
 	return command
 }

@@ -85,6 +85,9 @@ func (w *world) start(ctx context.Context) error {
 	if err := w.startFollowing(ctx); err != nil {
 		return err
 	}
+	if err := w.options.seeing.start(ctx, w.node, w.layers.add()); err != nil {
+		return err
+	}
 	if err := w.startPoPs(); err != nil {
 		return err
 	}
