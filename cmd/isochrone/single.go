@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"syscall"
 	"time"
@@ -128,6 +129,9 @@ starts and goes on without either.`,
 
 // runPoPProcess runs a PoP until the process is told to end, or a successor has taken over.
 func runPoPProcess(command *cobra.Command, name string, f *singleFlags) error {
+	if os.Getenv("GOMAXPROCS") == "" { // a thread that waits for the disk keeps its processor for milliseconds when nobody else asks for it
+		runtime.GOMAXPROCS(max(2, runtime.GOMAXPROCS(0)))
+	}
 	pool, err := sockets.Inherit()
 	if err != nil {
 		return err

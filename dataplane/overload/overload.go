@@ -59,7 +59,7 @@ func New(o Options) *Overload {
 	o.Target = cmp.Or(o.Target, 15*time.Millisecond)
 	o.Storage = cmp.Or(o.Storage, 500*time.Millisecond)
 	o.Interval = cmp.Or(o.Interval, 20*time.Millisecond)
-	n := &Overload{options: o, gap: time.Second / time.Duration(refusalsPerCore*runtime.GOMAXPROCS(0)), began: time.Now()}
+	n := &Overload{options: o, gap: time.Second / time.Duration(refusalsPerCore*runtime.NumCPU()), began: time.Now()}
 	n.load.Store(&Load{})
 	return n
 }

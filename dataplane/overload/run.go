@@ -82,7 +82,7 @@ func (t totals) load(before totals, queue time.Duration) *Load {
 	came := float64(t.entered-before.entered) + float64(t.shed-before.shed)
 	l := &Load{
 		RequestsPerSecond: came / seconds, QueueDelay: queue, StorageDelay: t.storageDelay(before),
-		CPU: min((t.cpu-before.cpu).Seconds()/seconds/float64(runtime.GOMAXPROCS(0)), 1),
+		CPU: min((t.cpu-before.cpu).Seconds()/seconds/float64(runtime.NumCPU()), 1),
 	}
 	if came > 0 {
 		l.ShedShare = float64(t.shed-before.shed) / came
