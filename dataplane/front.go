@@ -60,6 +60,7 @@ type Front struct {
 	grown       atomic.Int64 // octets by which flow control windows have grown
 	handler     exchange.Handler
 	handedOver  atomic.Bool   // another process takes new connections from the same sockets
+	leaving     atomic.Bool   // no request is begun any more
 	attached    chan struct{} // closed when there is a handler
 	draining    chan struct{} // closed when Serve's ctx has ended
 	quiet       chan struct{} // closed when no request is being worked on any more
@@ -115,6 +116,11 @@ func (f *Front) Answer(r *exchange.Request, a *exchange.Answer) {
 	c := connectionOf(r.Context)
 	c.begin()
 	defer func() { c.done(r.Context.Err() != nil) }()
+	if f.leaving.Load() {
+		a.Rejected = true
+		f.unavailable(a, time.Second, "this process is ending: try again")
+		return
+	}
 	// A probe must not find a busy PoP dead: its clients would all go to the next one, which is then as busy.
 	if r.Header.Get("X-Isochrone-Probe") == "" && !f.overload.Enter() {
 		f.shed(r, a)
@@ -126,11 +132,15 @@ func (f *Front) Answer(r *exchange.Request, a *exchange.Answer) {
 // shed refuses a request because there is too much to do. Its body is not read, its key not looked at.
 func (f *Front) shed(r *exchange.Request, a *exchange.Answer) {
 	refusal := f.overload.Refuse(r.Context)
-	a.Add("retry-after", strconv.Itoa(int(refusal.RetryAfter/time.Second)))
+	a.Rejected = refusal.Reset
+	f.unavailable(a, refusal.RetryAfter, "this PoP has more to do than it can: try again later, or another PoP now")
+}
+
+func (f *Front) unavailable(a *exchange.Answer, retryAfter time.Duration, why string) {
+	a.Add("retry-after", strconv.Itoa(int(retryAfter/time.Second)))
 	a.Add("x-isochrone-pop", f.config.Name)
 	a.Add("content-type", problem.ContentType)
-	a.Status = http.StatusServiceUnavailable
-	a.Body = problem.Append(a.Body[:0], a.Status, "this PoP has more to do than it can: try again later, or another PoP now")
+	a.Status, a.Body = http.StatusServiceUnavailable, problem.Append(a.Body[:0], http.StatusServiceUnavailable, why)
 }
 
 // HandOver says that another process has the sockets too and takes new connections: those that have begun here are not refused. It
@@ -196,6 +206,7 @@ func (f *Front) Serve(ctx context.Context, sockets ...Listeners) error {
 const (
 	settleTimeout = time.Second
 	calmTimeout   = 2 * time.Second
+	calmTime      = 50 * time.Millisecond // without a request, before none is taken any more
 )
 
 func (f *Front) drain(ctx context.Context, servers []server) {
@@ -221,6 +232,15 @@ func (f *Front) drain(ctx context.Context, servers []server) {
 			s.close()
 		})
 	}
+	// Those that were told to go may have sent a request before they heard it.
+	calm := time.Now()
+	f.when(calmly, func() bool {
+		if f.connections.active() > 0 {
+			calm = time.Now()
+		}
+		return time.Since(calm) > calmTime
+	})
+	f.leaving.Store(true)
 	f.when(calmly, func() bool { return f.connections.active() == 0 })
 	close(f.quiet)
 	all.Wait()

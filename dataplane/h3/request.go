@@ -173,6 +173,10 @@ func (s *Server) send(j job, b *buffers) {
 	} else {
 		j.conn.answered.Add(1)
 	}
+	if b.answer.Rejected {
+		abort(j.stream, http3.ErrCodeRequestRejected)
+		return
+	}
 	b.out = appendAnswer(b.out[:0], &b.answer, b.request.Method == "HEAD")
 	_ = j.stream.SetWriteDeadline(time.Now().Add(s.config.WriteTimeout))
 	if _, err := j.stream.Write(b.out); err != nil {
