@@ -40,7 +40,9 @@ func (p *PoP) accept(in *intake) *refusal {
 	} else {
 		refused = p.spool(in.Context, envelope, in.offer.policy.Ack)
 	}
-	if in.stored = time.Now(); refused != nil {
+	in.stored = time.Now()
+	p.front.overload.Leave(in.stored.Sub(in.received))
+	if refused != nil {
 		return refused
 	}
 	if in.probe {

@@ -26,6 +26,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/isochrone/isochrone/dataplane/exchange"
 	"github.com/isochrone/isochrone/dataplane/quota"
 	"github.com/isochrone/isochrone/dataplane/spool"
 	"github.com/isochrone/isochrone/health"
@@ -242,7 +243,7 @@ func TestChecks(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			recorder := httptest.NewRecorder()
-			w.ServeHTTP(recorder, test.change(request(w.key, payload)))
+			exchange.Serve(w.PoP).ServeHTTP(recorder, test.change(request(w.key, payload)))
 			if recorder.Code != test.want {
 				t.Fatalf("got %d, want %d: %s", recorder.Code, test.want, recorder.Body)
 			}
@@ -282,7 +283,7 @@ func body(text string) func(*http.Request) *http.Request {
 
 func (w *world) post(r *http.Request) *httptest.ResponseRecorder {
 	recorder := httptest.NewRecorder()
-	w.ServeHTTP(recorder, r)
+	exchange.Serve(w.PoP).ServeHTTP(recorder, r)
 	return recorder
 }
 
@@ -609,7 +610,7 @@ func BenchmarkIntake(b *testing.B) {
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			w := httptest.NewRecorder()
-			p.ServeHTTP(w, request(text, payload))
+			exchange.Serve(p).ServeHTTP(w, request(text, payload))
 			if w.Code != 202 {
 				b.Error(w.Code, w.Body)
 				return

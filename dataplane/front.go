@@ -121,19 +121,7 @@ func (f *Front) Answer(r *exchange.Request, a *exchange.Answer) {
 		f.unavailable(a, time.Second, "this process is ending: try again")
 		return
 	}
-	// A probe must not find a busy PoP dead: its clients would all go to the next one, which is then as busy.
-	if r.Header.Get("X-Isochrone-Probe") == "" && !f.overload.Enter() {
-		f.shed(r, a)
-		return
-	}
 	f.handler.Answer(r, a)
-}
-
-// shed refuses a request because there is too much to do. Its body is not read, its key not looked at.
-func (f *Front) shed(r *exchange.Request, a *exchange.Answer) {
-	refusal := f.overload.Refuse(r.Context)
-	a.Rejected = refusal.Reset
-	f.unavailable(a, refusal.RetryAfter, "this PoP has more to do than it can: try again later, or another PoP now")
 }
 
 func (f *Front) unavailable(a *exchange.Answer, retryAfter time.Duration, why string) {

@@ -13,6 +13,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/isochrone/isochrone/dataplane/exchange"
 	"github.com/isochrone/isochrone/topology"
 )
 
@@ -58,7 +59,7 @@ func FuzzIntake(f *testing.F) {
 		}
 		recorder := httptest.NewRecorder()
 		panics := w.counts.panics.Load()
-		w.ServeHTTP(recorder, r.WithContext(t.Context()))
+		exchange.Serve(w.PoP).ServeHTTP(recorder, r.WithContext(t.Context()))
 		if !documented[recorder.Code] || w.counts.panics.Load() != panics {
 			t.Fatalf("got %d: %s", recorder.Code, recorder.Body)
 		}

@@ -7,13 +7,11 @@ import (
 	"errors"
 	"log/slog"
 	"net"
-	"net/http"
 	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sync/semaphore"
 
-	"github.com/isochrone/isochrone/dataplane/exchange"
 	"github.com/isochrone/isochrone/dataplane/overload"
 	"github.com/isochrone/isochrone/dataplane/quota"
 	"github.com/isochrone/isochrone/dataplane/spool"
@@ -39,9 +37,9 @@ type Config struct {
 	Acknowledged     func(e *spool.Envelope, cluster string) // called when a cluster has acknowledged; may be nil
 	Workers          int                                     // envelopes that are forwarded at a time; default 32
 	MaxInFlightBytes int64                                   // of bodies that are being read; default 256 MiB
-	Front            *Front                                  // the transports; nil for those of the defaults, which Run serves
 	Access           *AccessLog                              // nil for none
 	Tracer           *tracing.Tracer                         // likewise
+	Front            *Front                                  // the transports; nil for those of the defaults, which Run serves
 }
 
 // Dial opens a connection, as the method DialContext of net.Dialer does.
@@ -55,10 +53,9 @@ type PoP struct {
 	clusters *clusters
 	front    *Front
 	stopping chan struct{} // closed when Run begins to end
-	released chan struct{} // closed when the spool is closed
 	offered  atomic.Pointer[offers]
-	intakes  sync.Pool // of *intake
-	http     http.Handler
+	intakes  sync.Pool     // of *intake
+	released chan struct{} // closed when the spool is closed
 }
 
 // counts are totals since the start, and what is open now.
@@ -76,19 +73,15 @@ func New(c Config) *PoP {
 		released: make(chan struct{}), front: c.Front,
 	}
 	if p.front == nil {
-		p.front = NewFront(FrontConfig{Name: c.Name, Log: c.Log, Early: p.Early})
+		p.front = NewFront(FrontConfig{Name: c.Name, Log: c.Log, Early: p.early})
 	}
 	p.intakes.New = func() any { return &intake{hash: sha256.New()} }
-	p.http = exchange.Serve(p)
 	p.counts.refused = map[int]*atomic.Uint64{}
 	for status := range refusals {
 		p.counts.refused[status] = new(atomic.Uint64)
 	}
 	return p
 }
-
-// ServeHTTP implements http.Handler for HTTP/2 and HTTP/1.1.
-func (p *PoP) ServeHTTP(w http.ResponseWriter, r *http.Request) { p.http.ServeHTTP(w, r) }
 
 // Stats returns totals since the start and what is in the spool now, by name.
 func (p *PoP) Stats() map[string]uint64 {
@@ -109,20 +102,10 @@ func (p *PoP) Stats() map[string]uint64 {
 // Held returns what is in the spool.
 func (p *PoP) Held() spool.Stats { return p.config.Spool.Stats() }
 
-// Early reports whether requests are taken in 0-RTT: when a service requires an Idempotency-Key, without which they are refused.
-func (p *PoP) Early() bool { return TakesEarly(p.config.Snapshot()) }
-
-// TakesEarly reports whether requests are taken in 0-RTT under a topology, which may be nil.
-func TakesEarly(snap *topology.Snapshot) bool {
-	if snap == nil {
-		return false
-	}
-	for _, s := range snap.Topology.Services {
-		if s.Intake.IdempotencyKey == topology.IdempotencyRequired {
-			return true
-		}
-	}
-	return false
+// early reports whether requests are taken in 0-RTT: when a service requires an Idempotency-Key, without which they are refused.
+func (p *PoP) early() bool {
+	snap := p.config.Snapshot()
+	return snap != nil && p.offers(snap).early
 }
 
 // Load tells how busy the PoP is.

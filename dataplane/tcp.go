@@ -33,11 +33,18 @@ var suites = []uint16{
 }
 
 func (f *Front) newTCPServer(l Listeners) *tcpServer {
-	var extra []exchange.Field
+	var fields []exchange.Field
 	if addr, ok := l.TCP.Addr().(*net.TCPAddr); ok && l.UDP != nil {
-		extra = []exchange.Field{{Name: "alt-svc", Value: fmt.Sprintf(`h3=":%d"; ma=86400`, addr.Port)}} // RFC 7838
+		fields = []exchange.Field{{Name: "alt-svc", Value: fmt.Sprintf(`h3=":%d"; ma=86400`, addr.Port)}} // RFC 7838
 	}
-	handler := fewFields(exchange.Serve(f, extra...))
+	answer := exchange.Serve(f, fields...)
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if len(r.Header) > maxHeaderFields {
+			problem.Write(w, http.StatusRequestHeaderFieldsTooLarge, fmt.Sprintf("a request has at most %d header fields", maxHeaderFields))
+			return
+		}
+		answer.ServeHTTP(w, r)
+	})
 	config := l.TLS.Clone()
 	config.MinVersion = tls.VersionTLS13
 	if f.config.TLS12 {
@@ -64,17 +71,6 @@ func (f *Front) newTCPServer(l Listeners) *tcpServer {
 		},
 	}
 	return s
-}
-
-// fewFields refuses headers with too many fields.
-func fewFields(h http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if len(r.Header) > maxHeaderFields {
-			problem.Write(w, http.StatusRequestHeaderFieldsTooLarge, fmt.Sprintf("a request has at most %d header fields", maxHeaderFields))
-			return
-		}
-		h.ServeHTTP(w, r)
-	})
 }
 
 // connectionOver returns the connection that TLS runs over.

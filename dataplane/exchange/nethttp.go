@@ -15,6 +15,9 @@ func Serve(h Handler, extra ...Field) http.Handler {
 		a := answers.Get().(*Answer)
 		a.Reset()
 		h.Answer(requestOf(w, r), a)
+		if a.Abort {
+			panic(http.ErrAbortHandler)
+		}
 		header := w.Header()
 		for _, f := range extra {
 			header[http.CanonicalHeaderKey(f.Name)] = []string{f.Value}

@@ -2,7 +2,6 @@ package h3
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"io"
 	"runtime/debug"
@@ -168,15 +167,15 @@ func (s *Server) send(j job, b *buffers) {
 		j.conn.close(b.body.fatal.code, b.body.fatal.why)
 		return
 	}
-	if context.Cause(j.stream.Context()) != nil { // nobody waits for it
-		j.conn.gaveUp()
-	} else {
-		j.conn.answered.Add(1)
+	if b.answer.Abort {
+		abort(j.stream, http3.ErrCodeExcessiveLoad)
+		return
 	}
 	if b.answer.Rejected {
 		abort(j.stream, http3.ErrCodeRequestRejected)
 		return
 	}
+	j.conn.answered.Add(1)
 	b.out = appendAnswer(b.out[:0], &b.answer, b.request.Method == "HEAD")
 	_ = j.stream.SetWriteDeadline(time.Now().Add(s.config.WriteTimeout))
 	if _, err := j.stream.Write(b.out); err != nil {

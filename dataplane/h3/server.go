@@ -77,9 +77,8 @@ type conn struct {
 	control  *quic.SendStream
 	complete atomic.Bool // the handshake is
 	latest   atomic.Pointer[remembered]
-	active   atomic.Int64
 	answered atomic.Int64
-	aborted  atomic.Int64 // requests that the client has given up
+	aborted  atomic.Int64 // requests that the client has given up before they had a header
 }
 
 // ServeConn serves one connection, which may not have finished its handshake, until it ends.
@@ -119,8 +118,8 @@ func (s *Server) settings() []byte {
 	return append(buf, settings...)
 }
 
-// accept takes requests until the connection ends. When the server is to end, the client is told which requests it may send again, and
-// the connection ends when those before are answered.
+// accept takes requests until the connection ends. When the server is to end, the client is told which requests it may send again. To
+// close the connection once the others are answered is up to the client, and to who accepted it.
 func (s *Server) accept(c *conn) {
 	next := quic.StreamID(0)
 	for {
@@ -135,7 +134,6 @@ func (s *Server) accept(c *conn) {
 		return
 	}
 	_, _ = c.control.Write(quicvarint.Append(appendFrame(nil, frameGoAway, quicvarint.Len(uint64(next))), uint64(next)))
-	s.conns.Go(func() { s.linger(c) })
 	for {
 		stream, err := c.AcceptStream(s.hard)
 		if err != nil {
@@ -147,34 +145,12 @@ func (s *Server) accept(c *conn) {
 	}
 }
 
-// lingerFor is how long a connection without requests stays open after GOAWAY, so that answers arrive that are under way.
-const lingerFor = 500 * time.Millisecond
-
-// linger closes a connection once it has been idle for a while.
-func (s *Server) linger(c *conn) {
-	look := time.NewTicker(lingerFor / 5)
-	defer look.Stop()
-	idle := 0
-	for idle < 5 {
-		select {
-		case <-look.C:
-		case <-c.Context().Done():
-			return
-		}
-		if idle++; c.active.Load() > 0 {
-			idle = 0
-		}
-	}
-	c.close(http3.ErrCodeNoError, "")
-}
-
 func (c *conn) close(code http3.ErrCode, why string) {
 	_ = c.CloseWithError(quic.ApplicationErrorCode(code), why)
 }
 
 // dispatch gives a request to a goroutine that waits for one, or to a new one.
 func (s *Server) dispatch(j job) {
-	j.conn.active.Add(1)
 	select {
 	case s.jobs <- j:
 	default:
@@ -185,7 +161,6 @@ func (s *Server) dispatch(j job) {
 func (s *Server) work(j job) {
 	for {
 		s.serve(j)
-		j.conn.active.Add(-1)
 		j = job{} // hold no connection while idle
 		if s.idle.Add(1) > maxIdleWorkers {
 			s.idle.Add(-1)
@@ -226,6 +201,13 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		<-done
 		return ctx.Err()
 	}
+}
+
+// Close ends everything at once.
+func (s *Server) Close() {
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	_ = s.Shutdown(ended) // says that it was not waited for
 }
 
 // readControl reads the client's unidirectional streams until it has its settings. What is sent on them later means nothing to this
