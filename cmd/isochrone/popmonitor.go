@@ -49,7 +49,7 @@ func (f *singleFlags) monitor(command *cobra.Command, n *node, process *popProce
 		return "", nil
 	}
 	m := newMonitor(n, func(time.Time) readiness { return n.popReadiness(process.name, pop) })
-	m.MustRegister(pop.Collector())
+	m.MustRegister(pop.Collector(), n.certs.Collector())
 	process.monitor.run("http", func(ctx context.Context) error { return m.run(ctx, l) })
 	return fmt.Sprintf(" (http://%s)", l.Addr()), nil
 }
@@ -75,5 +75,5 @@ func (n *node) popReadiness(name string, pop *dataplane.PoP) readiness {
 		Bound: fmt.Sprintf("%d envelopes, %d bytes", held.Max, held.MaxBytes),
 	}
 	dead := check{Name: "dead_letters", OK: held.Dead == 0, Value: strconv.Itoa(held.Dead), Only: shown}
-	return ready(service, ending, spool, room, dead, n.etcdCheck(), n.topologyCheck(), n.secretsCheck())
+	return ready(service, ending, spool, room, dead, n.etcdCheck(), n.topologyCheck(), n.secretsCheck(), n.certsCheck())
 }

@@ -115,7 +115,7 @@ func (p *popProcess) serve(n *node, bound []listeners, secret string, on *layer)
 		}
 		p.sockets = append(p.sockets, socket)
 		served = append(served, dataplane.Listeners{
-			UDP: socket, TCP: l.tcp, TLS: &tls.Config{GetCertificate: n.certificate}, ConnectionIDs: p.ids,
+			UDP: socket, TCP: l.tcp, TLS: &tls.Config{GetCertificate: n.certs.Certificate}, TicketKeys: n.certs.TicketKeys, ConnectionIDs: p.ids,
 		})
 	}
 	on.run("transports of PoP "+p.name, func(ctx context.Context) error { return p.front.Serve(ctx, served...) })

@@ -30,6 +30,7 @@ type singleFlags struct {
 	dir       string
 	follow    followFlags
 	secretKey string
+	certs     certFlags // of a PoP
 	listen    []string
 	http      netip.AddrPort // of a PoP
 	seeing    seeingFlags    // likewise
@@ -45,6 +46,7 @@ func (f *singleFlags) register(command *cobra.Command, pop bool) {
 	if pop {
 		f.follow.register(flags)
 		registerSecretKey(flags, &f.secretKey)
+		f.certs.register(flags)
 		f.registerHTTP(flags)
 		f.transports.register(flags)
 		f.seeing.register(flags)
@@ -174,6 +176,9 @@ func startPoP(ctx context.Context, command *cobra.Command, process *popProcess, 
 	}
 	l.add().run("health", func(ctx context.Context) error { return n.checkHealth(ctx, clusterTargets, nil) })
 	if err := f.seeing.start(ctx, n, l.add()); err != nil {
+		return err
+	}
+	if err := n.openCerts(&f.certs, l.add()); err != nil {
 		return err
 	}
 	process.monitor = l.add() // below the PoP: /ready says so while it ends
