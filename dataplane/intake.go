@@ -113,7 +113,8 @@ func (p *PoP) contained(in *intake) (refused *refusal) {
 		in.allow = http.MethodPost
 		return refuse(http.StatusMethodNotAllowed, "payloads are posted")
 	}
-	if !p.front.overload.Enter() {
+	// A probe must not find a busy PoP dead: its clients would all go to the next one, which is then as busy.
+	if in.Header.Get("X-Isochrone-Probe") == "" && !p.front.overload.Enter() {
 		return p.overloaded(in)
 	}
 	if refused := p.admit(in); refused != nil {
