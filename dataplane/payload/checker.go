@@ -3,7 +3,6 @@ package payload
 import (
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
@@ -12,14 +11,13 @@ import (
 
 // Checker checks the payloads of one service. It is safe for concurrent use.
 type Checker struct {
-	types     types
-	maxDepth  int
-	top       *rule // of the whole payload; nil for any value
-	batch     *rule // of a JSON-RPC batch; nil without JSON-RPC
-	rpc       *topology.JSONRPC
-	full      *full // for a schema that the scanner cannot apply; else nil
-	tolerance time.Duration
-	signed    bool
+	types    types
+	places   *places
+	maxDepth int
+	top      *rule // of the whole payload; nil for any value
+	batch    *rule // of a JSON-RPC batch; nil without JSON-RPC
+	rpc      *topology.JSONRPC
+	full     *full // for a schema that the scanner cannot apply; else nil
 }
 
 // Compile makes the checker of a valid policy. Its errors are about policies that validation of a topology would refuse.
@@ -27,10 +25,7 @@ func Compile(in *topology.Intake) (*Checker, error) {
 	if in.MaxDepth < 1 {
 		return nil, fmt.Errorf("max_depth: %d is not in 1..512", in.MaxDepth)
 	}
-	c := &Checker{types: compileTypes(in.ContentTypes), maxDepth: in.MaxDepth, rpc: in.JSONRPC}
-	if in.Signature != nil {
-		c.signed, c.tolerance = true, time.Duration(in.Signature.Tolerance)
-	}
+	c := &Checker{types: compileTypes(in.ContentTypes), maxDepth: in.MaxDepth, rpc: in.JSONRPC, places: compilePlaces(in.Elsewhere)}
 	if in.JSONSchema != "" {
 		schema, err := topology.CompileJSONSchema(in.JSONSchema)
 		if err != nil {
@@ -106,13 +101,15 @@ func (c *Checker) Check(body []byte) error {
 	return c.full.check(body, batch)
 }
 
-// Syntax checks a body for what is asked of every payload, whatever the service: JSON in UTF-8, its depth, its names, its numbers. It is for
-// probes, which cannot know what a service's schema wants.
-func (c *Checker) Syntax(body []byte) error {
-	s := newScanner(body, c.maxDepth)
+// Probe checks the body of a probe for what is asked of every payload, whatever the service: JSON in UTF-8, its names, its numbers. A probe
+// cannot know what a service's schema wants.
+func Probe(body []byte) error {
+	s := newScanner(body, probeDepth)
 	defer s.free()
 	if !s.document(nil) {
 		return s.fault()
 	}
 	return nil
 }
+
+const probeDepth = 32 // of nested objects and arrays

@@ -7,7 +7,7 @@
 //
 //	checker, err := payload.Compile(&service.Intake) // once
 //	err = checker.Type(contentType)                  // 415
-//	err = checker.Signed(body, signature, timestamp, secret, now)
+//	err = payload.Signed(service.Intake.Signature, body, signature, timestamp, secret, now)
 //	err = checker.Check(body)                        // 400
 //
 // The size of a body is the caller's to bound, by max_body_bytes.

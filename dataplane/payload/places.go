@@ -10,17 +10,16 @@ import (
 // maxPath is the longest path that is sent elsewhere, in octets.
 const maxPath = 2048
 
-// Places tells the paths of a service that belong to clusters. It is safe for concurrent use; the zero value has none.
-type Places struct {
+// places are the paths of a service that belong to clusters.
+type places struct {
 	exact  map[string]string
-	prefix []topology.Elsewhere // paths that ended in /*, which are cut to the slash; the longest first
+	prefix []topology.Elsewhere // paths that ended in /*, which are cut before the slash; the longest first
 }
 
-// CompilePlaces compiles what is elsewhere by a policy.
-func CompilePlaces(list []topology.Elsewhere) *Places {
-	p := &Places{exact: map[string]string{}}
+func compilePlaces(list []topology.Elsewhere) *places {
+	p := &places{exact: map[string]string{}}
 	for _, e := range list {
-		if before, ok := strings.CutSuffix(e.Path, "*"); ok {
+		if before, ok := strings.CutSuffix(e.Path, "/*"); ok {
 			p.prefix = append(p.prefix, topology.Elsewhere{Path: before, To: e.To})
 		} else {
 			p.exact[e.Path] = e.To
@@ -30,10 +29,11 @@ func CompilePlaces(list []topology.Elsewhere) *Places {
 	return p
 }
 
-// Place returns the path at a cluster of a path that was asked for: by its own entry, else by the longest /* that it is below. An entry
+// Place returns the path at a cluster of a path that was asked for: by its own entry, else by the longest /* that it is at or below. An entry
 // without To keeps the path; To with /* keeps what is below. The path is one without query, as it was sent, with its percent signs.
 // Paths that would be another one after cleaning, or are not printable ASCII, belong to nobody: the result goes into a Location.
-func (p *Places) Place(path string) (to string, ok bool) {
+func (c *Checker) Place(path string) (to string, ok bool) {
+	p := c.places
 	if len(p.exact) == 0 && len(p.prefix) == 0 || !isClean(path) {
 		return "", false
 	}
@@ -41,17 +41,17 @@ func (p *Places) Place(path string) (to string, ok bool) {
 		if to == "" {
 			to = path
 		}
-		return strings.TrimSuffix(to, "*"), true
+		return strings.TrimSuffix(to, "/*"), true
 	}
 	for _, e := range p.prefix {
 		below, ok := strings.CutPrefix(path, e.Path)
-		if !ok {
+		if !ok || below != "" && below[0] != '/' {
 			continue
 		}
 		if e.To == "" {
 			return path, true
 		}
-		if before, ok := strings.CutSuffix(e.To, "*"); ok {
+		if before, ok := strings.CutSuffix(e.To, "/*"); ok {
 			return before + below, true
 		}
 		return e.To, true

@@ -163,7 +163,7 @@ func (r *rule) missing(bits uint64) string {
 
 func (s *scanner) checkKind(r *rule, at int, k kinds) bool {
 	if r.kinds&k == 0 {
-		s.fail(at, "want "+r.kinds.String())
+		s.fail(at, "it is not "+r.kinds.String())
 		return false
 	}
 	return true
@@ -232,7 +232,7 @@ func brief(text string) string {
 func (s *scanner) checkNumber(r *rule, at, end int) bool {
 	text := s.body[at:end]
 	if r.kinds&kindNumber == 0 && (r.kinds&kindInteger == 0 || !isInteger(text)) {
-		s.fail(at, "want "+r.kinds.String())
+		s.fail(at, "it is not "+r.kinds.String())
 		return false
 	}
 	if len(r.bounds) == 0 {

@@ -242,11 +242,9 @@ func (s *scanner) member(i, depth int, r *rule, o *opened, seen *uint64) int {
 		value = r.additional
 		if f := r.field(text); f >= 0 {
 			known := &r.fields[f]
-			if value = known.rule; known.notNull && i < len(s.body) && s.body[i] == 'n' {
-				s.steps = append(s.steps, string(text))
-				return s.fail(i, "the field is required, and null: want a value")
+			if value = known.rule; !known.notNull || i < len(s.body) && s.body[i] != 'n' {
+				*seen |= known.bit
 			}
-			*seen |= known.bit
 		} else if r.closed {
 			s.steps = append(s.steps, string(text))
 			return s.fail(begin, "the field is not one of the schema's: want no other fields")

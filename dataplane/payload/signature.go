@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/isochrone/isochrone/topology"
 )
 
 var (
@@ -19,17 +21,14 @@ var (
 	ErrNoSecret = errors.New("there is no secret to check the payload's signature with")
 )
 
-// Signed checks the HMAC-SHA256 of a body, if the service wants one. It is in hexadecimal digits, alone or after "sha256="; the message is
+// Signed checks the HMAC-SHA256 of a body by a policy. It is in hexadecimal digits, alone or after "sha256="; the message is
 // the timestamp as it was sent, a full stop and the body. The timestamp is in Unix seconds and may differ from now by the tolerance.
-func (c *Checker) Signed(body []byte, signature, timestamp string, secret []byte, now time.Time) error {
-	if !c.signed {
-		return nil
-	}
+func Signed(policy *topology.Signature, body []byte, signature, timestamp string, secret []byte, now time.Time) error {
 	if len(secret) == 0 {
 		return ErrNoSecret
 	}
 	if signature == "" || timestamp == "" {
-		return fmt.Errorf("%w is missing: want signature and timestamp, each in its header", ErrSignature)
+		return fmt.Errorf("%w is missing: want it in %s, and its time in %s", ErrSignature, policy.Header, policy.Timestamp)
 	}
 	var sent [sha256.Size]byte
 	digits := strings.TrimPrefix(signature, "sha256=")
@@ -43,8 +42,8 @@ func (c *Checker) Signed(body []byte, signature, timestamp string, secret []byte
 	if err != nil || len(timestamp) > 12 {
 		return fmt.Errorf("%w has a timestamp that is not in Unix seconds", ErrSignature)
 	}
-	if away := now.Sub(time.Unix(int64(seconds), 0)).Abs(); away > c.tolerance {
-		return fmt.Errorf("%w has a timestamp that is %v away from our clock, want at most %v", ErrSignature, away.Round(time.Second), c.tolerance)
+	if away := now.Sub(time.Unix(int64(seconds), 0)).Abs(); away > time.Duration(policy.Tolerance) {
+		return fmt.Errorf("%w has a timestamp that is %v away from our clock, want at most %v", ErrSignature, away.Round(time.Second), policy.Tolerance)
 	}
 	mac := hmac.New(sha256.New, secret)
 	mac.Write([]byte(timestamp))
