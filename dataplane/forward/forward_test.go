@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -191,9 +192,7 @@ func TestServersThatMisbehave(t *testing.T) {
 			w := newWorld(t, map[string]string{"ap": bad, "eu": good.serve(t).URL}, nil, nil)
 			w.run(t)
 			const n = 200
-			for i := range n {
-				w.post(t, fmt.Sprint("body ", i), nil)
-			}
+			w.postAll(t, n, func(i int) string { return fmt.Sprint("body ", i) }, nil)
 			for id, s := range w.settles(t, n) {
 				if !s.Acknowledged || test.all && s.Cluster != "ap" {
 					if test.all && s.Acknowledged && strings.Contains(test.name, "close") {
@@ -220,12 +219,8 @@ func TestSlowClusterHoldsNobodyUp(t *testing.T) {
 		x.Services[service].Clusters = []string{"ap"}
 	}, nil)
 	w.run(t)
-	for range 2000 {
-		w.post(t, "slow", nil)
-	}
-	for range 100 {
-		w.post(t, "quick", func(e *spool.Envelope) { e.Service = "other.test" })
-	}
+	w.postAll(t, 2000, func(int) string { return "slow" }, nil)
+	w.postAll(t, 100, func(int) string { return "quick" }, func(e *spool.Envelope) { e.Service = "other.test" })
 	w.settles(t, 100)
 	if got := good.count(); got != 100 {
 		t.Errorf("got %d, want the 100 of the other service", got)
@@ -297,9 +292,7 @@ func TestOutageSpendsTheBudget(t *testing.T) {
 	w := newWorld(t, urls, nil, nil)
 	w.run(t)
 	const n = 500
-	for i := range n {
-		w.post(t, fmt.Sprint(i), nil)
-	}
+	w.postAll(t, n, func(i int) string { return fmt.Sprint(i) }, nil)
 	eventually(t, "all breakers are open", func() bool {
 		for _, standing := range w.Standings() {
 			if standing != Failing {
@@ -359,16 +352,17 @@ func TestKills(t *testing.T) {
 	}()
 	w := newWorld(t, urls, nil, nil)
 	w.run(t)
-	const n = 4000
+	const n, part = 4000, 100
 	sent := map[string]string{}
-	for i := range n {
-		body := fmt.Sprintf(`{"n":%d,"pad":%q}`, i, strings.Repeat("é", rand.IntN(300)))
-		sent[w.post(t, body, nil).ID] = body
-		name := names[i/500%len(names)]
-		switch i % 500 { // two of three may be away at a time
+	for done := 0; done < n; done += part {
+		maps.Copy(sent, w.postAll(t, part, func(i int) string {
+			return fmt.Sprintf(`{"n":%d,"pad":%q}`, done+i, strings.Repeat("é", rand.IntN(300)))
+		}, nil))
+		name := names[done/500%len(names)]
+		switch done % 500 { // one is away at a time, in turn, while requests are on the way to it
 		case 100:
 			servers[name].Close()
-		case 350:
+		case 300:
 			start(name)
 		}
 	}

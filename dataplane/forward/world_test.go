@@ -139,6 +139,27 @@ func (w *world) post(t testing.TB, body string, change func(*spool.Envelope)) *s
 	return e
 }
 
+// postAll posts many, some at a time, and returns the bodies by id.
+func (w *world) postAll(t testing.TB, n int, body func(i int) string, change func(*spool.Envelope)) map[string]string {
+	t.Helper()
+	var mu sync.Mutex
+	var posting sync.WaitGroup
+	sent := map[string]string{}
+	for worker := range 50 {
+		posting.Go(func() {
+			for i := worker; i < n; i += 50 {
+				text := body(i)
+				e := w.post(t, text, change)
+				mu.Lock()
+				sent[e.ID] = text
+				mu.Unlock()
+			}
+		})
+	}
+	posting.Wait()
+	return sent
+}
+
 // settles waits until so many envelopes have left the spool, and returns how.
 func (w *world) settles(t testing.TB, n int) map[string]spool.Settlement {
 	t.Helper()
