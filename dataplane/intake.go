@@ -1,24 +1,22 @@
 package dataplane
 
 import (
-	"context"
 	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"math"
-	"net"
 	"net/http"
-	"net/netip"
 	"runtime/debug"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/isochrone/isochrone/dataplane/spool"
+	"github.com/isochrone/isochrone/dataplane/exchange"
+	"github.com/isochrone/isochrone/dataplane/payload"
+	"github.com/isochrone/isochrone/dataplane/quota"
+	"github.com/isochrone/isochrone/dataplane/tracing"
 	"github.com/isochrone/isochrone/internal/problem"
 	"github.com/isochrone/isochrone/topology"
 )
@@ -28,31 +26,24 @@ const Path = "/api/v1/ingest"
 
 // Limits of one request.
 const (
-	bodyTimeout       = 10 * time.Second // to receive the body
 	ackTimeout        = 10 * time.Second // for a cluster's acknowledgement, where the service's 202 waits for one
 	maxIdempotencyKey = 255              // octets
 )
-
-// Accepted is the body of a 202.
-type Accepted struct {
-	Status string `json:"status"` // "accepted"
-	ID     string `json:"id"`
-	SHA256 string `json:"sha256"` // of the body that was received: lower-case hex, 64 characters
-}
 
 // refusal is why a request is not accepted.
 type refusal struct {
 	status     int
 	detail     string
 	retryAfter time.Duration // 0 for none
+	location   string        // where to go instead; empty for nowhere
 }
 
 // refusals are the statuses that a refusal can have.
 var refusals = map[int]bool{
-	http.StatusBadRequest: true, http.StatusUnauthorized: true, http.StatusForbidden: true, http.StatusNotFound: true, http.StatusMethodNotAllowed: true,
-	http.StatusRequestEntityTooLarge: true, http.StatusUnsupportedMediaType: true, http.StatusMisdirectedRequest: true,
-	http.StatusUnprocessableEntity: true, http.StatusTooManyRequests: true, http.StatusInternalServerError: true,
-	http.StatusServiceUnavailable: true,
+	http.StatusTemporaryRedirect: true, http.StatusBadRequest: true, http.StatusUnauthorized: true, http.StatusForbidden: true,
+	http.StatusNotFound: true, http.StatusMethodNotAllowed: true, http.StatusRequestEntityTooLarge: true,
+	http.StatusUnsupportedMediaType: true, http.StatusMisdirectedRequest: true, http.StatusUnprocessableEntity: true,
+	http.StatusTooEarly: true, http.StatusTooManyRequests: true, http.StatusInternalServerError: true, http.StatusServiceUnavailable: true,
 }
 
 func statusText(status int) string { return strconv.Itoa(status) }
@@ -61,283 +52,375 @@ func refuse(status int, format string, arguments ...any) *refusal {
 	return &refusal{status: status, detail: fmt.Sprintf(format, arguments...)}
 }
 
-// ServeHTTP answers one request.
-func (p *PoP) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+// intake is one request on its way through the PoP. It is used again for another one.
+type intake struct {
+	*exchange.Request
+	answer *exchange.Answer
+	allow  string // the methods of the path, when another one was used
+
+	offer                             *offer
+	keyID                             string
+	key                               *topology.Key
+	probe                             bool
+	idempotencyKey                    string
+	quota                             quota.Decision
+	held                              int64 // octets taken of the PoP's memory for bodies
+	timed                             timedBody
+	body                              []byte
+	hash                              hash.Hash
+	sha256                            [sha256.Size]byte
+	id                                string // once it is accepted
+	cluster                           string // that is next
+	span                              tracing.Span
+	began, admitted, received, stored time.Time
+}
+
+// Answer implements exchange.Handler.
+func (p *PoP) Answer(r *exchange.Request, a *exchange.Answer) {
+	in := p.intakes.Get().(*intake)
+	in.Request, in.answer, in.began = r, a, time.Now()
+	in.span = p.config.Tracer.Start(r.Header.Get("Traceparent"), in.began)
+	defer func() {
+		p.bodies.Release(in.held)
+		*in = intake{hash: in.hash}
+		p.intakes.Put(in)
+	}()
+	refused := p.contained(in)
+	if refused != nil {
+		p.refuse(in, refused)
+	}
+	p.record(in, refused)
+}
+
+// contained answers a request; a panic costs that one alone.
+func (p *PoP) contained(in *intake) (refused *refusal) {
 	defer func() {
 		if panicked := recover(); panicked != nil {
 			p.counts.panics.Add(1)
 			p.config.Log.Error("panic in the intake", "panic", panicked, "stack", string(debug.Stack()))
-			p.refuse(w, refuse(http.StatusInternalServerError, ""))
+			in.answer.Reset()
+			refused = refuse(http.StatusInternalServerError, "")
 		}
 	}()
-	w.Header().Set("X-Isochrone-Pop", p.config.Name)
-	a, refused := p.admit(r)
-	if refused == nil {
-		refused = p.receive(w, r, a)
-		defer func() { p.bodies.Release(a.held) }()
+	in.answer.Add("x-isochrone-pop", p.config.Name)
+	if in.Path != Path {
+		return p.elsewhere(in)
 	}
-	if refused == nil {
-		refused = p.accept(w, r, a)
+	if in.Method != http.MethodPost {
+		in.allow = http.MethodPost
+		return refuse(http.StatusMethodNotAllowed, "payloads are posted")
 	}
-	if refused != nil {
-		p.refuse(w, refused)
+	if !p.front.overload.Enter() {
+		return p.overloaded(in)
 	}
+	if refused := p.admit(in); refused != nil {
+		return refused
+	}
+	in.admitted = time.Now()
+	if refused := p.receive(in); refused != nil {
+		return refused
+	}
+	in.received = time.Now()
+	return p.accept(in)
 }
 
-func (p *PoP) refuse(w http.ResponseWriter, why *refusal) {
+// overloaded refuses a request because of the load, before it costs anything.
+func (p *PoP) overloaded(in *intake) *refusal {
+	why := p.front.overload.Refuse(in.Context)
+	in.answer.Abort = why.Reset
+	return &refusal{status: http.StatusServiceUnavailable, detail: "this PoP has more requests than it can do", retryAfter: why.RetryAfter}
+}
+
+// refuse answers with a problem document.
+func (p *PoP) refuse(in *intake, why *refusal) {
 	p.counts.refused[why.status].Add(1)
+	a := in.answer
 	switch {
 	case why.status == http.StatusMethodNotAllowed:
-		w.Header().Set("Allow", http.MethodPost)
+		a.Add("allow", in.allow)
 	case why.status == http.StatusUnauthorized:
-		w.Header().Set("WWW-Authenticate", "ApiKey")
-	case why.retryAfter > 0:
-		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(why.retryAfter.Seconds()))))
+		a.Add("www-authenticate", `Bearer realm="isochrone", ApiKey realm="isochrone"`)
+	case why.location != "":
+		a.Add("location", why.location)
 	}
-	problem.Write(w, why.status, why.detail)
+	if why.status == http.StatusTooManyRequests {
+		rateLimit(a, in.quota)
+	}
+	if why.retryAfter > 0 {
+		a.Add("retry-after", strconv.Itoa(int(math.Ceil(why.retryAfter.Seconds()))))
+	}
+	a.Add("content-type", problem.ContentType)
+	a.Add("cache-control", "no-store")
+	a.Status, a.Body = why.status, problem.Append(a.Body[:0], why.status, why.detail)
 }
 
-// admission is a request that may send its body.
-type admission struct {
-	service        string
-	policy         *topology.Intake
-	keyID          string
-	probe          bool
-	idempotencyKey string
-	held           int64 // octets taken of the PoP's memory for bodies
-	body           []byte
-	sha256         [sha256.Size]byte
+// record tells the access log and the trace of a request.
+func (p *PoP) record(in *intake, refused *refusal) {
+	if !in.span.Sampled() && p.config.Access == nil {
+		return
+	}
+	now, service, detail := time.Now(), "", ""
+	if in.offer != nil {
+		service = in.offer.name
+	}
+	if refused != nil {
+		detail = refused.detail
+	}
+	if in.span.Sampled() {
+		in.span.Phase("admission", in.began, in.admitted)
+		in.span.Phase("body", in.admitted, in.received)
+		in.span.Phase("spool", in.received, in.stored)
+		in.span.End(tracing.Request{PoP: p.config.Name, Service: service, Status: in.answer.Status, ID: in.id, KeyID: in.keyID})
+	}
+	if p.config.Access.Wants(in.answer.Status, now) {
+		p.config.Access.Write(Access{
+			Time: in.began, PoP: p.config.Name, Service: service, Remote: in.Remote.String(), Protocol: in.Proto, Status: in.answer.Status,
+			ID: in.id, KeyID: in.keyID, Probe: in.probe, Bytes: int64(len(in.body)), Queue: since(in.began, in.admitted),
+			Body: since(in.admitted, in.received), Spool: since(in.received, in.stored), Total: now.Sub(in.began), Cluster: in.cluster,
+			Detail: detail, Trace: in.span.TraceID(),
+		})
+	}
 }
+
+// since returns the time between two moments, and 0 if the later one was not reached.
+func since(from, to time.Time) time.Duration { return max(0, to.Sub(from)) }
 
 // admit checks what can be checked before the body, in the order that docs/intake.md tells.
-func (p *PoP) admit(r *http.Request) (*admission, *refusal) {
-	if r.URL.Path != Path {
-		return nil, refuse(http.StatusNotFound, "payloads are posted to %s", Path)
-	}
-	if r.Method != http.MethodPost {
-		return nil, refuse(http.StatusMethodNotAllowed, "payloads are posted")
-	}
+func (p *PoP) admit(in *intake) *refusal {
 	snap := p.config.Snapshot()
 	if snap == nil {
-		return nil, refuse(http.StatusServiceUnavailable, "this PoP has not read its topology yet")
+		return refuse(http.StatusServiceUnavailable, "this PoP has not read its topology yet")
 	}
-	if pop := snap.Topology.PoPs[p.config.Name]; pop == nil || pop.State == topology.Disabled {
-		return nil, refuse(http.StatusServiceUnavailable, "this PoP is not in service")
+	offers := p.offers(snap)
+	if offers.pop == nil {
+		return refuse(http.StatusServiceUnavailable, "this PoP is not in service")
 	}
-	name, service := p.service(snap.Topology, r.Host)
-	if service == nil {
-		return nil, refuse(http.StatusMisdirectedRequest, "host %.100q is not a service of this PoP", r.Host)
+	if in.offer = offers.service(p.config.Name, in.Host); in.offer == nil {
+		return refuse(http.StatusMisdirectedRequest, "host %.100q is not a service of this PoP", in.Host)
 	}
-	a := &admission{service: name, policy: &service.Intake, idempotencyKey: r.Header.Get("Idempotency-Key")}
-	if r.ContentLength > a.policy.MaxBodyBytes {
-		return nil, tooLarge(a.policy)
+	policy := in.offer.policy
+	in.idempotencyKey = in.Header.Get("Idempotency-Key")
+	if in.Early && (policy.IdempotencyKey != topology.IdempotencyRequired || in.idempotencyKey == "") {
+		return refuse(http.StatusTooEarly, "send this after the handshake: what comes in early data may be a repetition")
 	}
-	key, refused := p.authenticate(snap, r, a)
-	if refused != nil {
-		return nil, refused
+	if in.ContentLength > policy.MaxBodyBytes {
+		return tooLarge(policy)
 	}
-	if refused := p.take(r.Context(), a, key); refused != nil {
-		return nil, refused
+	if refused := p.authenticate(snap, in); refused != nil {
+		return refused
 	}
-	if !acceptsType(r.Header.Get("Content-Type")) {
-		return nil, refuse(http.StatusUnsupportedMediaType, "the payload's Content-Type is application/json")
+	if refused := p.take(in); refused != nil {
+		return refused
 	}
-	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
-		return nil, refuse(http.StatusUnsupportedMediaType, "payloads have no Content-Encoding: the very bytes are forwarded")
+	if err := in.offer.payload.Type(in.Header.Get("Content-Type")); err != nil {
+		return refuse(http.StatusUnsupportedMediaType, "%v", err)
 	}
-	return a, nil
+	if encoding := in.Header.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
+		return refuse(http.StatusUnsupportedMediaType, "payloads have no Content-Encoding: the very bytes are forwarded")
+	}
+	return nil
 }
 
 func tooLarge(policy *topology.Intake) *refusal {
 	return refuse(http.StatusRequestEntityTooLarge, "a payload has at most %d octets", policy.MaxBodyBytes)
 }
 
-// service returns the service that a request's host names, if this PoP offers it. Who names the PoP itself means the service
-// below which its name stands; who names an address means the PoP's only service.
-func (p *PoP) service(t *topology.Topology, host string) (string, *topology.Service) {
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		host = name
+// presentedKey returns the key of a request: X-API-Key, else a bearer token (RFC 6750 section 2.1).
+func presentedKey(r *exchange.Request) string {
+	if key := r.Header.Get("X-Api-Key"); key != "" {
+		return key
 	}
-	host = strings.ToLower(strings.TrimSuffix(host, "."))
-	if own, ok := strings.CutPrefix(host, p.config.Name+"."); ok {
-		host = own
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if strings.EqualFold(scheme, "Bearer") {
+		return strings.TrimSpace(token)
 	}
-	if p.offers(t.Services[host]) {
-		return host, t.Services[host]
-	}
-	if _, err := netip.ParseAddr(strings.Trim(host, "[]")); err != nil {
-		return "", nil
-	}
-	only, found := "", (*topology.Service)(nil)
-	for name, service := range t.Services {
-		if p.offers(service) && found != nil {
-			return "", nil
-		} else if p.offers(service) {
-			only, found = name, service
-		}
-	}
-	return only, found
-}
-
-func (p *PoP) offers(s *topology.Service) bool {
-	return s != nil && (s.PoPs == nil || slices.Contains(s.PoPs, p.config.Name))
+	return ""
 }
 
 // authenticate finds the key of a request. A key for probes is good for probes alone, and a probe needs one.
-func (p *PoP) authenticate(snap *topology.Snapshot, r *http.Request, a *admission) (*topology.Key, *refusal) {
-	text := r.Header.Get("X-API-Key")
+func (p *PoP) authenticate(snap *topology.Snapshot, in *intake) *refusal {
+	text := presentedKey(in.Request)
 	if text == "" {
-		return nil, refuse(http.StatusUnauthorized, "the request has no X-API-Key")
+		return refuse(http.StatusUnauthorized, "the request has no API key, as X-API-Key or as Authorization: Bearer")
 	}
 	id, _ := topology.KeyID(text)
-	key, now := snap.Keys.Lookup(id), time.Now()
-	if key == nil || !key.Matches(text, now) {
-		return nil, refuse(http.StatusUnauthorized, "the X-API-Key is not known")
+	key := snap.Keys.Lookup(id)
+	if key == nil || !key.Matches(text, in.began) {
+		return refuse(http.StatusUnauthorized, "the API key is not known")
 	}
-	if key.Expired(now) {
-		return nil, refuse(http.StatusUnauthorized, "the X-API-Key has expired")
+	if key.Expired(in.began) {
+		return refuse(http.StatusUnauthorized, "the API key has expired")
 	}
-	a.keyID, a.probe = id, r.Header.Get("X-Isochrone-Probe") != ""
-	if a.probe != key.Probe {
-		return nil, refuse(http.StatusUnauthorized, "probes need a key for probes, which is good for nothing else")
+	in.keyID, in.key, in.probe = id, key, in.Header.Get("X-Isochrone-Probe") != ""
+	if in.probe != key.Probe {
+		return refuse(http.StatusUnauthorized, "probes need a key for probes, which is good for nothing else")
 	}
-	if !key.IsFor(a.service) {
-		return nil, refuse(http.StatusForbidden, "the X-API-Key is not for this service")
+	if !key.IsFor(in.offer.name) {
+		return refuse(http.StatusForbidden, "the API key is not for this service")
 	}
-	if client, _ := netip.ParseAddrPort(r.RemoteAddr); !key.IsFrom(client.Addr()) { // in no prefix either, if it is none
-		return nil, refuse(http.StatusForbidden, "the X-API-Key may not be used from this address")
+	if !key.IsFrom(in.Remote.Addr()) { // in no prefix either, if it is none
+		return refuse(http.StatusForbidden, "the API key may not be used from this address")
 	}
-	return key, nil
+	return nil
 }
 
 // take admits a request against its key's quota.
-func (p *PoP) take(ctx context.Context, a *admission, key *topology.Key) *refusal {
-	if a.probe {
+func (p *PoP) take(in *intake) *refusal {
+	if in.probe {
 		return nil
 	}
-	decision, err := p.config.Quota.Admit(ctx, a.keyID, key.QuotaPerMinute, time.Now())
+	decision, err := p.config.Quota.Admit(in.Context, in.keyID, in.key.QuotaPerMinute, in.began)
 	if err != nil {
 		p.config.Log.Debug("quota", "error", err)
-		return &refusal{http.StatusServiceUnavailable, "the quota cannot be checked now", time.Second}
+		return &refusal{status: http.StatusServiceUnavailable, detail: "the quota cannot be checked now", retryAfter: time.Second}
 	}
+	in.quota = decision
 	if !decision.Admitted {
 		return &refusal{
-			http.StatusTooManyRequests, fmt.Sprintf("the key's quota of %d requests a minute is used up", key.QuotaPerMinute),
-			decision.RetryAfter,
+			status: http.StatusTooManyRequests, detail: fmt.Sprintf("the key's quota of %d requests a minute is used up", in.key.QuotaPerMinute),
+			retryAfter: decision.RetryAfter,
 		}
 	}
 	return nil
 }
 
 // receive reads the body once, hashes it while it comes, and checks it.
-func (p *PoP) receive(w http.ResponseWriter, r *http.Request, a *admission) *refusal {
-	limit := a.policy.MaxBodyBytes
-	expected := r.ContentLength
+func (p *PoP) receive(in *intake) *refusal {
+	limit := in.offer.policy.MaxBodyBytes
+	expected := in.ContentLength
 	if expected < 0 {
 		expected = limit
 	}
 	if !p.bodies.TryAcquire(expected) {
-		return &refusal{http.StatusServiceUnavailable, "this PoP receives too much at the moment", time.Second}
+		return &refusal{status: http.StatusServiceUnavailable, detail: "this PoP receives too much at the moment", retryAfter: time.Second}
 	}
-	a.held = expected
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout)) // unsupported by a recorder in a test
-	hash := sha256.New()
-	body, err := readAll(io.TeeReader(io.LimitReader(r.Body, limit+1), hash), r.ContentLength)
-	switch {
-	case int64(len(body)) > limit:
-		return tooLarge(a.policy)
+	in.held = expected
+	in.timed.begin(in.Request, in.admitted)
+	switch err := in.readBody(limit); {
+	case errors.Is(err, errTooLarge):
+		return tooLarge(in.offer.policy)
+	case errors.Is(err, errSlowBody):
+		return refuse(http.StatusBadRequest, "%v", errSlowBody)
 	case err != nil:
 		return refuse(http.StatusBadRequest, "the body did not arrive whole")
 	}
-	a.body = body
-	hash.Sum(a.sha256[:0])
-	if err := checkPayload(body, a.policy.RequiredFields); err != nil {
-		return refuse(http.StatusBadRequest, "%v", err)
-	}
-	if len(a.idempotencyKey) > maxIdempotencyKey {
-		return refuse(http.StatusBadRequest, "an Idempotency-Key has at most %d octets", maxIdempotencyKey)
-	}
-	return nil
-}
-
-// readAll reads to the end, at once if the length is known.
-func readAll(r io.Reader, length int64) ([]byte, error) {
-	if length < 0 {
-		return io.ReadAll(r)
-	}
-	body := make([]byte, length)
-	n, err := io.ReadFull(r, body)
-	return body[:n], err
-}
-
-// accept makes a payload safe and answers 202.
-func (p *PoP) accept(w http.ResponseWriter, r *http.Request, a *admission) *refusal {
-	envelope := &spool.Envelope{
-		ID: requestID(p.config.Name, p.config.Secret(a.service), a.keyID, a.idempotencyKey), SHA256: a.sha256, KeyID: a.keyID,
-		Service: a.service, ContentType: r.Header.Get("Content-Type"), Received: time.Now(), Body: a.body,
-	}
-	var refused *refusal
-	if a.probe {
-		refused = p.unsafe(p.config.Spool.Check())
-	} else {
-		refused = p.spool(r.Context(), envelope, a.policy.Ack)
-	}
-	if refused != nil {
+	if refused := p.check(in); refused != nil {
 		return refused
 	}
-	if a.probe {
-		p.counts.probes.Add(1)
-	} else {
-		p.counts.accepted.Add(1)
+	switch n := len(in.idempotencyKey); {
+	case n > maxIdempotencyKey:
+		return refuse(http.StatusBadRequest, "an Idempotency-Key has at most %d octets", maxIdempotencyKey)
+	case n == 0 && in.offer.policy.IdempotencyKey == topology.IdempotencyRequired && !in.probe:
+		return refuse(http.StatusBadRequest, "this service needs an Idempotency-Key, by which repeated requests are known")
 	}
-	if next := p.forward.Next(a.service); next != "" {
-		w.Header().Set("X-Isochrone-Cluster", next)
-	}
-	body, err := json.Marshal(Accepted{"accepted", envelope.ID, hex.EncodeToString(a.sha256[:])})
-	if err != nil {
-		panic(err) // strings can be written
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(http.StatusAccepted)
-	_, _ = w.Write(append(body, '\n')) // an error means that the client has gone; the envelope is safe
 	return nil
 }
 
-// spool puts an envelope on disk and waits for a cluster where the service wants that.
-func (p *PoP) spool(ctx context.Context, e *spool.Envelope, ack topology.Ack) *refusal {
-	if ack != topology.AckCluster {
-		return p.unsafe(p.config.Spool.Append(e, nil))
+// check checks a body that is here. Probes have one that no policy can object to, and are checked for syntax alone.
+func (p *PoP) check(in *intake) *refusal {
+	var err error
+	if in.probe {
+		err = payload.Probe(in.body)
+	} else {
+		err = in.offer.payload.Check(in.body)
 	}
-	settled := make(chan spool.Settlement, 1)
-	if err := p.config.Spool.Append(e, func(s spool.Settlement) { settled <- s }); err != nil {
-		return p.unsafe(err)
+	if err != nil {
+		return refuse(http.StatusBadRequest, "%v", err)
 	}
-	timeout := time.NewTimer(ackTimeout)
-	defer timeout.Stop()
-	select {
-	case s := <-settled:
-		if !s.Acknowledged {
-			return refuse(http.StatusUnprocessableEntity, "request %s was refused: %s", e.ID, s.Reason)
+	if sig := in.offer.policy.Signature; sig != nil && !in.probe {
+		secret := p.config.WebhookSecret(in.offer.name)
+		if len(secret) == 0 {
+			return &refusal{status: http.StatusServiceUnavailable, detail: "this PoP cannot check signatures now", retryAfter: 5 * time.Second}
 		}
-		return nil
-	case <-timeout.C:
-	case <-ctx.Done():
-	case <-p.stopping:
+		err = payload.Signed(sig, in.body, in.Header.Get(sig.Header), in.Header.Get(sig.Timestamp), secret, in.began)
 	}
-	return &refusal{
-		http.StatusServiceUnavailable,
-		fmt.Sprintf("no cluster has acknowledged request %s in time; it stays queued and will be delivered", e.ID),
-		time.Second,
+	if err != nil {
+		return refuse(http.StatusUnauthorized, "%v", err)
+	}
+	return nil
+}
+
+var errTooLarge = errors.New("the body is too large")
+
+// firstRead is what is read at once of a body whose length is not known.
+const firstRead = 4 << 10
+
+// readBody reads to the end, and hashes what it reads.
+func (in *intake) readBody(limit int64) error {
+	size := in.ContentLength
+	if size < 0 {
+		size = min(limit, firstRead)
+	}
+	body := make([]byte, 0, size)
+	in.hash.Reset()
+	for {
+		if len(body) == cap(body) { // what is told is here: there must be an end now, or it is not told
+			var more [1]byte
+			n, err := in.timed.Read(more[:])
+			if n == 0 && err == nil {
+				continue
+			}
+			if n == 0 || int64(len(body)) >= limit {
+				in.body = body
+				if n > 0 {
+					return errTooLarge
+				}
+				return in.finish(err)
+			}
+			body = append(body, more[0])
+			in.hash.Write(more[:])
+			continue
+		}
+		n, err := in.timed.Read(body[len(body):cap(body)])
+		in.hash.Write(body[len(body) : len(body)+n])
+		body = body[:len(body)+n]
+		if int64(len(body)) > limit {
+			return errTooLarge
+		}
+		if err != nil {
+			in.body = body
+			return in.finish(err)
+		}
 	}
 }
 
-// unsafe makes a refusal of the spool's error.
-func (p *PoP) unsafe(err error) *refusal {
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, spool.ErrFull):
-		return &refusal{http.StatusServiceUnavailable, "this PoP's queue is full", 5 * time.Second}
+// finish ends the reading of a body.
+func (in *intake) finish(err error) error {
+	if err != io.EOF {
+		return err
 	}
-	return &refusal{http.StatusServiceUnavailable, "this PoP cannot store payloads safely now", 5 * time.Second}
+	if in.ContentLength >= 0 && int64(len(in.body)) != in.ContentLength {
+		return exchange.ErrLength
+	}
+	in.hash.Sum(in.sha256[:0])
+	return nil
+}
+
+// elsewhere answers a request for another path: one that belongs to a cluster is told where to go.
+func (p *PoP) elsewhere(in *intake) *refusal {
+	snap := p.config.Snapshot()
+	if snap == nil {
+		return refuse(http.StatusNotFound, "payloads are posted to %s", Path)
+	}
+	if in.offer = p.offers(snap).service(p.config.Name, in.Host); in.offer == nil {
+		return refuse(http.StatusNotFound, "payloads are posted to %s", Path)
+	}
+	to, ok := in.offer.payload.Place(in.Path)
+	if !ok {
+		return refuse(http.StatusNotFound, "payloads are posted to %s", Path)
+	}
+	for _, name := range p.forward.Order(in.offer.name) {
+		if cluster := snap.Topology.Clusters[name]; cluster != nil && cluster.Public != "" {
+			in.cluster = name
+			location := strings.TrimSuffix(cluster.Public, "/") + to
+			if in.Query != "" {
+				location += "?" + in.Query
+			}
+			return &refusal{
+				status: http.StatusTemporaryRedirect, location: location,
+				detail: "PoPs take payloads alone; this is done by cluster " + name + ", which is nearest: go to " + location,
+			}
+		}
+	}
+	return refuse(http.StatusNotFound, "PoPs take payloads alone; this is done by clusters, of which none can be reached from outside now")
 }

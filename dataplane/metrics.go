@@ -14,6 +14,7 @@ import (
 type collector struct {
 	*PoP
 	accepted, refused, probes, panics, connections                       *prometheus.Desc
+	turnedAway, rate, cpu, delay, shed                                   *prometheus.Desc
 	forwarded, retried, standing                                         *prometheus.Desc
 	envelopes, bytes, maxEnvelopes, maxBytes, oldest, dead, failing, bad *prometheus.Desc
 }
@@ -30,6 +31,11 @@ func (p *PoP) Collector() prometheus.Collector {
 		probes:       describe("intake_probes_total", "Probes that were answered 202."),
 		panics:       describe("intake_panics_total", "Requests that were answered 500 because of a fault of the program."),
 		connections:  describe("intake_connections", "Open connections, by transport.", "transport"),
+		turnedAway:   describe("intake_connections_refused_total", "Connections that were refused because of a limit."),
+		rate:         describe("intake_load_requests_per_second", "Requests that came in the last second."),
+		cpu:          describe("intake_load_cpu", "Share of the processors that the process has used in the last second, 0 to 1."),
+		delay:        describe("intake_load_delay_seconds", "How long work waits, by what it waits for: processor (what one of ten waits exceeds), disk (the mean).", "for"),
+		shed:         describe("intake_load_shed_share", "Share of the requests that overload has had refused in the last second, 0 to 1."),
 		forwarded:    describe("forward_acknowledged_total", "Envelopes that a cluster has acknowledged."),
 		retried:      describe("forward_retried_total", "Times that an envelope was sent and had to be sent again."),
 		standing:     describe("forward_cluster_standing", "1 for how each cluster stands with this PoP: well, failing, down or draining.", "cluster", "standing"),
@@ -47,7 +53,7 @@ func (p *PoP) Collector() prometheus.Collector {
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, desc := range []*prometheus.Desc{
-		c.accepted, c.refused, c.probes, c.panics, c.connections, c.forwarded, c.retried, c.standing,
+		c.accepted, c.refused, c.probes, c.panics, c.connections, c.turnedAway, c.rate, c.cpu, c.delay, c.shed, c.forwarded, c.retried, c.standing,
 		c.envelopes, c.bytes, c.maxEnvelopes, c.maxBytes, c.oldest, c.dead, c.failing, c.bad,
 	} {
 		ch <- desc
@@ -75,8 +81,16 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	for status, n := range c.counts.refused { // all of them, so that the first one is seen as an increase
 		total(c.refused, n, strconv.Itoa(status))
 	}
-	gauge(c.connections, float64(c.counts.quic.Load()), "quic")
-	gauge(c.connections, float64(c.counts.tcp.Load()), "tcp")
+	quic, tcp, turnedAway := c.front.Connections()
+	gauge(c.connections, float64(quic), "quic")
+	gauge(c.connections, float64(tcp), "tcp")
+	send(c.turnedAway, prometheus.CounterValue, float64(turnedAway))
+	load := c.front.Overload().Load()
+	gauge(c.rate, load.RequestsPerSecond)
+	gauge(c.cpu, load.CPU)
+	gauge(c.delay, load.QueueDelay.Seconds(), "processor")
+	gauge(c.delay, load.StorageDelay.Seconds(), "disk")
+	gauge(c.shed, load.ShedShare)
 
 	held := c.config.Spool.Stats()
 	gauge(c.envelopes, float64(held.Pending))

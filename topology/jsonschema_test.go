@@ -92,7 +92,7 @@ func TestJSONSchemaHasTheFieldsOfTheTypes(t *testing.T) {
 	}
 	for name, value := range map[string]any{
 		"zone": Zone{}, "service": Service{}, "pop": PoP{}, "cluster": Cluster{}, "override": Override{}, "key": Key{}, "location": Location{},
-		"steering": Steering{}, "intake": Intake{}, "canary": Canary{}, "rule": Rule{}, "": document{},
+		"steering": Steering{}, "intake": Intake{}, "jsonRPC": JSONRPC{}, "signature": Signature{}, "elsewhere": Elsewhere{}, "canary": Canary{}, "rule": Rule{}, "": document{},
 	} {
 		fields := map[string]reflect.Value{}
 		collectFields(reflect.New(reflect.TypeOf(value)).Elem(), fields)
@@ -118,7 +118,8 @@ func TestJSONSchemaHasTheFieldsOfTheTypes(t *testing.T) {
 		"state":           {schema.Defs["state"].Enum, words(string(Active), string(Draining), string(Disabled))},
 		"rank":            {schema.Defs["rank"].Enum, words(string(RankByRTT), string(RankByPredicted), string(RankByFailover))},
 		"ecs":             {schema.Defs["steering"].Properties["ecs"].Enum, words(string(UseECS), string(IgnoreECS))},
-		"ack":             {schema.Defs["intake"].Properties["ack"].Enum, words(string(AckSpool), string(AckCluster))},
+		"ack":             {schema.Defs["intake"].Properties["ack"].Enum, words(string(AckMemory), string(AckSpool), string(AckCluster))},
+		"idempotency":     {schema.Defs["intake"].Properties["idempotency_key"].Enum, words(string(IdempotencyOptional), string(IdempotencyRequired))},
 		"kind":            {schema.Defs["override"].Properties["kind"].Enum, words(string(Drain), string(Force), string(Pin))},
 		"verdict":         {schema.Defs["override"].Properties["verdict"].Enum, words(string(ForceUp), string(ForceDown))},
 		"rule.continents": {schema.Defs["rule"].Properties["continents"].Items.Enum, Continents},

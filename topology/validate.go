@@ -112,16 +112,7 @@ func (c *checker) service(name string, s *Service) {
 	within(c, "steering.answers", s.Steering.Answers, 1, 4)
 	oneOf(c, "steering.ecs", s.Steering.ECS, UseECS, IgnoreECS)
 	c.steering(&s.Steering)
-	oneOf(c, "intake.ack", s.Intake.Ack, AckMemory, AckSpool, AckCluster)
-	within(c, "intake.max_body_bytes", s.Intake.MaxBodyBytes, 1, 16<<20)
-	for i, field := range s.Intake.RequiredFields {
-		if field == "" {
-			c.fault(fmt.Sprintf("intake.required_fields[%d]", i), "is empty")
-		}
-	}
-	if n := len(s.Intake.RequiredFields); n > 64 {
-		c.fault("intake.required_fields", "has %d entries, at most 64 are taken", n)
-	}
+	c.intake(&s.Intake)
 }
 
 func (c *checker) pop(name string, p *PoP) {
@@ -144,6 +135,7 @@ func (c *checker) pop(name string, p *PoP) {
 		}
 	}
 	within(c, "capacity_rps", p.CapacityRPS, 0, math.MaxInt32)
+	c.receiptKeys(p.ReceiptKeys)
 	oneOf(c, "state", p.State, Active, Draining, Disabled)
 }
 
@@ -184,6 +176,10 @@ func (c *checker) cluster(name string, cl *Cluster) {
 		}
 	}
 	within(c, "capacity_rps", cl.CapacityRPS, 0, math.MaxInt32)
+	within(c, "max_in_flight", cl.MaxInFlight, 1, 10_000)
+	if cl.Public != "" {
+		c.public(cl.Public)
+	}
 	oneOf(c, "state", cl.State, Active, Draining, Disabled)
 }
 

@@ -78,6 +78,7 @@ func TestNothingAcceptedIsLost(t *testing.T) {
 // poster posts payloads that are all different, and notes what was accepted.
 type poster struct {
 	key       string
+	newKey    atomic.Pointer[string] // instead of key, if there is one
 	roots     *x509.CertPool
 	server    atomic.Pointer[string] // DNS
 	failed    atomic.Int64
@@ -131,8 +132,12 @@ func (p *poster) post(ctx context.Context, c *intakeclient.Client, resolver *int
 	if err != nil {
 		return "", err
 	}
+	key := p.key
+	if newer := p.newKey.Load(); newer != nil {
+		key = *newer
+	}
 	answer, err := c.Post(ctx, endpoints, &intakeclient.Request{
-		Service: service, Path: dataplane.Path, Header: http.Header{"X-Api-Key": {p.key}, "Content-Type": {"application/json"}}, Body: body,
+		Service: service, Path: dataplane.Path, Header: http.Header{"X-Api-Key": {key}, "Content-Type": {"application/json"}}, Body: body,
 	})
 	if err != nil {
 		return "", err

@@ -19,12 +19,16 @@ var kills = flag.Int("kills", 5, "how often the program is killed under load")
 //	go test ./cmd/isochrone -run TestKilledUnderLoad -kills 1000 -timeout 3h
 func TestKilledUnderLoad(t *testing.T) {
 	r := startUp(t, "")
-	key := strings.TrimSpace(r.run(t, "key", "create", "--quota", "100000000"))
 	roots, err := readRoots(r.CA)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &poster{key: key, roots: roots, hashes: map[string]string{}}
+	p := &poster{roots: roots, hashes: map[string]string{}}
+	another := func() { // a PoP that ends forfeits what it was granted of a key's quota, so each life has a key of its own
+		key := strings.TrimSpace(r.run(t, "key", "create", "--quota", "100000000"))
+		p.newKey.Store(&key)
+	}
+	another()
 	p.server.Store(&r.DNS)
 	var posting sync.WaitGroup
 	ctx, cancel := context.WithCancel(t.Context())
@@ -44,6 +48,7 @@ func TestKilledUnderLoad(t *testing.T) {
 		r.kill()
 		r = startUp(t, r.dir)
 		p.server.Store(&r.DNS)
+		another()
 		if life%50 == 49 {
 			t.Logf("%s: killed %d times, %d accepted", time.Now().Format(time.TimeOnly), life+1, p.accepted())
 		}

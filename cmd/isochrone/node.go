@@ -19,8 +19,10 @@ import (
 	"time"
 
 	"github.com/isochrone/isochrone/dataplane"
+	"github.com/isochrone/isochrone/dataplane/certs"
 	"github.com/isochrone/isochrone/dataplane/quota"
 	"github.com/isochrone/isochrone/dataplane/spool"
+	"github.com/isochrone/isochrone/dataplane/tracing"
 	"github.com/isochrone/isochrone/health"
 	"github.com/isochrone/isochrone/health/probe"
 	"github.com/isochrone/isochrone/internal/devca"
@@ -36,9 +38,12 @@ type node struct {
 	lastGood string // path of the last good topology on disk
 	log      *slog.Logger
 	contact  *contact
-	ca       *devca.CA       // nil for a DNS node, which issues no certificates
-	secrets  *secrets        // nil for who has a use for none
-	before   health.Verdicts // of the process that this one replaces
+	ca       *devca.CA            // nil for a DNS node, which issues no certificates
+	secrets  *secrets             // nil for who has a use for none
+	before   health.Verdicts      // of the process that this one replaces
+	access   *dataplane.AccessLog // of the PoPs; nil for none
+	tracer   *tracing.Tracer      // likewise
+	certs    *certs.Source        // of the PoPs
 
 	upstream atomic.Pointer[upstream] // nil before the first
 	snapshot atomic.Pointer[topology.Snapshot]
@@ -229,11 +234,14 @@ func (n *node) runPoP(name string, bind func() ([]listeners, error), on *layer) 
 	}
 	pop := dataplane.New(dataplane.Config{
 		Name: name, Snapshot: n.Snapshot, Verdicts: n.Verdicts, Model: rtt.Default(), Spool: queue,
-		Quota: quota.NewLedger(n), Secret: n.serviceSecret([]byte(secret)), ClusterToken: n.clusterToken, Log: log,
+		Quota: quota.NewLedger(n), Secret: n.serviceSecret([]byte(secret)), WebhookSecret: n.webhookSecret, ClusterToken: n.clusterToken, Log: log,
+		Access: n.access, Tracer: n.tracer,
 	})
 	var served []dataplane.Listeners
 	for _, l := range sockets {
-		served = append(served, dataplane.Listeners{UDP: l.udp, TCP: l.tcp, TLS: &tls.Config{GetCertificate: n.certificate}})
+		served = append(served, dataplane.Listeners{
+			UDP: l.udp, TCP: l.tcp, TLS: &tls.Config{GetCertificate: n.certs.Certificate}, TicketKeys: n.certs.TicketKeys,
+		})
 	}
 	on.run("PoP "+name, func(ctx context.Context) error {
 		defer unlock()
@@ -242,7 +250,7 @@ func (n *node) runPoP(name string, bind func() ([]listeners, error), on *layer) 
 	return pop, nil
 }
 
-// certificate returns that of the service that a client asks for, of this address when it asks for none, or of the first
+// certificate returns, of the node's own CA, that of the service that a client asks for, of this address when it asks for none, or of the first
 // service.
 func (n *node) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	services := n.Snapshot().Topology.Services
@@ -279,6 +287,12 @@ func (n *node) serviceSecret(ofMachine []byte) func(service string) []byte {
 		}
 		return ofMachine
 	}
+}
+
+// webhookSecret returns the key of the signatures of a service's payloads: a sealed secret, or nothing.
+func (n *node) webhookSecret(service string) []byte {
+	secret, _ := n.secrets.value(webhookHMACSecret + service)
+	return secret
 }
 
 // popTargets lists the PoPs for probing. Each is asked for the first service that it offers; one that offers none is not

@@ -45,7 +45,7 @@ func (f *singleFlags) monitor(command *cobra.Command, n *node, name string, pop 
 		return "", nil
 	}
 	m := newMonitor(n, func(time.Time) readiness { return n.popReadiness(name, pop) })
-	m.MustRegister(pop.Collector())
+	m.MustRegister(pop.Collector(), n.certs.Collector())
 	on.run("http", func(ctx context.Context) error { return m.run(ctx, l) })
 	return fmt.Sprintf(" (http://%s)", l.Addr()), nil
 }
@@ -67,5 +67,5 @@ func (n *node) popReadiness(name string, pop *dataplane.PoP) readiness {
 		Bound: fmt.Sprintf("%d envelopes, %d bytes", held.Max, held.MaxBytes),
 	}
 	dead := check{Name: "dead_letters", OK: held.Dead == 0, Value: strconv.Itoa(held.Dead), Only: shown}
-	return ready(service, spool, room, dead, n.etcdCheck(), n.topologyCheck(), n.secretsCheck())
+	return ready(service, spool, room, dead, n.etcdCheck(), n.topologyCheck(), n.secretsCheck(), n.certsCheck())
 }

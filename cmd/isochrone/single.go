@@ -25,8 +25,10 @@ type singleFlags struct {
 	dir       string
 	follow    followFlags
 	secretKey string
+	certs     certFlags // of a PoP
 	listen    []string
 	http      netip.AddrPort // of a PoP
+	seeing    seeingFlags    // likewise
 	verbose   bool
 }
 
@@ -37,7 +39,9 @@ func (f *singleFlags) register(command *cobra.Command, pop bool) {
 	if pop {
 		f.follow.register(flags)
 		registerSecretKey(flags, &f.secretKey)
+		f.certs.register(flags)
 		f.registerHTTP(flags)
+		f.seeing.register(flags)
 	} else {
 		f.follow.etcd.register(flags)
 	}
@@ -152,6 +156,12 @@ func startPoP(ctx context.Context, command *cobra.Command, name string, f *singl
 		return sockets, nil
 	}
 	l.add().run("health", func(ctx context.Context) error { return n.checkHealth(ctx, clusterTargets, nil) })
+	if err := f.seeing.start(ctx, n, l.add()); err != nil {
+		return err
+	}
+	if err := n.openCerts(&f.certs, l.add()); err != nil {
+		return err
+	}
 	pop, err := n.runPoP(name, bind, l.add())
 	if err != nil {
 		return err

@@ -292,6 +292,22 @@ func (f *Forwarder) Next(service string) string {
 	return known.next[service]
 }
 
+// Order returns the names of the clusters of a service in the order in which they are tried.
+func (f *Forwarder) Order(service string) []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.refresh(time.Now())
+	r := f.services[service]
+	if r == nil {
+		return nil
+	}
+	var names []string
+	for _, c := range r.order {
+		names = append(names, c.name)
+	}
+	return names
+}
+
 // Standings tells how each cluster stands that the topology has and that is not disabled.
 func (f *Forwarder) Standings() map[string]string {
 	f.mu.Lock()

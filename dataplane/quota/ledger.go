@@ -45,6 +45,10 @@ func NewLedger(store Store) *Ledger { return &Ledger{store: store, accounts: map
 // Decision is whether a request is admitted.
 type Decision struct {
 	Admitted   bool
+	Window     int64         // its number
+	Limit      int64         // of the window
+	Remaining  int64         // what is known to be left
+	Reset      time.Duration // until the window ends
 	RetryAfter time.Duration // until the next window, when not admitted
 }
 
@@ -52,7 +56,8 @@ type Decision struct {
 // not be asked.
 func (l *Ledger) Admit(ctx context.Context, key string, limit int64, now time.Time) (Decision, error) {
 	window := now.Unix() / int64(Window/time.Second)
-	denied := Decision{RetryAfter: time.Unix((window+1)*int64(Window/time.Second), 0).Sub(now)}
+	denied := Decision{Window: window, Limit: limit, RetryAfter: time.Unix((window+1)*int64(Window/time.Second), 0).Sub(now)}
+	denied.Reset = denied.RetryAfter
 	for {
 		l.mu.Lock()
 		if window > l.window {
@@ -71,8 +76,9 @@ func (l *Ledger) Admit(ctx context.Context, key string, limit int64, now time.Ti
 		switch {
 		case a.left > 0:
 			a.left--
+			admitted := Decision{Admitted: true, Window: window, Limit: limit, Remaining: a.left, Reset: denied.Reset}
 			l.mu.Unlock()
-			return Decision{Admitted: true}, nil
+			return admitted, nil
 		case a.exhausted:
 			l.mu.Unlock()
 			return denied, nil

@@ -14,7 +14,6 @@ type writer struct {
 	buf     []byte
 	spare   []settlement
 	sealing []*Envelope
-	sealed  chan struct{}
 }
 
 // maxKeptBuffer is the size up to which a buffer is kept for the next batch.
@@ -44,11 +43,12 @@ func (s *Spool) commit(batch []*entry) error {
 		s.failures++
 		s.mu.Unlock()
 		w.abandon()
+		s.clean(false) // on a full disk there may be room then
 		s.options.Log.Error("the spool cannot write", "error", err)
 		return err
 	}
 	w.spare = settled[:0]
-	s.clean()
+	s.clean(true)
 	return nil
 }
 

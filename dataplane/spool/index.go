@@ -44,7 +44,7 @@ type Outcome struct {
 }
 
 // index remembers the outcomes of the last envelopes, in a ring. An entry has no pointers, and takes 112 octets; with the map
-// from cores to entries that is at most 140 for each.
+// from cores to entries that is 150 for each of a million.
 type index struct {
 	max int
 	age time.Duration
@@ -181,6 +181,8 @@ func (x *index) restore(o *Outcome) {
 	if r == nil || r.sha256 != o.SHA256 {
 		n := x.add(&Envelope{ID: o.ID, SHA256: o.SHA256, KeyID: o.KeyID, Service: o.Service}, o.Accepted.UnixNano())
 		r = x.slot(n)
+	} else if r.state == Pending && r.accepted > o.Settled.UnixNano() { // put back since then
+		return
 	}
 	r.state, r.settled, r.why = o.State, o.Settled.UnixNano(), x.names.number(o.Cluster+o.Reason)
 }

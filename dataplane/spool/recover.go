@@ -113,14 +113,12 @@ func (s *Spool) recoverEnvelope(g *segment, seq uint64, offset int64, content []
 	return nil
 }
 
-// pending remembers an envelope that was found on disk, unless it is known what became of it.
+// pending remembers an envelope that was found on disk, once if it was moved or put back.
 func (x *index) pending(e *Envelope, queued int64) (slot uint32, hash uint64) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if r, n := x.find(CoreOf(e.ID)); r != nil && r.sha256 == e.SHA256 {
-		if !e.Replayed.IsZero() && r.settled < queued {
-			r.state, r.settled, r.why = Pending, 0, 0
-		}
+		r.state, r.settled, r.why, r.accepted = Pending, 0, 0, queued
 		return n, r.hash
 	}
 	n := x.add(e, queued)

@@ -56,21 +56,34 @@ func (w *writer) room(length int) error {
 func (w *writer) begin(g *segment, need int64) error {
 	header := append([]byte(segmentMagic), make([]byte, 8)...)
 	rand.Read(header[len(segmentMagic):])
-	need += int64(len(header))
-	for g.reserved = max(w.spool.options.SegmentBytes, need); ; g.reserved = max(g.reserved/2, need) {
-		err := g.file.Reserve(g.reserved)
-		if err == nil {
-			break
-		}
-		if !errors.Is(err, syscall.ENOSPC) || g.reserved <= max(leastReserved, need) {
-			return err
-		}
+	if err := w.reserve(g, need+int64(len(header))); err != nil {
+		return err
 	}
 	if _, err := g.file.Write(header); err != nil {
 		return err
 	}
 	g.format, g.size = formatOf(header), int64(len(header))
 	return w.spool.disk.SyncNames()
+}
+
+// reserve takes room for a new segment. Where the file system has less than usual, a segment takes a quarter of that, so that it can be
+// given up while others wait.
+func (w *writer) reserve(g *segment, need int64) error {
+	least := max(leastReserved, need)
+	g.reserved = max(w.spool.options.SegmentBytes, need)
+	err := g.file.Reserve(g.reserved)
+	if err == nil || !errors.Is(err, syscall.ENOSPC) {
+		return err
+	}
+	for errors.Is(err, syscall.ENOSPC) && g.reserved > least {
+		g.reserved = max(g.reserved/2, least)
+		err = g.file.Reserve(g.reserved)
+	}
+	if err != nil || g.reserved == least {
+		return err
+	}
+	g.reserved = max(g.reserved/4, least)
+	return errors.Join(g.file.Truncate(0), g.file.Reserve(g.reserved))
 }
 
 // full says ErrFull of a file system that has no room.
@@ -115,9 +128,9 @@ func (s *Spool) unpin(g *segment) {
 	}
 }
 
-// clean gives up the oldest segments that nobody needs. When files take too much more than what is pending in them, the
-// envelopes of the oldest one are moved to the newest.
-func (s *Spool) clean() {
+// clean gives up the oldest segments that nobody needs. When files take too much more than what is pending in them, and moving
+// is allowed, the envelopes of the oldest one are moved to the newest.
+func (s *Spool) clean(moving bool) {
 	for {
 		s.mu.Lock()
 		if len(s.segments) == 0 || s.segments[0] == s.write.active {
@@ -133,7 +146,7 @@ func (s *Spool) clean() {
 		live := oldest.live
 		s.mu.Unlock()
 		if live > 0 {
-			if !crowded {
+			if !crowded || !moving {
 				return
 			}
 			if err := s.move(oldest); err != nil {

@@ -26,7 +26,7 @@ type Options struct {
 	MemoryBytes  int64 // of pending envelopes that are kept in memory, so that they need not be read back; default 64 MiB
 	EarlyBytes   int64 // of envelopes that AppendEarly has taken and that are not on disk yet; default 16 MiB
 
-	Outcomes   int           // whose end is remembered; default 1,000,000, for which memory of 140 MB may be needed
+	Outcomes   int           // whose end is remembered; default 1,000,000, for which 150 MB of memory may be needed
 	OutcomeAge time.Duration // how long; default 24 hours
 
 	// Seal is called for the envelopes of each batch while the disk syncs, by one goroutine at a time. It may set their Receipt,
@@ -111,10 +111,10 @@ func open(d disk, o Options) (*Spool, error) {
 	if s.dead, err = openDeadLetters(d.Sub("dead"), o.Log); err != nil {
 		return nil, err
 	}
-	if s.journal, err = openJournal(d.Sub("outcomes"), s.index, o.Log); err != nil {
-		return nil, err
-	}
 	if err := s.recover(); err != nil {
+		return nil, errors.Join(err, s.closeFiles())
+	}
+	if s.journal, err = openJournal(d.Sub("outcomes"), s.index, o.Log); err != nil { // newer than what is pending
 		return nil, errors.Join(err, s.closeFiles())
 	}
 	return s, nil

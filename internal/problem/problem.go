@@ -17,6 +17,15 @@ type Document struct {
 	Detail string `json:"detail,omitempty"`
 }
 
+// Append appends a problem document to buf.
+func Append(buf []byte, status int, detail string) []byte {
+	body, err := json.Marshal(Document{Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: detail})
+	if err != nil {
+		panic(err) // strings and numbers can be written
+	}
+	return append(append(buf, body...), '\n')
+}
+
 // Write answers a request with a problem document. Headers that the caller has set are kept.
 func Write(w http.ResponseWriter, status int, detail string) { WriteWith(w, status, detail, nil) }
 

@@ -1,0 +1,302 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+)
+
+var hostileFor = flag.Duration("hostile", 300*time.Millisecond, "how `long` each attack on a PoP goes on; from a second on, what is normal is measured before and after each")
+
+// TestHostileClients has clients attack a PoP in several ways while another client posts. That one is served all the time; the process holds
+// no more afterwards than before. How much slower it is served is printed: attackers, client and PoP share the machine's processors here, so
+// that a tight bound would measure those.
+func TestHostileClients(t *testing.T) {
+	c := startContract(t, true)
+	good := c.wires[0]
+	pid := c.pop.command.Process.Pid
+	c.measure(t, good, *hostileFor, nil) // until all is warm
+	fdsBefore, goroutinesBefore := descriptors(t, pid), c.value(t, "go_goroutines")
+	for _, attack := range []struct {
+		name string
+		run  func(context.Context, *contract)
+	}{
+		{"slow bodies", slowBodies}, {"slow headers", slowHeaders}, {"streams that are reset, HTTP/3", resetStreams},
+		{"streams that are reset, HTTP/2", resetStreams2}, {"handshakes from one address", handshakes}, {"huge headers", hugeHeaders},
+		{"idle connections", idle},
+	} {
+		normal := func() (took []time.Duration) {
+			if *hostileFor >= time.Second {
+				took = c.measure(t, good, *hostileFor, nil)
+			}
+			return took
+		}
+		before := normal()
+		during := c.measure(t, good, *hostileFor, func(ctx context.Context) { attack.run(ctx, c) })
+		after := normal()
+		t.Logf("%-30s p99 before %v, during %v, after %v; memory %d MiB", attack.name,
+			percentile(before, 99), percentile(during, 99), percentile(after, 99), resident(t, pid)>>20)
+		if p := percentile(during, 99); p > 3*time.Second {
+			t.Errorf("%s: p99 of another client is %v", attack.name, p)
+		}
+	}
+	if held := resident(t, pid); held > 1<<30 {
+		t.Errorf("the process holds %d MiB", held>>20)
+	}
+	eventually(t, "all to be released", func() error {
+		fds, goroutines := descriptors(t, pid), c.value(t, "go_goroutines")
+		if fds > fdsBefore+10 || goroutines > goroutinesBefore+50 {
+			return fmt.Errorf("%d descriptors, %v goroutines; before %d, %v", fds, goroutines, fdsBefore, goroutinesBefore)
+		}
+		return nil
+	})
+	if panics := c.value(t, `isochrone_intake_panics_total{pop="sin1"}`); panics != 0 {
+		t.Errorf("%v panics", panics)
+	}
+}
+
+// measure posts for a while, as one good client from one address on connections of its own, while an attack goes on, and returns how long
+// each answer took. Each must be a 202.
+func (c *contract) measure(t *testing.T, over wire, long time.Duration, attack func(context.Context)) (took []time.Duration) {
+	t.Helper()
+	attacking, stop := context.WithCancel(t.Context())
+	var attackers sync.WaitGroup
+	if attack != nil {
+		attackers.Go(func() { attack(attacking) })
+	}
+	var mu sync.Mutex
+	var clients sync.WaitGroup
+	for range 4 {
+		clients.Go(func() {
+			again := time.NewTicker(4 * time.Millisecond)
+			defer again.Stop()
+			for end := time.Now().Add(long); time.Now().Before(end); <-again.C {
+				began := time.Now()
+				got, err := c.try(t.Context(), over, call{})
+				if err != nil || got.status != 202 {
+					t.Errorf("the good client got %d %s, %v", got.status, got.body, err)
+					return
+				}
+				mu.Lock()
+				took = append(took, time.Since(began))
+				mu.Unlock()
+			}
+		})
+	}
+	clients.Wait()
+	stop()
+	attackers.Wait()
+	return took
+}
+
+func percentile(took []time.Duration, p int) time.Duration {
+	if len(took) == 0 {
+		return 0
+	}
+	slices.Sort(took)
+	return took[min(len(took)-1, len(took)*p/100)].Round(10 * time.Microsecond)
+}
+
+// descriptors returns how many files a process has open.
+func descriptors(t *testing.T, pid int) int {
+	t.Helper()
+	open, err := os.ReadDir(filepath.Join("/proc", strconv.Itoa(pid), "fd"))
+	if err != nil {
+		t.Skip(err)
+	}
+	return len(open)
+}
+
+// resident returns how much memory a process holds, in octets.
+func resident(t *testing.T, pid int) int {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "status"))
+	if err != nil {
+		t.Skip(err)
+	}
+	found := regexp.MustCompile(`VmRSS:\s+(\d+) kB`).FindSubmatch(text)
+	kib, _ := strconv.Atoi(string(found[1]))
+	return kib << 10
+}
+
+// value returns what a metric says now, or 0.
+func (d *monitored) value(t *testing.T, name string) float64 {
+	t.Helper()
+	_, body, err := d.get("/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, value, _ := strings.Cut(body, "\n"+name+" ")
+	value, _, _ = strings.Cut(value, "\n")
+	n, _ := strconv.ParseFloat(value, 64)
+	return n
+}
+
+// many runs so many attackers until ctx ends, each again and again.
+func many(ctx context.Context, n int, attacker func(i int)) {
+	var all sync.WaitGroup
+	for i := range n {
+		all.Go(func() {
+			for ctx.Err() == nil {
+				attacker(i)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// dialFrom opens a TLS connection from an address of loopback, which ends with ctx.
+func (c *contract) dialFrom(ctx context.Context, from net.IP, protocol string) (net.Conn, error) {
+	dialer := tls.Dialer{NetDialer: &net.Dialer{LocalAddr: &net.TCPAddr{IP: from}, Timeout: time.Second}, Config: c.tls(protocol)}
+	conn, err := dialer.DialContext(ctx, "tcp", c.at)
+	if err != nil {
+		return nil, err
+	}
+	context.AfterFunc(ctx, func() { conn.Close() })
+	return conn, nil
+}
+
+// attackerAddr is an address of a network of its own.
+func attackerAddr(i int) net.IP { return net.IPv4(127, 66, byte(i), 1) }
+
+// drip sends one octet at a time.
+func drip(ctx context.Context, w io.Writer, text string) {
+	again := time.NewTicker(50 * time.Millisecond)
+	defer again.Stop()
+	for i := range len(text) {
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return
+		}
+		if _, err := io.WriteString(w, text[i:i+1]); err != nil {
+			return
+		}
+	}
+}
+
+func slowBodies(ctx context.Context, c *contract) {
+	head := fmt.Sprintf("POST %s HTTP/1.1\r\nHost: %s\r\nX-API-Key: %s\r\nContent-Type: application/json\r\nContent-Length: 60000\r\n\r\n", contractPath, contractHost, c.key)
+	many(ctx, 100, func(i int) {
+		if conn, err := c.dialFrom(ctx, attackerAddr(i), "http/1.1"); err == nil {
+			io.WriteString(conn, head)
+			drip(ctx, conn, contractPayload+strings.Repeat(" ", 1000))
+			conn.Close()
+		}
+	})
+}
+
+func slowHeaders(ctx context.Context, c *contract) {
+	many(ctx, 100, func(i int) {
+		if conn, err := c.dialFrom(ctx, attackerAddr(i), "http/1.1"); err == nil {
+			drip(ctx, conn, "POST "+contractPath+" HTTP/1.1\r\nX-A: "+strings.Repeat("a", 1000))
+			conn.Close()
+		}
+	})
+}
+
+func resetStreams(ctx context.Context, c *contract) {
+	many(ctx, 4, func(int) {
+		conn, err := quic.DialAddr(ctx, c.at, c.tls(http3.NextProtoH3), nil)
+		if err != nil {
+			return
+		}
+		defer conn.CloseWithError(0, "")
+		client := (&http3.Transport{}).NewClientConn(conn)
+		request, _ := http.NewRequest("POST", "https://"+contractHost+contractPath, nil)
+		request.Header.Set("X-API-Key", c.key)
+		request.ContentLength = 1000
+		for ctx.Err() == nil {
+			stream, err := client.OpenRequestStream(ctx)
+			if err != nil {
+				return
+			}
+			stream.SendRequestHeader(request)
+			stream.CancelWrite(quic.StreamErrorCode(http3.ErrCodeRequestCanceled))
+			stream.CancelRead(quic.StreamErrorCode(http3.ErrCodeRequestCanceled))
+		}
+	})
+}
+
+// resetStreams2 is what is known as CVE-2023-44487.
+func resetStreams2(ctx context.Context, c *contract) {
+	many(ctx, 4, func(i int) {
+		conn, err := c.dialFrom(ctx, attackerAddr(i), "h2")
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		go io.Copy(io.Discard, conn)
+		io.WriteString(conn, http2.ClientPreface)
+		var block strings.Builder
+		encoder := hpack.NewEncoder(&block)
+		for _, f := range [][2]string{{":method", "POST"}, {":scheme", "https"}, {":authority", contractHost}, {":path", contractPath}, {"x-api-key", "wrong"}} {
+			encoder.WriteField(hpack.HeaderField{Name: f[0], Value: f[1], Sensitive: true})
+		}
+		framer := http2.NewFramer(conn, nil)
+		framer.WriteSettings()
+		for id := uint32(1); ctx.Err() == nil && id < 1<<30; id += 2 {
+			if framer.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: []byte(block.String()), EndHeaders: true}) != nil ||
+				framer.WriteRSTStream(id, http2.ErrCodeCancel) != nil {
+				return
+			}
+		}
+	})
+}
+
+func handshakes(ctx context.Context, c *contract) {
+	at, _ := net.ResolveUDPAddr("udp", c.at)
+	many(ctx, 8, func(int) {
+		socket, err := net.ListenUDP("udp", &net.UDPAddr{IP: attackerAddr(0)})
+		if err != nil {
+			return
+		}
+		defer socket.Close()
+		dialing, cancel := context.WithTimeout(ctx, 5*time.Millisecond) // seldom enough to end: the server has the work
+		defer cancel()
+		if conn, err := quic.Dial(dialing, socket, at, c.tls(http3.NextProtoH3), nil); err == nil {
+			conn.CloseWithError(0, "")
+		}
+	})
+}
+
+func hugeHeaders(ctx context.Context, c *contract) {
+	var turn atomic.Int64
+	many(ctx, 3, func(int) {
+		c.try(ctx, c.wires[turn.Add(1)%3], call{}.with("X-Big", strings.Repeat("b", 1<<20)))
+	})
+}
+
+func idle(ctx context.Context, c *contract) {
+	var all sync.WaitGroup
+	for i := range 300 {
+		all.Go(func() {
+			if i%2 == 0 {
+				c.dialFrom(ctx, attackerAddr(i), "http/1.1")
+			} else if conn, err := quic.DialAddr(ctx, c.at, c.tls(http3.NextProtoH3), nil); err == nil {
+				context.AfterFunc(ctx, func() { conn.CloseWithError(0, "") })
+			}
+		})
+	}
+	all.Wait()
+	<-ctx.Done()
+}

@@ -1,0 +1,128 @@
+package dataplane
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/isochrone/isochrone/dataplane/exchange"
+	"github.com/isochrone/isochrone/dataplane/quota"
+	"github.com/isochrone/isochrone/dataplane/spool"
+	"github.com/isochrone/isochrone/topology"
+)
+
+// Accepted is the body of a 202.
+type Accepted struct {
+	Status  string `json:"status"` // "accepted"
+	ID      string `json:"id"`
+	SHA256  string `json:"sha256"`            // of the body that was received: lower-case hex, 64 characters
+	Receipt string `json:"receipt,omitempty"` // signed by the PoP; none of a probe
+}
+
+// accept makes a payload safe and answers 202.
+func (p *PoP) accept(in *intake) *refusal {
+	var secret []byte
+	if in.idempotencyKey != "" {
+		secret = p.config.Secret(in.offer.name)
+	}
+	envelope := &spool.Envelope{
+		ID: requestID(p.config.Name, secret, in.keyID, in.idempotencyKey), SHA256: in.sha256, KeyID: in.keyID, Service: in.offer.name,
+		ContentType: in.Header.Get("Content-Type"), Window: in.quota.Window, Traceparent: in.span.Traceparent(), Received: in.began, Body: in.body,
+	}
+	var refused *refusal
+	if in.probe {
+		refused = p.unsafe(p.config.Spool.Check())
+	} else {
+		refused = p.spool(in.Context, envelope, in.offer.policy.Ack)
+	}
+	in.stored = time.Now()
+	p.front.overload.Leave(in.stored.Sub(in.received))
+	if refused != nil {
+		return refused
+	}
+	if in.probe {
+		p.counts.probes.Add(1)
+	} else {
+		p.counts.accepted.Add(1)
+	}
+	in.id = envelope.ID
+	in.cluster = p.forward.Next(in.offer.name)
+	in.accepted(envelope)
+	return nil
+}
+
+// accepted writes the 202.
+func (in *intake) accepted(e *spool.Envelope) {
+	a, digits := in.answer, hex.EncodeToString(e.SHA256[:])
+	a.Status = http.StatusAccepted
+	a.Add("content-type", "application/json")
+	a.Add("x-request-hash", digits)
+	if in.cluster != "" {
+		a.Add("x-isochrone-cluster", in.cluster)
+	}
+	if !in.probe {
+		a.Add("x-isochrone-window", strconv.FormatInt(in.quota.Window, 10))
+		rateLimit(a, in.quota)
+	}
+	b := append(a.Body[:0], `{"status":"accepted","id":"`...) // none of the texts has a character that JSON escapes
+	b = append(append(b, e.ID...), `","sha256":"`...)
+	b = append(append(b, digits...), `"}`...)
+	a.Body = append(b, '\n')
+}
+
+// rateLimit tells a client of its quota (draft-ietf-httpapi-ratelimit-headers).
+func rateLimit(a *exchange.Answer, d quota.Decision) {
+	if d.Limit == 0 {
+		return
+	}
+	var text [64]byte
+	b := strconv.AppendInt(append(text[:0], `"minute";q=`...), d.Limit, 10)
+	a.Add("ratelimit-policy", string(append(b, ";w=60"...)))
+	b = strconv.AppendInt(append(text[:0], `"minute";r=`...), d.Remaining, 10)
+	b = strconv.AppendInt(append(b, ";t="...), int64(math.Ceil(d.Reset.Seconds())), 10)
+	a.Add("ratelimit", string(b))
+}
+
+// spool puts an envelope on disk and waits for a cluster where the service wants that.
+func (p *PoP) spool(ctx context.Context, e *spool.Envelope, ack topology.Ack) *refusal {
+	if ack != topology.AckCluster {
+		return p.unsafe(p.config.Spool.Append(e, nil))
+	}
+	settled := make(chan spool.Settlement, 1)
+	if err := p.config.Spool.Append(e, func(s spool.Settlement) { settled <- s }); err != nil {
+		return p.unsafe(err)
+	}
+	timeout := time.NewTimer(ackTimeout)
+	defer timeout.Stop()
+	select {
+	case s := <-settled:
+		if !s.Acknowledged {
+			return refuse(http.StatusUnprocessableEntity, "request %s was refused: %s", e.ID, s.Reason)
+		}
+		return nil
+	case <-timeout.C:
+	case <-ctx.Done():
+	case <-p.stopping:
+	}
+	return &refusal{
+		status:     http.StatusServiceUnavailable,
+		detail:     fmt.Sprintf("no cluster has acknowledged request %s in time; it stays queued and will be delivered", e.ID),
+		retryAfter: time.Second,
+	}
+}
+
+// unsafe makes a refusal of the spool's error.
+func (p *PoP) unsafe(err error) *refusal {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, spool.ErrFull):
+		return &refusal{status: http.StatusServiceUnavailable, detail: "this PoP's queue is full", retryAfter: 5 * time.Second}
+	}
+	return &refusal{status: http.StatusServiceUnavailable, detail: "this PoP cannot store payloads safely now", retryAfter: 5 * time.Second}
+}

@@ -1,0 +1,124 @@
+package dataplane
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// connection is what a Front knows of an open connection. Its methods may be called concurrently.
+type connection struct {
+	began    time.Time    // of the Front
+	progress atomic.Int64 // when a request last began, ended or got on, in nanoseconds since began
+	active   atomic.Int32 // requests that have begun and not ended
+	second   atomic.Int64 // in which requests were given up
+	given    atomic.Int32 // how many
+	linger   func() time.Duration
+	close    func(why string) // may be called at any time, and again
+	end      func()           // of its count; once
+}
+
+type connectionKey struct{}
+
+// connectionOf returns that of a request, or nil.
+func connectionOf(ctx context.Context) *connection {
+	c, _ := ctx.Value(connectionKey{}).(*connection)
+	return c
+}
+
+func (c *connection) now() time.Duration { return time.Since(c.began) }
+
+// moved notes that a request gets on.
+func (c *connection) moved() {
+	if c != nil {
+		c.progress.Store(int64(c.now()))
+	}
+}
+
+// begin notes that a request has arrived.
+func (c *connection) begin() {
+	if c != nil {
+		c.active.Add(1)
+		c.moved()
+	}
+}
+
+// done notes that a request has ended. A client that gives up many of them is cut off: it makes work that nobody wants
+// (CVE-2023-44487).
+func (c *connection) done(cancelled bool) {
+	if c == nil {
+		return
+	}
+	c.moved()
+	c.active.Add(-1)
+	if !cancelled {
+		return
+	}
+	if second := int64(c.now() / time.Second); c.second.Swap(second) != second {
+		c.given.Store(0)
+	}
+	if c.given.Add(1) > maxCancelled {
+		c.close("too many requests were cancelled")
+	}
+}
+
+// stale says why a connection has no right to go on, empty if it has.
+func (c *connection) stale() string {
+	quiet := c.now() - time.Duration(c.progress.Load())
+	switch active := c.active.Load(); {
+	case active == 0 && quiet > idleTimeout: // headers that do not come whole are no request
+		return "no request for a long time"
+	case active > 0 && quiet > stuckTimeout:
+		return "requests do not get on"
+	}
+	return ""
+}
+
+// connections are those that are open.
+type connections struct {
+	parts [16]struct {
+		mu   sync.Mutex
+		open map[*connection]struct{}
+	}
+	next atomic.Uint32
+}
+
+// add returns how to remove the connection again.
+func (s *connections) add(c *connection) (remove func()) {
+	part := &s.parts[s.next.Add(1)%uint32(len(s.parts))]
+	part.mu.Lock()
+	defer part.mu.Unlock()
+	if part.open == nil {
+		part.open = map[*connection]struct{}{}
+	}
+	part.open[c] = struct{}{}
+	return func() {
+		part.mu.Lock()
+		defer part.mu.Unlock()
+		delete(part.open, c)
+	}
+}
+
+// all returns those that are open now.
+func (s *connections) all() []*connection {
+	var all []*connection
+	for i := range s.parts {
+		part := &s.parts[i]
+		part.mu.Lock()
+		for c := range part.open {
+			all = append(all, c)
+		}
+		part.mu.Unlock()
+	}
+	return all
+}
+
+// active returns how many requests are being worked on.
+func (s *connections) active() int {
+	n := 0
+	for _, c := range s.all() {
+		n += int(c.active.Load())
+	}
+	return n
+}

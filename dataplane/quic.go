@@ -1,0 +1,162 @@
+package dataplane
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
+
+	"github.com/isochrone/isochrone/dataplane/h3"
+)
+
+// quicServer is HTTP/3 on one socket.
+type quicServer struct {
+	front     *Front
+	socket    net.PacketConn
+	transport *quic.Transport
+	listener  *quic.EarlyListener
+	http      *h3.Server
+	accepting context.Context
+	stop      context.CancelFunc
+	serving   sync.WaitGroup
+}
+
+func (f *Front) listenQUIC(l Listeners) (*quicServer, error) {
+	s := &quicServer{front: f, socket: l.UDP, http: h3.New(h3.Config{
+		Handler: f, MaxHeaderBytes: maxHeader, HeaderTimeout: handshakeTimeout, WriteTimeout: bodyGrace, Log: f.config.Log,
+	})}
+	s.accepting, s.stop = context.WithCancel(context.Background())
+	s.transport = &quic.Transport{
+		Conn:                  l.UDP,
+		ConnectionIDGenerator: l.ConnectionIDs,
+		VerifySourceAddress: func(from net.Addr) bool {
+			return f.limits.suspicious(addrOf(from)) || f.overload.ShedShare() > 0
+		},
+		ConnContext: f.admitQUIC,
+	}
+	config := l.TLS.Clone()
+	config.MinVersion = tls.VersionTLS13
+	config.NextProtos = []string{http3.NextProtoH3}
+	var err error
+	s.listener, err = s.transport.ListenEarly(withTickets(config, l.TicketKeys), f.quicConfig())
+	if err != nil {
+		return nil, errors.Join(err, s.transport.Close())
+	}
+	return s, nil
+}
+
+// quicConfig returns a configuration whose windows are small: they are what a client may have us hold that nobody has read yet.
+func (f *Front) quicConfig() *quic.Config {
+	later := &quic.Config{
+		HandshakeIdleTimeout: handshakeTimeout, MaxIdleTimeout: idleTimeout,
+		MaxIncomingStreams: int64(f.limits.Streams), MaxIncomingUniStreams: maxUniStreams,
+		InitialStreamReceiveWindow: streamWindow, InitialConnectionReceiveWindow: connectionWindow,
+		MaxStreamReceiveWindow: maxStreamWindow, MaxConnectionReceiveWindow: maxConnWindow,
+		AllowConnectionWindowIncrease: f.grow,
+	}
+	early := later.Clone()
+	early.Allow0RTT = true
+	config := later.Clone()
+	config.GetConfigForClient = func(*quic.ClientInfo) (*quic.Config, error) {
+		if f.config.Early() {
+			return early, nil
+		}
+		return later, nil
+	}
+	return config
+}
+
+// grow lets the windows of clients that have much to send grow, until it is too much in all.
+func (f *Front) grow(c *quic.Conn, octets uint64) bool {
+	if f.grown.Add(int64(octets)) > maxGrownWindows {
+		f.grown.Add(-int64(octets))
+		return false
+	}
+	context.AfterFunc(c.Context(), func() { f.grown.Add(-int64(octets)) })
+	return true
+}
+
+// admitQUIC counts a connection that begins, or refuses it.
+func (f *Front) admitQUIC(ctx context.Context, client *quic.ClientInfo) (context.Context, error) {
+	select {
+	case <-f.draining:
+		return nil, errEnding
+	default:
+	}
+	end, err := f.limits.begin(addrOf(client.RemoteAddr), client.AddrVerified, false)
+	if err != nil {
+		f.refused.Add(1)
+		return nil, err
+	}
+	f.quic.Add(1)
+	c := &connection{began: f.began, end: func() { f.quic.Add(-1); end() }}
+	context.AfterFunc(ctx, c.end)
+	return context.WithValue(ctx, connectionKey{}, c), nil
+}
+
+func (s *quicServer) serve() error {
+	for {
+		conn, err := s.listener.Accept(s.accepting)
+		if s.accepting.Err() != nil || errors.Is(err, quic.ErrServerClosed) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("HTTP/3: %w", err)
+		}
+		s.serving.Go(func() { s.serveConn(conn) })
+	}
+}
+
+// serveConn serves one connection to its end. This is the only place that gives a connection to HTTP/3.
+func (s *quicServer) serveConn(conn *quic.Conn) {
+	c := connectionOf(conn.Context())
+	c.moved()
+	c.close = func(why string) {
+		code := http3.ErrCodeNoError
+		if c.active.Load() > 0 {
+			code = http3.ErrCodeExcessiveLoad
+		}
+		_ = conn.CloseWithError(quic.ApplicationErrorCode(code), why) // it may have ended
+	}
+	c.linger = func() time.Duration { return lingerFor(conn.ConnectionStats().SmoothedRTT) }
+	defer s.front.connections.add(c)()
+	s.http.ServeConn(conn)
+}
+
+// lingerFor is how long a connection stays open after its last request once its client was told to go: a request that was on its way
+// then must be told that nobody has worked on it.
+func lingerFor(rtt time.Duration) time.Duration {
+	return min(max(3*rtt, 100*time.Millisecond), time.Second)
+}
+
+func (s *quicServer) drain(ctx context.Context) {
+	_ = s.http.Shutdown(ctx) // an error means that the time is over
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		s.serving.Wait()
+	}()
+	select {
+	case <-ended:
+	case <-ctx.Done():
+		s.http.Close()
+		s.listener.Close()
+		s.transport.Close()
+		<-ended
+	}
+}
+
+func (s *quicServer) close() {
+	s.stop()
+	s.http.Close()
+	s.listener.Close()
+	s.transport.Close()
+	s.socket.Close()
+	s.serving.Wait()
+}

@@ -1,0 +1,123 @@
+package dataplane
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/isochrone/isochrone/dataplane/exchange"
+	"github.com/isochrone/isochrone/internal/problem"
+)
+
+// tcpServer is HTTP/2 and HTTP/1.1 on one socket.
+type tcpServer struct {
+	http     *http.Server
+	listener *countedListener
+}
+
+// suites are those of TLS 1.2, where it is asked for: with forward secrecy and authenticated encryption.
+var suites = []uint16{
+	tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+	tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+	tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+}
+
+func (f *Front) newTCPServer(l Listeners) *tcpServer {
+	var fields []exchange.Field
+	if addr, ok := l.TCP.Addr().(*net.TCPAddr); ok && l.UDP != nil {
+		fields = []exchange.Field{{Name: "alt-svc", Value: fmt.Sprintf(`h3=":%d"; ma=86400`, addr.Port)}} // RFC 7838
+	}
+	answer := exchange.Serve(f, fields...)
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if len(r.Header) > maxHeaderFields {
+			problem.Write(w, http.StatusRequestHeaderFieldsTooLarge, fmt.Sprintf("a request has at most %d header fields", maxHeaderFields))
+			return
+		}
+		answer.ServeHTTP(w, r)
+	})
+	config := l.TLS.Clone()
+	config.MinVersion = tls.VersionTLS13
+	if f.config.TLS12 {
+		config.MinVersion, config.CipherSuites = tls.VersionTLS12, suites
+	}
+	config.NextProtos = []string{"h2", "http/1.1"}
+	s := &tcpServer{listener: &countedListener{Listener: l.TCP, front: f}}
+	s.http = &http.Server{
+		Handler: handler, TLSConfig: withTickets(config, l.TicketKeys),
+		ReadHeaderTimeout: handshakeTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: f.limits.Streams, MaxReceiveBufferPerConnection: 1 << 20, MaxReceiveBufferPerStream: 256 << 10,
+			WriteByteTimeout: bodyGrace, SendPingTimeout: idleTimeout / 2, PingTimeout: idleTimeout / 2,
+		},
+		ErrorLog: slog.NewLogLogger(f.config.Log.Handler(), slog.LevelDebug),
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			if wrapped, ok := c.(*tls.Conn); ok {
+				c = wrapped.NetConn()
+			}
+			return context.WithValue(ctx, connectionKey{}, c.(*countedConn).connection)
+		},
+	}
+	return s
+}
+
+func (s *tcpServer) serve() error {
+	if err := s.http.ServeTLS(s.listener, "", ""); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("HTTP/2: %w", err)
+	}
+	return nil
+}
+
+func (s *tcpServer) drain(ctx context.Context) { _ = s.http.Shutdown(ctx) } // an error means that the time is over
+
+func (s *tcpServer) close() { s.http.Close() }
+
+// countedListener accepts the connections that the limits allow. Others are reset at once.
+type countedListener struct {
+	net.Listener
+	front *Front
+}
+
+// Accept implements net.Listener.
+func (l *countedListener) Accept() (net.Conn, error) {
+	for {
+		conn, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		end, err := l.front.limits.begin(addrOf(conn.RemoteAddr()), true, true)
+		if err != nil {
+			l.front.refused.Add(1)
+			if tcp, ok := conn.(*net.TCPConn); ok {
+				_ = tcp.SetLinger(0) // a reset leaves nothing behind
+			}
+			conn.Close()
+			continue
+		}
+		l.front.tcp.Add(1)
+		c := &connection{began: l.front.began, linger: func() time.Duration { return time.Second }} // net/http ends it before
+		c.moved()
+		remove := l.front.connections.add(c)
+		counted := &countedConn{Conn: conn, connection: c}
+		c.end = sync.OnceFunc(func() { remove(); l.front.tcp.Add(-1); end() })
+		c.close = func(string) { counted.Close() }
+		return counted, nil
+	}
+}
+
+// countedConn is counted until it is closed.
+type countedConn struct {
+	net.Conn
+	connection *connection
+}
+
+// Close implements net.Conn.
+func (c *countedConn) Close() error {
+	c.connection.end()
+	return c.Conn.Close()
+}
