@@ -40,7 +40,7 @@ func (p *PoP) Collector() prometheus.Collector {
 		logged:       describe("intake_log_lines_total", "Lines of the access log that were written."),
 		unlogged:     describe("intake_log_dropped_total", "Lines of the access log that could not be written."),
 		forwarded:    describe("forward_acknowledged_total", "Envelopes that a cluster has acknowledged."),
-		retried:      describe("forward_retried_total", "Times that no cluster took an envelope, so that it was kept for another attempt."),
+		retried:      describe("forward_retried_total", "Times that an envelope was sent and had to be sent again."),
 		standing:     describe("forward_cluster_standing", "1 for how each cluster stands with this PoP: well, failing, down or draining.", "cluster", "standing"),
 		envelopes:    describe("spool_envelopes", "Envelopes that no cluster has acknowledged yet."),
 		bytes:        describe("spool_bytes", "Bytes of envelopes that no cluster has acknowledged yet, and of dead letters."),
