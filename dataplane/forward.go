@@ -111,9 +111,9 @@ func (f *forwarder) deliver(ctx context.Context, item *spool.Item) (done, reache
 		}
 		f.counts.forwarded.Add(1)
 		if f.config.Acknowledged != nil {
-			f.config.Acknowledged(&item.Envelope, to.name)
+			f.config.Acknowledged(item.Envelope, to.name)
 		}
-		f.config.Spool.Acknowledge(item)
+		f.config.Spool.Delivered(item, to.name)
 		return true, true
 	}
 	return false, reached

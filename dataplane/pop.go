@@ -22,15 +22,16 @@ import (
 
 // Config is what a PoP needs.
 type Config struct {
-	Name         string                      // of the PoP in the topology
-	Snapshot     func() *topology.Snapshot   // newest; nil before the first; called for every request
-	Verdicts     func() health.Verdicts      // of clusters
-	Model        *rtt.Model                  // by which clusters are near
-	Spool        *spool.Spool                // closed by Run
-	Quota        *quota.Ledger               // of this PoP alone
-	Secret       func(service string) []byte // the key of request ids that are made of an Idempotency-Key, alike in all PoPs of a service
-	ClusterToken func(cluster string) string // the bearer token for a cluster
-	Log          *slog.Logger
+	Name          string                      // of the PoP in the topology
+	Snapshot      func() *topology.Snapshot   // newest; nil before the first; called for every request
+	Verdicts      func() health.Verdicts      // of clusters
+	Model         *rtt.Model                  // by which clusters are near
+	Spool         *spool.Spool                // closed by Run
+	Quota         *quota.Ledger               // of this PoP alone
+	Secret        func(service string) []byte // the key of request ids that are made of an Idempotency-Key, alike in all PoPs of a service
+	WebhookSecret func(service string) []byte // the key of the signatures of a service's payloads; nil for services without any
+	ClusterToken  func(cluster string) string // the bearer token for a cluster
+	Log           *slog.Logger
 
 	Dial             Dial                                    // opens connections to clusters; nil takes TCP
 	Acknowledged     func(e *spool.Envelope, cluster string) // called when a cluster has acknowledged; may be nil

@@ -234,7 +234,7 @@ func (n *node) runPoP(name string, bind func() ([]listeners, error), on *layer) 
 	}
 	pop := dataplane.New(dataplane.Config{
 		Name: name, Snapshot: n.Snapshot, Verdicts: n.Verdicts, Model: rtt.Default(), Spool: queue,
-		Quota: quota.NewLedger(n), Secret: n.serviceSecret([]byte(secret)), ClusterToken: n.clusterToken, Log: log,
+		Quota: quota.NewLedger(n), Secret: n.serviceSecret([]byte(secret)), WebhookSecret: n.webhookSecret, ClusterToken: n.clusterToken, Log: log,
 		Access: n.access, Tracer: n.tracer,
 	})
 	var served []dataplane.Listeners
@@ -287,6 +287,12 @@ func (n *node) serviceSecret(ofMachine []byte) func(service string) []byte {
 		}
 		return ofMachine
 	}
+}
+
+// webhookSecret returns the key of the signatures of a service's payloads: a sealed secret, or nothing.
+func (n *node) webhookSecret(service string) []byte {
+	secret, _ := n.secrets.value(webhookHMACSecret + service)
+	return secret
 }
 
 // popTargets lists the PoPs for probing. Each is asked for the first service that it offers; one that offers none is not

@@ -28,6 +28,7 @@ import (
 const (
 	clusterTokenSecret = "cluster-token."
 	serviceHMACSecret  = "service-hmac."
+	webhookHMACSecret  = "webhook-hmac."
 	tsigSecret         = "tsig."
 )
 
@@ -42,7 +43,7 @@ func secretsOf(kind string) []string {
 	case "dns":
 		return []string{tsigSecret}
 	case "pop", "up": // whose DNS server takes no zone transfers with keys
-		return []string{clusterTokenSecret, serviceHMACSecret, acme.Prefix, rotation.Secret}
+		return []string{clusterTokenSecret, serviceHMACSecret, webhookHMACSecret, acme.Prefix, rotation.Secret}
 	}
 	return nil
 }
