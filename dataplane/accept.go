@@ -51,9 +51,7 @@ func (p *PoP) accept(in *intake) *refusal {
 		p.counts.accepted.Add(1)
 	}
 	in.id = envelope.ID
-	if next := p.clusters.order(in.offer.name); len(next) > 0 {
-		in.cluster = next[0].name
-	}
+	in.cluster = p.forward.Next(in.offer.name)
 	in.accepted(envelope)
 	return nil
 }

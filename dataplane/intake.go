@@ -409,16 +409,16 @@ func (p *PoP) elsewhere(in *intake) *refusal {
 	if !ok {
 		return refuse(http.StatusNotFound, "payloads are posted to %s", Path)
 	}
-	for _, cluster := range p.clusters.order(in.offer.name) {
-		if cluster.Public != "" {
-			in.cluster = cluster.name
+	for _, name := range p.forward.Order(in.offer.name) {
+		if cluster := snap.Topology.Clusters[name]; cluster != nil && cluster.Public != "" {
+			in.cluster = name
 			location := strings.TrimSuffix(cluster.Public, "/") + to
 			if in.Query != "" {
 				location += "?" + in.Query
 			}
 			return &refusal{
 				status: http.StatusTemporaryRedirect, location: location,
-				detail: "PoPs take payloads alone; this is done by cluster " + cluster.name + ", which is nearest: go to " + location,
+				detail: "PoPs take payloads alone; this is done by cluster " + name + ", which is nearest: go to " + location,
 			}
 		}
 	}

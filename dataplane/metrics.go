@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/isochrone/isochrone/dataplane/forward"
 )
 
 // collector tells Prometheus what a PoP counts anyway. Several PoPs of one process differ by the label pop.
@@ -73,8 +75,9 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	total(c.accepted, &c.counts.accepted)
 	total(c.probes, &c.counts.probes)
 	total(c.panics, &c.counts.panics)
-	total(c.forwarded, &c.counts.forwarded)
-	total(c.retried, &c.counts.retried)
+	forwarded := c.forward.Stats()
+	send(c.forwarded, prometheus.CounterValue, float64(forwarded.Acknowledged))
+	send(c.retried, prometheus.CounterValue, float64(forwarded.Retried))
 	for status, n := range c.counts.refused { // all of them, so that the first one is seen as an increase
 		total(c.refused, n, strconv.Itoa(status))
 	}
@@ -105,8 +108,8 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(c.oldest, oldest)
 	gauge(c.failing, failing)
 	send(c.bad, prometheus.CounterValue, float64(held.Failures))
-	for cluster, is := range c.clusters.standings() {
-		for _, standing := range allStandings {
+	for cluster, is := range c.forward.Standings() {
+		for _, standing := range forward.AllStandings {
 			value := 0.0
 			if standing == is {
 				value = 1

@@ -14,7 +14,6 @@ type writer struct {
 	buf     []byte
 	spare   []settlement
 	sealing []*Envelope
-	sealed  chan struct{}
 }
 
 // maxKeptBuffer is the size up to which a buffer is kept for the next batch.
