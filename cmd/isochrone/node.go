@@ -211,6 +211,9 @@ func exists(snap *topology.Snapshot, t health.Target) bool {
 	return snap.Topology.Clusters[t.Name] != nil
 }
 
+// receiptKeyFile is where in a PoP's folder the key of its receipts is.
+const receiptKeyFile = "receipt.key"
+
 // runPoP makes the dataplane of one PoP, with its spool, and runs it on a layer. Bind is called when nobody else runs this PoP, but
 // perhaps the process before this one, which leaves it its sockets and its spool.
 func (n *node) runPoP(process *popProcess, bind func() ([]listeners, error), on *layer) (*dataplane.PoP, error) {
@@ -230,7 +233,7 @@ func (n *node) runPoP(process *popProcess, bind func() ([]listeners, error), on 
 		return nil, errors.Join(err, process.lock.Close())
 	}
 	log := n.log.With("pop", name)
-	receiptKey, err := receipt.LoadOrCreateKey(n.dir.path("pops", name, "receipt.key"))
+	receiptKey, err := receipt.LoadOrCreateKey(n.dir.path("pops", name, receiptKeyFile))
 	if err != nil {
 		return nil, errors.Join(err, process.lock.Close())
 	}
