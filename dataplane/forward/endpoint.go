@@ -30,7 +30,6 @@ type job struct {
 	retry   bool      // was sent before, so that sending it again costs of the budget
 	spent   bool      // of the budget
 	sent    time.Time // when its writing began
-	pushed  bool      // bytes of it may have been written
 	failure string    // the last one
 }
 

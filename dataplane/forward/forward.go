@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -298,50 +297,6 @@ func (f *Forwarder) again(j *job, e *endpoint, why string, now time.Time) {
 	f.place(j, now)
 }
 
-// keep does what is due until ctx ends.
-func (f *Forwarder) keep(ctx context.Context) {
-	ticker := time.NewTicker(tick)
-	defer ticker.Stop()
-	var refreshed, measured time.Time
-	for {
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return
-		}
-		now := time.Now()
-		if now.Sub(measured) >= measureEach {
-			measured = now
-			f.renewTokens()
-		}
-		f.mu.Lock()
-		if now.Sub(refreshed) >= refreshEach {
-			if refreshed = now; measured.Equal(now) {
-				f.measure(now)
-			}
-			f.refresh(now)
-			f.watch(now)
-		}
-		f.empty(now)
-		for len(f.later) > 0 && !now.Before(f.later[0].until) {
-			j := heap.Pop(&f.later).(postponed).job
-			f.laterSize -= len(j.item.Body)
-			f.place(j, now)
-		}
-		f.unpark(now)
-		f.mu.Unlock()
-	}
-}
-
-// empty moves what waits for endpoints that the topology has no more.
-func (f *Forwarder) empty(now time.Time) {
-	evicted := f.evicted
-	f.evicted = nil
-	for _, e := range evicted {
-		f.evict(e, 0, now)
-	}
-}
-
 // evict places what waits for an endpoint elsewhere.
 func (f *Forwarder) evict(e *endpoint, tried uint64, now time.Time) {
 	for n := e.queue.n; n > 0; n-- {
@@ -354,136 +309,6 @@ func (f *Forwarder) evict(e *endpoint, tried uint64, now time.Time) {
 	}
 	if e.inFlight == 0 {
 		e.spared()
-	}
-}
-
-// renewTokens makes the heads of requests anew where a cluster's token has changed.
-func (f *Forwarder) renewTokens() {
-	f.mu.Lock()
-	var all []*endpoint
-	for _, c := range f.clusters {
-		all = append(all, c.endpoints...)
-	}
-	f.mu.Unlock()
-	for _, e := range all {
-		e.renewToken()
-	}
-}
-
-func (e *endpoint) renewToken() {
-	token := e.forwarder.config.ClusterToken(e.cluster.name)
-	if known := e.token.Load(); known != nil && *known == token {
-		return
-	}
-	if !isValue(token) {
-		e.forwarder.config.Log.Error("the token of a cluster cannot stand in a header field; envelopes go without one", "cluster", e.cluster.name)
-	}
-	head := e.head1(token)
-	e.head.Store(&head)
-	e.token.Store(&token)
-}
-
-// measure takes over the RTT of connections. The caller holds mu.
-func (f *Forwarder) measure(now time.Time) {
-	for _, c := range f.clusters {
-		for _, e := range c.endpoints {
-			shortest := time.Duration(0)
-			for _, c := range e.conns {
-				if rtt := c.rtt(); rtt > 0 && (shortest == 0 || rtt < shortest) {
-					shortest = rtt
-				}
-			}
-			if shortest == 0 && len(e.conns) > 0 { // not TCP: the best answer time is the nearest that is known
-				shortest = e.lowest
-			}
-			switch {
-			case shortest == 0:
-			case e.rtt == 0:
-				e.rtt = shortest
-			default:
-				e.rtt += (shortest - e.rtt) / 4
-			}
-			if len(e.conns) == 0 && e.dialling == 0 && e.breaker == closed && !now.Before(e.warmAt) && f.running != nil {
-				e.open() // to be ready when it is needed, and to know how far it is
-			}
-		}
-	}
-}
-
-// expire makes a dead letter of what no cluster has taken in time.
-func (f *Forwarder) expire(j *job, age time.Duration) {
-	reason := fmt.Sprintf("no cluster has taken it in %s", age)
-	if j.failure != "" {
-		reason += "; the last failure: " + j.failure
-	} else if last := f.lastFailure(j.item.Service); last != "" {
-		reason += "; the last failure: " + last
-	}
-	f.mail(letter{j, reason, &f.counts.expired})
-}
-
-// lastFailure is that of the first cluster of a service that has one.
-func (f *Forwarder) lastFailure(service string) string {
-	if r := f.services[service]; r != nil {
-		for _, c := range r.order {
-			for _, e := range c.endpoints {
-				if e.lastFailure != "" {
-					return "cluster " + c.name + " " + e.lastFailure
-				}
-			}
-		}
-	}
-	return ""
-}
-
-// mail has a letter written. The caller holds mu.
-func (f *Forwarder) mail(l letter) {
-	f.refund(l.job)
-	f.letters = append(f.letters, l)
-	select {
-	case f.writing <- struct{}{}:
-	default:
-	}
-}
-
-// bury writes dead letters, which waits for the disk, until the channel is closed and all are written.
-func (f *Forwarder) bury(ended <-chan struct{}) {
-	for last := false; ; {
-		f.mu.Lock()
-		letters := f.letters
-		f.letters = nil
-		f.mu.Unlock()
-		for _, l := range letters {
-			f.write(l)
-		}
-		if last {
-			return
-		}
-		select {
-		case <-f.writing:
-		case <-ended:
-			last = true
-		}
-	}
-}
-
-func (f *Forwarder) write(l letter) {
-	if err := f.config.Spool.Bury(l.item, l.reason); err != nil {
-		f.config.Log.Error("a dead letter cannot be kept; its envelope stays in the queue", "error", err)
-		f.mu.Lock()
-		f.postpone(l.job, time.Now().Add(longestDelay))
-		f.mu.Unlock()
-		return
-	}
-	l.counter.Add(1)
-	f.config.Log.Warn("an envelope is a dead letter now", "id", l.item.ID, "reason", l.reason)
-	f.left()
-}
-
-// left says that something has left.
-func (f *Forwarder) left() {
-	select {
-	case f.room <- struct{}{}:
-	default:
 	}
 }
 

@@ -187,8 +187,7 @@ func TestServersThatMisbehave(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			good := newStore(t, "eu")
-			var bad string
-			bad = scripted(t, func(n int, c net.Conn, r *bufio.Reader) { test.script(t, n, c, r) })
+			bad := scripted(t, func(n int, c net.Conn, r *bufio.Reader) { test.script(t, n, c, r) })
 			w := newWorld(t, map[string]string{"ap": bad, "eu": good.serve(t).URL}, nil, nil)
 			w.run(t)
 			const n = 200
