@@ -104,13 +104,17 @@ func (p *PoP) contained(in *intake) (refused *refusal) {
 	}()
 	in.answer.Add("x-isochrone-pop", p.config.Name)
 	if in.Path != Path {
+		if strings.HasPrefix(in.Path, ReceiptsPath) {
+			return p.outcome(in)
+		}
 		return p.elsewhere(in)
 	}
 	if in.Method != http.MethodPost {
 		in.allow = http.MethodPost
 		return refuse(http.StatusMethodNotAllowed, "payloads are posted")
 	}
-	if !p.front.overload.Enter() {
+	// A probe must not find a busy PoP dead: its clients would all go to the next one, which is then as busy.
+	if in.Header.Get("X-Isochrone-Probe") == "" && !p.front.overload.Enter() {
 		return p.overloaded(in)
 	}
 	if refused := p.admit(in); refused != nil {
@@ -170,11 +174,14 @@ func (p *PoP) record(in *intake, refused *refusal) {
 		in.span.Phase("admission", in.began, in.admitted)
 		in.span.Phase("body", in.admitted, in.received)
 		in.span.Phase("spool", in.received, in.stored)
-		in.span.End(tracing.Request{PoP: p.config.Name, Service: service, Status: in.answer.Status, ID: in.id, KeyID: in.keyID})
+		in.span.End(tracing.Request{
+			PoP: p.config.Name, Service: service, Protocol: in.Proto, Status: in.answer.Status, ID: in.id, KeyID: in.keyID,
+			Bytes: int64(len(in.body)), Detail: detail,
+		})
 	}
 	if p.config.Access.Wants(in.answer.Status, now) {
 		p.config.Access.Write(Access{
-			Time: in.began, PoP: p.config.Name, Service: service, Remote: in.Remote.String(), Protocol: in.Proto, Status: in.answer.Status,
+			Time: in.began, PoP: p.config.Name, Service: service, Remote: in.Remote, Protocol: in.Proto, Status: in.answer.Status,
 			ID: in.id, KeyID: in.keyID, Probe: in.probe, Bytes: int64(len(in.body)), Queue: since(in.began, in.admitted),
 			Body: since(in.admitted, in.received), Spool: since(in.received, in.stored), Total: now.Sub(in.began), Cluster: in.cluster,
 			Detail: detail, Trace: in.span.TraceID(),
