@@ -342,7 +342,7 @@ func TestPlace(t *testing.T) {
 	})
 	for path, want := range map[string]string{
 		"/ws": "/ws", "/stream/a/b": "/s/a/b", "/stream/": "/s/", "/stream/big/x": "/heavy", "/stream/one": "/1", "/keep/%20x": "/keep/%20x",
-		"/stream": "/s", "/streams": "", "/ws/": "", "/": "", "/stream/../x": "", "/stream/%2E%2e/x": "", "/stream//x": "", "/stream/a b": "", "/stream/\r\nx": "",
+		"/stream": "/s", "/streams": "", "/ws/": "", "/": "", "/stream/../x": "", "/stream/./x": "", "/stream/%2E%2e/x": "", "/stream//x": "", "/stream/a b": "", "/stream/\r\nx": "",
 		"/stream/é": "", "/stream/a?b": "", "": "", "/stream/" + strings.Repeat("a", 3000): "", `/stream/\x`: "",
 	} {
 		if got, ok := p.Place(path); got != want || ok != (want != "") {
@@ -370,9 +370,10 @@ func TestFastPathDoesNotAllocate(t *testing.T) {
 		if c.full != nil {
 			t.Fatalf("%s: the full validator is used", name)
 		}
+		s := newScanner(nil, c.maxDepth) // held, since the pool forgets some under the race detector
 		if n := testing.AllocsPerRun(200, func() {
-			if err := c.Check(kilobyte); err != nil {
-				t.Fatal(err)
+			if s.begin(kilobyte, c.maxDepth); !s.document(c.top) {
+				t.Fatal(s.fault())
 			}
 		}); n > 0 {
 			t.Errorf("%s: %v allocations", name, n)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"testing"
 	"unicode/utf8"
 )
 
@@ -102,4 +103,22 @@ func surrogates(text string) error {
 		i += 6
 	}
 	return nil
+}
+
+// TestTextsOfAllLengths has each octet that matters at each place of the scanner's words, and holds the answers to the reference.
+func TestTextsOfAllLengths(t *testing.T) {
+	c := compile(t, with("true"))
+	for n := range 26 {
+		for at := range n + 1 {
+			for _, odd := range []string{"", `\n`, `\u0061`, `\`, `"`, "\x1f", "\x7f", "\x80", "é", "😀", "\xff", "\x00"} {
+				body := `{"a":"` + strings.Repeat("x", at) + odd + strings.Repeat("~", n-at) + `": 1234567 , 12345678901234567890`
+				whole := `{"` + strings.Repeat("x", at) + odd + strings.Repeat("~", n-at) + `":          12345678901234567890}`
+				for _, body := range []string{body, whole} {
+					if got, want := c.Check([]byte(body)), reference([]byte(body), 32); (got == nil) != (want == nil) {
+						t.Fatalf("%q: got %v, want %v", body, got, want)
+					}
+				}
+			}
+		}
+	}
 }

@@ -33,9 +33,13 @@ var scanners = sync.Pool{New: func() any { return &scanner{seed: maphash.MakeSee
 
 func newScanner(body []byte, maxDepth int) *scanner {
 	s := scanners.Get().(*scanner)
+	s.begin(body, maxDepth)
+	return s
+}
+
+func (s *scanner) begin(body []byte, maxDepth int) {
 	s.body, s.maxDepth = body, maxDepth
 	s.names, s.slots, s.arena, s.want, s.steps = s.names[:0], s.slots[:0], s.arena[:0], "", nil
-	return s
 }
 
 // free gives the scanner back, unless a body made it large.
