@@ -17,7 +17,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -426,47 +425,6 @@ func TestFailover(t *testing.T) {
 	accept()
 	if got := <-w.acks; got != "us" {
 		t.Errorf("went to %s while eu is draining, want us", got)
-	}
-}
-
-// TestOverridesOfClusters has operators decide about ap, the nearest cluster; without them the order is ap, then the others.
-func TestOverridesOfClusters(t *testing.T) {
-	w := newWorld(t, nil)
-	defer w.config.Spool.Close()
-	now := time.Now()
-	override := func(kind topology.OverrideKind, verdict topology.ForcedVerdict, expires time.Duration) *topology.Override {
-		return &topology.Override{Kind: kind, Cluster: "ap", Verdict: verdict, Created: now, Expires: now.Add(expires)}
-	}
-	apDead := health.Verdicts{{Kind: health.Cluster, Name: "ap"}: {Status: health.Down}}
-	for _, test := range []struct {
-		name      string
-		verdicts  health.Verdicts
-		overrides []*topology.Override
-		want      int // ap's place in the order; -1 for none
-	}{
-		{"none", nil, nil, 0},
-		{"dead", apDead, nil, 2},
-		{"forced up", apDead, []*topology.Override{override(topology.Force, topology.ForceUp, time.Hour)}, 0},
-		{"forced down", nil, []*topology.Override{override(topology.Force, topology.ForceDown, time.Hour)}, 2},
-		{"over", nil, []*topology.Override{override(topology.Force, topology.ForceDown, 0)}, 0},
-		{"drained", nil, []*topology.Override{override(topology.Drain, "", time.Hour)}, -1},
-		{"drained and forced up", nil, []*topology.Override{override(topology.Force, topology.ForceUp, time.Hour), override(topology.Drain, "", time.Hour)}, -1},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			snap := &topology.Snapshot{Topology: w.snap.Topology, Keys: w.snap.Keys, Overrides: map[string]*topology.Override{}}
-			for i, o := range test.overrides {
-				snap.Overrides[fmt.Sprint(i)] = o
-			}
-			w.newer.Store(snap)
-			w.verdicts.Store(&test.verdicts)
-			order := w.PoP.clusters.order(host)
-			if got := slices.IndexFunc(order, func(d destination) bool { return d.name == "ap" }); got != test.want {
-				t.Errorf("ap is number %d of %d, want %d", got, len(order), test.want)
-			}
-		})
-	}
-	if ends := w.PoP.clusters; !ends.decisions(w.snapshot(), now).Cluster("ap").Drained() || ends.decisions(w.snapshot(), now.Add(time.Hour)).Cluster("ap").Drained() {
-		t.Error("the drain does not end with its time")
 	}
 }
 

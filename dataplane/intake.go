@@ -104,6 +104,9 @@ func (p *PoP) contained(in *intake) (refused *refusal) {
 	}()
 	in.answer.Add("x-isochrone-pop", p.config.Name)
 	if in.Path != Path {
+		if strings.HasPrefix(in.Path, ReceiptsPath) {
+			return p.outcome(in)
+		}
 		return p.elsewhere(in)
 	}
 	if in.Method != http.MethodPost {
@@ -171,11 +174,14 @@ func (p *PoP) record(in *intake, refused *refusal) {
 		in.span.Phase("admission", in.began, in.admitted)
 		in.span.Phase("body", in.admitted, in.received)
 		in.span.Phase("spool", in.received, in.stored)
-		in.span.End(tracing.Request{PoP: p.config.Name, Service: service, Status: in.answer.Status, ID: in.id, KeyID: in.keyID})
+		in.span.End(tracing.Request{
+			PoP: p.config.Name, Service: service, Protocol: in.Proto, Status: in.answer.Status, ID: in.id, KeyID: in.keyID,
+			Bytes: int64(len(in.body)), Detail: detail,
+		})
 	}
 	if p.config.Access.Wants(in.answer.Status, now) {
 		p.config.Access.Write(Access{
-			Time: in.began, PoP: p.config.Name, Service: service, Remote: in.Remote.String(), Protocol: in.Proto, Status: in.answer.Status,
+			Time: in.began, PoP: p.config.Name, Service: service, Remote: in.Remote, Protocol: in.Proto, Status: in.answer.Status,
 			ID: in.id, KeyID: in.keyID, Probe: in.probe, Bytes: int64(len(in.body)), Queue: since(in.began, in.admitted),
 			Body: since(in.admitted, in.received), Spool: since(in.received, in.stored), Total: now.Sub(in.began), Cluster: in.cluster,
 			Detail: detail, Trace: in.span.TraceID(),
@@ -410,16 +416,16 @@ func (p *PoP) elsewhere(in *intake) *refusal {
 	if !ok {
 		return refuse(http.StatusNotFound, "payloads are posted to %s", Path)
 	}
-	for _, cluster := range p.clusters.order(in.offer.name) {
-		if cluster.Public != "" {
-			in.cluster = cluster.name
+	for _, name := range p.forward.Order(in.offer.name) {
+		if cluster := snap.Topology.Clusters[name]; cluster != nil && cluster.Public != "" {
+			in.cluster = name
 			location := strings.TrimSuffix(cluster.Public, "/") + to
 			if in.Query != "" {
 				location += "?" + in.Query
 			}
 			return &refusal{
 				status: http.StatusTemporaryRedirect, location: location,
-				detail: "PoPs take payloads alone; this is done by cluster " + cluster.name + ", which is nearest: go to " + location,
+				detail: "PoPs take payloads alone; this is done by cluster " + name + ", which is nearest: go to " + location,
 			}
 		}
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/isochrone/isochrone/dataplane"
 	"github.com/isochrone/isochrone/dataplane/certs"
 	"github.com/isochrone/isochrone/dataplane/quota"
+	"github.com/isochrone/isochrone/dataplane/receipt"
 	"github.com/isochrone/isochrone/dataplane/spool"
 	"github.com/isochrone/isochrone/dataplane/tracing"
 	"github.com/isochrone/isochrone/health"
@@ -229,14 +230,19 @@ func (n *node) runPoP(process *popProcess, bind func() ([]listeners, error), on 
 		return nil, errors.Join(err, process.lock.Close())
 	}
 	log := n.log.With("pop", name)
-	queue, err := spool.Open(n.dir.path("pops", name, "spool"), spool.Options{Log: log})
+	receiptKey, err := receipt.LoadOrCreateKey(n.dir.path("pops", name, "receipt.key"))
+	if err != nil {
+		return nil, errors.Join(err, process.lock.Close())
+	}
+	signer := receipt.NewSigner(name, receiptKey)
+	queue, err := spool.Open(n.dir.path("pops", name, "spool"), spool.Options{Log: log, Seal: dataplane.Seal(signer, name)})
 	if err != nil {
 		return nil, errors.Join(err, process.lock.Close())
 	}
 	pop := dataplane.New(dataplane.Config{
 		Name: name, Snapshot: n.Snapshot, Verdicts: n.Verdicts, Model: rtt.Default(), Spool: queue,
-		Quota: quota.NewLedger(n), Secret: n.serviceSecret([]byte(secret)), WebhookSecret: n.webhookSecret, ClusterToken: n.clusterToken, Log: log,
-		Access: n.access, Tracer: n.tracer, Front: process.front,
+		Quota: quota.NewLedger(n), Secret: n.serviceSecret([]byte(secret)), WebhookSecret: n.webhookSecret, Receipts: signer,
+		ClusterToken: n.clusterToken, Log: log, Access: n.access, Tracer: n.tracer, Front: process.front,
 	})
 	on.run("PoP "+name, func(ctx context.Context) error {
 		defer process.lock.Close()

@@ -79,7 +79,7 @@ func (f *spoolFlags) folder(pop string) (string, error) {
 
 // entries reads what a spool has and the flags choose.
 func (f *spoolFlags) entries(command *cobra.Command, folder string) ([]spool.Entry, error) {
-	bar := newProgress(command.ErrOrStderr(), "reading")
+	bar := startProgress(command.ErrOrStderr(), "reading", 0, octets)
 	contents, err := spool.Inspect(folder, bar.at)
 	bar.end()
 	if errors.Is(err, fs.ErrPermission) {
@@ -252,7 +252,7 @@ func (f *spoolFlags) replay(command *cobra.Command, folder string, ids []string)
 		}
 	}
 	said := replayed{Replayed: []string{}}
-	bar := newProgress(command.ErrOrStderr(), "putting back")
+	bar := startProgress(command.ErrOrStderr(), "putting back", 0, counted("dead letters"))
 	defer bar.end()
 	for i, e := range entries {
 		bar.at(int64(i), int64(len(entries)))

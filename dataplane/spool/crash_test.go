@@ -2,7 +2,9 @@ package spool
 
 import (
 	"bytes"
+	"flag"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -110,7 +112,7 @@ func (l *life) run() {
 		if !l.open() {
 			return
 		}
-		for i := range 12 {
+		for i := range 8 {
 			l.append()
 			l.append()
 			if i%3 == 0 {
@@ -182,6 +184,8 @@ func (l *life) check() error {
 	return nil
 }
 
+var crashes = flag.Int("crashes", 0, "how many more random crashes TestCrashAtEveryStep has at each step")
+
 // TestCrashAtEveryStep crashes a disk before and in each of its writes, syncs, creations, renamings and removals, in a workload that has
 // segments turn, envelopes move, dead letters come and go, and restarts. It must also fail if the disk does not do what it is asked for.
 func TestCrashAtEveryStep(t *testing.T) {
@@ -189,7 +193,7 @@ func TestCrashAtEveryStep(t *testing.T) {
 		whole := newLife(t)
 		whole.run()
 		for at := 1; at <= whole.disk.steps; at++ {
-			for _, left := range []survival{nothing, everything, anything, anything} {
+			for _, left := range append([]survival{nothing, everything, anything}, slices.Repeat([]survival{anything}, *crashes)...) {
 				l := newLife(t)
 				prepare(l.disk.crashWorld)
 				l.disk.crashAt = at

@@ -1,0 +1,499 @@
+package forward
+
+import (
+	"container/heap"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/isochrone/isochrone/dataplane/spool"
+	"github.com/isochrone/isochrone/health"
+	"github.com/isochrone/isochrone/router/rtt"
+	"github.com/isochrone/isochrone/topology"
+)
+
+// Times of a Forwarder.
+const (
+	tick             = 25 * time.Millisecond  // between looks at what is due
+	refreshEach      = 100 * time.Millisecond // between looks at topology, verdicts and breakers
+	measureEach      = time.Second            // between looks at RTT and tokens
+	attemptGrace     = time.Second            // for envelopes on the way when the PoP ends
+	defaultDeadAfter = 72 * time.Hour
+)
+
+// Spool is what a Forwarder needs of package spool's.
+type Spool interface {
+	Next(context.Context) (*spool.Item, error)
+	Delivered(item *spool.Item, cluster string)
+	Return(*spool.Item)
+	Bury(item *spool.Item, reason string) error
+}
+
+// taker is a Spool that gives many at a time.
+type taker interface {
+	Take(ctx context.Context, limit int, dst []*spool.Item) ([]*spool.Item, error)
+}
+
+// Config is what a Forwarder needs.
+type Config struct {
+	Name         string                      // of the PoP in the topology
+	Snapshot     func() *topology.Snapshot   // newest; nil before the first; must be cheap
+	Verdicts     func() health.Verdicts      // of clusters
+	Model        *rtt.Model                  // by which clusters are near that are not measured yet
+	Spool        Spool                       // must outlive Run
+	ClusterToken func(cluster string) string // the bearer token for a cluster; asked for once a second
+	Log          *slog.Logger                // nil for none
+
+	Dial         func(ctx context.Context, network, address string) (net.Conn, error) // nil takes TCP
+	Roots        *x509.CertPool                                                       // that clusters' certificates stand on; nil takes the system's
+	Acknowledged func(e *spool.Envelope, cluster string)                              // called when a cluster has acknowledged, before the spool knows; may be nil
+
+	speakHTTP2 string // endpoint of a test that speaks HTTP/2 without TLS
+}
+
+// Forwarder delivers envelopes. Its methods may be called concurrently; Run once.
+type Forwarder struct {
+	config Config
+	routes atomic.Pointer[routes]
+	counts counts
+
+	mu                     sync.Mutex
+	running                context.Context // of connections; nil while it does not run
+	stopping               bool
+	conns                  sync.WaitGroup
+	snapshot               *topology.Snapshot
+	topology               *topology.Topology
+	decided                topology.Decisions
+	clusters               map[string]*cluster
+	services               map[string]*route
+	endpoints              int         // that there ever were
+	evicted                []*endpoint // whose queue must go elsewhere
+	inFlight               int
+	budget                 budget
+	later                  waiting
+	laterSize              int
+	parked                 map[string]*lot // by service: what found all its endpoints full, or none that may be tried
+	parkedJobs, parkedSize int             // over all services
+	letters                []letter
+	writing                chan struct{} // a letter waits
+	room                   chan struct{} // something has left
+	passing                bool          // envelopes went back to the spool
+	sessions               tls.ClientSessionCache
+}
+
+// counts are totals since the start.
+type counts struct {
+	acknowledged, retried, refused, expired, unsendable atomic.Uint64
+}
+
+// letter is an envelope that becomes a dead letter.
+type letter struct {
+	*job
+	reason  string
+	counter *atomic.Uint64
+}
+
+// New returns a Forwarder, which does nothing before Run but tell Next and Standings.
+func New(c Config) *Forwarder {
+	if c.Dial == nil {
+		c.Dial = (&net.Dialer{KeepAlive: 15 * time.Second}).DialContext
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Forwarder{
+		config: c, parked: map[string]*lot{}, writing: make(chan struct{}, 1), room: make(chan struct{}, 1), sessions: tls.NewLRUClientSessionCache(64),
+	}
+}
+
+// Run forwards until ctx ends. Envelopes that are on the way then have a second to be acknowledged; all else stays in the spool. All that
+// it has begun has ended when it returns.
+func (f *Forwarder) Run(ctx context.Context) {
+	connections, hangUp := context.WithCancel(context.WithoutCancel(ctx))
+	defer hangUp()
+	f.mu.Lock()
+	f.running = connections
+	f.refresh(time.Now())
+	f.mu.Unlock()
+	var running, writer sync.WaitGroup
+	running.Go(func() { f.pull(ctx) })
+	running.Go(func() { f.keep(ctx) })
+	ended := make(chan struct{})
+	writer.Go(func() { f.bury(ended) })
+	running.Wait()
+
+	f.mu.Lock()
+	f.stopping = true
+	f.mu.Unlock()
+	grace := time.NewTimer(attemptGrace)
+	defer grace.Stop()
+	for waiting := true; waiting && f.underWay() > 0; {
+		select {
+		case <-f.room:
+		case <-grace.C:
+			waiting = false
+		}
+	}
+	f.mu.Lock()
+	f.running = nil
+	f.mu.Unlock()
+	hangUp()
+	f.conns.Wait()
+	close(ended)
+	writer.Wait()
+}
+
+func (f *Forwarder) underWay() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.inFlight
+}
+
+// pull takes envelopes from the spool and places them.
+func (f *Forwarder) pull(ctx context.Context) {
+	var items []*spool.Item
+	take, many := f.config.Spool.(taker)
+	for ctx.Err() == nil {
+		var err error
+		if items = items[:0]; many {
+			items, err = take.Take(ctx, 64, items)
+		} else {
+			var item *spool.Item
+			if item, err = f.config.Spool.Next(ctx); err == nil {
+				items = append(items, item)
+			}
+		}
+		if err != nil && ctx.Err() == nil {
+			f.config.Log.Error("an envelope cannot be forwarded", "error", err)
+		}
+		now := time.Now()
+		f.mu.Lock()
+		f.look(now)
+		for i, item := range items {
+			items[i] = nil
+			f.place(&job{item: item, retry: item.Attempts > 0}, now)
+		}
+		f.mu.Unlock()
+		f.hold(ctx)
+	}
+}
+
+// look refreshes when there is a newer snapshot. The caller holds mu.
+func (f *Forwarder) look(now time.Time) {
+	if f.config.Snapshot() != f.snapshot {
+		f.refresh(now)
+	}
+}
+
+// place gives a job to an endpoint, or has it wait. The caller holds mu.
+func (f *Forwarder) place(j *job, now time.Time) {
+	r := f.services[j.item.Service]
+	if !isVisible(j.item.ID) {
+		f.mail(letter{j, errUnsendable.Error(), &f.counts.unsendable})
+		return
+	}
+	if age := r.age(); now.Sub(j.item.Received) > age {
+		f.expire(j, age)
+		return
+	}
+	if j.retry && !j.spent {
+		if j.spent = f.budget.take(now); !j.spent {
+			f.postpone(j, now.Add(budgetPause+time.Duration(len(f.later))*time.Millisecond/10))
+			return
+		}
+	}
+	if r == nil {
+		f.park(j)
+		return
+	}
+	could := false // be tried, now or soon
+	for round := range 2 {
+		for _, c := range r.order {
+			if c.standing == Down && could {
+				break // those that are well come first, even if they have no room now
+			}
+			if round == 0 && len(r.order) > 1 && !c.turn(now) {
+				continue
+			}
+			for e := range c.choices(now) {
+				if j.tried&e.bit != 0 {
+					continue
+				}
+				if !e.allows(now) {
+					continue
+				}
+				could = true
+				if !e.room(now, len(j.item.Body)) {
+					continue
+				}
+				if !j.retry {
+					f.budget.put(budgetShare)
+				}
+				e.admit(j)
+				e.wake(now)
+				return
+			}
+		}
+	}
+	if could || !j.retry && j.tried == 0 {
+		f.park(j)
+		return
+	}
+	j.tried = 0
+	f.postpone(j, now.Add(delay(j.tries+j.item.Attempts)))
+	j.tries++
+}
+
+// choices yields the endpoints of a cluster, the one with the least to do first.
+func (c *cluster) choices(time.Time) func(func(*endpoint) bool) {
+	return func(yield func(*endpoint) bool) {
+		if len(c.endpoints) == 1 {
+			yield(c.endpoints[0])
+			return
+		}
+		least := -1
+		for i, e := range c.endpoints {
+			if least < 0 || e.queue.n+e.inFlight < c.endpoints[least].queue.n+c.endpoints[least].inFlight {
+				least = i
+			}
+		}
+		for i := range c.endpoints {
+			if !yield(c.endpoints[(least+i)%len(c.endpoints)]) {
+				return
+			}
+		}
+	}
+}
+
+// postpone has a job wait for a time. What it has of the budget is given back. The caller holds mu.
+func (f *Forwarder) postpone(j *job, until time.Time) {
+	f.refund(j)
+	if len(f.later) >= maxPostponed || f.laterSize+len(j.item.Body) > postponedSize && len(f.later) > 0 {
+		f.config.Spool.Return(j.item)
+		f.passing = true
+		return
+	}
+	f.laterSize += len(j.item.Body)
+	heap.Push(&f.later, postponed{j, until})
+}
+
+func (f *Forwarder) refund(j *job) {
+	if j.spent {
+		f.budget.put(1)
+		j.spent = false
+	}
+}
+
+// again sends a job again, that an endpoint has not taken or may not have taken. The caller holds mu.
+func (f *Forwarder) again(j *job, e *endpoint, why string, now time.Time) {
+	f.counts.retried.Add(1)
+	j.failure, j.retry, j.spent = "cluster "+e.cluster.name+" "+why, true, false
+	f.place(j, now)
+}
+
+// keep does what is due until ctx ends.
+func (f *Forwarder) keep(ctx context.Context) {
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	var refreshed, measured time.Time
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+		now := time.Now()
+		if now.Sub(measured) >= measureEach {
+			measured = now
+			f.renewTokens()
+		}
+		f.mu.Lock()
+		if now.Sub(refreshed) >= refreshEach {
+			if refreshed = now; measured.Equal(now) {
+				f.measure(now)
+			}
+			f.refresh(now)
+			f.watch(now)
+		}
+		f.empty(now)
+		for len(f.later) > 0 && !now.Before(f.later[0].until) {
+			j := heap.Pop(&f.later).(postponed).job
+			f.laterSize -= len(j.item.Body)
+			f.place(j, now)
+		}
+		f.unpark(now)
+		f.mu.Unlock()
+	}
+}
+
+// empty moves what waits for endpoints that the topology has no more.
+func (f *Forwarder) empty(now time.Time) {
+	evicted := f.evicted
+	f.evicted = nil
+	for _, e := range evicted {
+		f.evict(e, 0, now)
+	}
+}
+
+// evict places what waits for an endpoint elsewhere.
+func (f *Forwarder) evict(e *endpoint, tried uint64, now time.Time) {
+	for n := e.queue.n; n > 0; n-- {
+		j := e.queue.pop()
+		j.tried |= tried
+		if tried != 0 {
+			j.failure = "cluster " + e.cluster.name + " " + e.lastFailure
+		}
+		f.place(j, now)
+	}
+	if e.inFlight == 0 {
+		e.spared()
+	}
+}
+
+// renewTokens makes the heads of requests anew where a cluster's token has changed.
+func (f *Forwarder) renewTokens() {
+	f.mu.Lock()
+	var all []*endpoint
+	for _, c := range f.clusters {
+		all = append(all, c.endpoints...)
+	}
+	f.mu.Unlock()
+	for _, e := range all {
+		e.renewToken()
+	}
+}
+
+func (e *endpoint) renewToken() {
+	token := e.forwarder.config.ClusterToken(e.cluster.name)
+	if known := e.token.Load(); known != nil && *known == token {
+		return
+	}
+	if !isValue(token) {
+		e.forwarder.config.Log.Error("the token of a cluster cannot stand in a header field; envelopes go without one", "cluster", e.cluster.name)
+	}
+	head := e.head1(token)
+	e.head.Store(&head)
+	e.token.Store(&token)
+}
+
+// measure takes over the RTT of connections. The caller holds mu.
+func (f *Forwarder) measure(now time.Time) {
+	for _, c := range f.clusters {
+		for _, e := range c.endpoints {
+			shortest := time.Duration(0)
+			for _, c := range e.conns {
+				if rtt := c.rtt(); rtt > 0 && (shortest == 0 || rtt < shortest) {
+					shortest = rtt
+				}
+			}
+			if shortest == 0 && len(e.conns) > 0 { // not TCP: the best answer time is the nearest that is known
+				shortest = e.lowest
+			}
+			switch {
+			case shortest == 0:
+			case e.rtt == 0:
+				e.rtt = shortest
+			default:
+				e.rtt += (shortest - e.rtt) / 4
+			}
+			if len(e.conns) == 0 && e.dialling == 0 && e.breaker == closed && !now.Before(e.warmAt) && f.running != nil {
+				e.open() // to be ready when it is needed, and to know how far it is
+			}
+		}
+	}
+}
+
+// expire makes a dead letter of what no cluster has taken in time.
+func (f *Forwarder) expire(j *job, age time.Duration) {
+	reason := fmt.Sprintf("no cluster has taken it in %s", age)
+	if j.failure != "" {
+		reason += "; the last failure: " + j.failure
+	} else if last := f.lastFailure(j.item.Service); last != "" {
+		reason += "; the last failure: " + last
+	}
+	f.mail(letter{j, reason, &f.counts.expired})
+}
+
+// lastFailure is that of the first cluster of a service that has one.
+func (f *Forwarder) lastFailure(service string) string {
+	if r := f.services[service]; r != nil {
+		for _, c := range r.order {
+			for _, e := range c.endpoints {
+				if e.lastFailure != "" {
+					return "cluster " + c.name + " " + e.lastFailure
+				}
+			}
+		}
+	}
+	return ""
+}
+
+// mail has a letter written. The caller holds mu.
+func (f *Forwarder) mail(l letter) {
+	f.refund(l.job)
+	f.letters = append(f.letters, l)
+	select {
+	case f.writing <- struct{}{}:
+	default:
+	}
+}
+
+// bury writes dead letters, which waits for the disk, until the channel is closed and all are written.
+func (f *Forwarder) bury(ended <-chan struct{}) {
+	for last := false; ; {
+		f.mu.Lock()
+		letters := f.letters
+		f.letters = nil
+		f.mu.Unlock()
+		for _, l := range letters {
+			f.write(l)
+		}
+		if last {
+			return
+		}
+		select {
+		case <-f.writing:
+		case <-ended:
+			last = true
+		}
+	}
+}
+
+func (f *Forwarder) write(l letter) {
+	if err := f.config.Spool.Bury(l.item, l.reason); err != nil {
+		f.config.Log.Error("a dead letter cannot be kept; its envelope stays in the queue", "error", err)
+		f.mu.Lock()
+		f.postpone(l.job, time.Now().Add(longestDelay))
+		f.mu.Unlock()
+		return
+	}
+	l.counter.Add(1)
+	f.config.Log.Warn("an envelope is a dead letter now", "id", l.item.ID, "reason", l.reason)
+	f.left()
+}
+
+// left says that something has left.
+func (f *Forwarder) left() {
+	select {
+	case f.room <- struct{}{}:
+	default:
+	}
+}
+
+// retryable reports whether a status says nothing about the payload: whatever is neither a success nor a client's error, and those of
+// the client's errors that are about this PoP's token, its speed or the moment.
+func retryable(status int) bool {
+	switch status {
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusProxyAuthRequired, http.StatusRequestTimeout,
+		http.StatusMisdirectedRequest, http.StatusTooEarly, http.StatusTooManyRequests:
+		return true
+	}
+	return status < 200 || status >= 300 && status < 400 || status >= 500
+}
