@@ -134,7 +134,14 @@ func (s *quicServer) serveConn(conn *quic.Conn) {
 		}
 		_ = conn.CloseWithError(quic.ApplicationErrorCode(code), why) // it may have ended
 	}
-	c.linger = func() time.Duration { return lingerFor(conn.ConnectionStats().SmoothedRTT) }
+	c.linger = func() time.Duration {
+		select {
+		case <-conn.HandshakeComplete():
+			return lingerFor(conn.ConnectionStats().SmoothedRTT)
+		default: // a request may come with its end
+			return lingerFor(time.Second)
+		}
+	}
 	defer s.front.connections.add(c)()
 	c.served()
 	s.http.ServeConn(conn)
