@@ -282,7 +282,11 @@ func FuzzSegment(f *testing.F) {
 	valid := append([]byte(segmentMagic), salt...)
 	valid = appendRecord(valid, salt, kindEnvelope, 1, envelope("id", []byte(`{"a":1}`)).appendTo)
 	valid = appendRecord(valid, salt, kindSettled, 1, nil)
+	valid = appendSettled(valid, salt, []settlement{{1, Delivered, 5}, {7, DeadLettered, 6}})
+	outcome := Outcome{ID: "pop.core", State: Delivered, Accepted: time.Unix(1, 0), Settled: time.Unix(2, 0), Cluster: "eu"}
+	valid = appendRecord(valid, salt, kindOutcome, 0, outcome.appendTo)
 	f.Add(valid)
+	f.Add(append([]byte(segmentMagic1), valid[len(segmentMagic1):]...))
 	f.Add(valid[:len(valid)-3])
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if len(data) < segmentHeader {
