@@ -104,13 +104,17 @@ func (p *PoP) contained(in *intake) (refused *refusal) {
 	}()
 	in.answer.Add("x-isochrone-pop", p.config.Name)
 	if in.Path != Path {
+		if strings.HasPrefix(in.Path, ReceiptsPath) {
+			return p.outcome(in)
+		}
 		return p.elsewhere(in)
 	}
 	if in.Method != http.MethodPost {
 		in.allow = http.MethodPost
 		return refuse(http.StatusMethodNotAllowed, "payloads are posted")
 	}
-	if !p.front.overload.Enter() {
+	// A probe must not find a busy PoP dead: its clients would all go to the next one, which is then as busy.
+	if in.Header.Get("X-Isochrone-Probe") == "" && !p.front.overload.Enter() {
 		return p.overloaded(in)
 	}
 	if refused := p.admit(in); refused != nil {

@@ -14,7 +14,7 @@ import (
 type collector struct {
 	*PoP
 	accepted, refused, probes, panics, connections                       *prometheus.Desc
-	turnedAway, rate, cpu, delay, shed, logged, unlogged                 *prometheus.Desc
+	turnedAway, shedTotal, rate, cpu, delay, shed, logged, unlogged      *prometheus.Desc
 	forwarded, retried, standing                                         *prometheus.Desc
 	envelopes, bytes, maxEnvelopes, maxBytes, oldest, dead, failing, bad *prometheus.Desc
 }
@@ -32,6 +32,7 @@ func (p *PoP) Collector() prometheus.Collector {
 		panics:       describe("intake_panics_total", "Requests that were answered 500 because of a fault of the program."),
 		connections:  describe("intake_connections", "Open connections, by transport.", "transport"),
 		turnedAway:   describe("intake_connections_refused_total", "Connections that were refused because of a limit."),
+		shedTotal:    describe("intake_shed_total", "Requests that were answered 503 because of overload, before anything of them was looked at."),
 		rate:         describe("intake_load_requests_per_second", "Requests that came in the last second."),
 		cpu:          describe("intake_load_cpu", "Share of the processors that the process has used in the last second, 0 to 1."),
 		delay:        describe("intake_load_delay_seconds", "How long work waits, by what it waits for: processor (what one of ten waits exceeds), disk (the mean).", "for"),
@@ -39,7 +40,7 @@ func (p *PoP) Collector() prometheus.Collector {
 		logged:       describe("intake_log_lines_total", "Lines of the access log that were written."),
 		unlogged:     describe("intake_log_dropped_total", "Lines of the access log that could not be written."),
 		forwarded:    describe("forward_acknowledged_total", "Envelopes that a cluster has acknowledged."),
-		retried:      describe("forward_retried_total", "Times that no cluster took an envelope, so that it was kept for another attempt."),
+		retried:      describe("forward_retried_total", "Times that an envelope was sent and had to be sent again."),
 		standing:     describe("forward_cluster_standing", "1 for how each cluster stands with this PoP: well, failing, down or draining.", "cluster", "standing"),
 		envelopes:    describe("spool_envelopes", "Envelopes that no cluster has acknowledged yet."),
 		bytes:        describe("spool_bytes", "Bytes of envelopes that no cluster has acknowledged yet, and of dead letters."),
@@ -55,7 +56,8 @@ func (p *PoP) Collector() prometheus.Collector {
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, desc := range []*prometheus.Desc{
-		c.accepted, c.refused, c.probes, c.panics, c.connections, c.turnedAway, c.rate, c.cpu, c.delay, c.shed, c.logged, c.unlogged, c.forwarded, c.retried, c.standing,
+		c.accepted, c.refused, c.probes, c.panics, c.connections, c.turnedAway, c.shedTotal, c.rate, c.cpu, c.delay, c.shed, c.logged,
+		c.unlogged, c.forwarded, c.retried, c.standing,
 		c.envelopes, c.bytes, c.maxEnvelopes, c.maxBytes, c.oldest, c.dead, c.failing, c.bad,
 	} {
 		ch <- desc
@@ -87,6 +89,8 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(c.connections, float64(quic), "quic")
 	gauge(c.connections, float64(tcp), "tcp")
 	send(c.turnedAway, prometheus.CounterValue, float64(turnedAway))
+	_, shed := c.front.Overload().Totals()
+	send(c.shedTotal, prometheus.CounterValue, float64(shed))
 	load := c.front.Overload().Load()
 	gauge(c.rate, load.RequestsPerSecond)
 	gauge(c.cpu, load.CPU)

@@ -14,7 +14,9 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/isochrone/isochrone/dataplane/forward"
+	"github.com/isochrone/isochrone/dataplane/overload"
 	"github.com/isochrone/isochrone/dataplane/quota"
+	"github.com/isochrone/isochrone/dataplane/receipt"
 	"github.com/isochrone/isochrone/dataplane/spool"
 	"github.com/isochrone/isochrone/dataplane/tracing"
 	"github.com/isochrone/isochrone/health"
@@ -35,6 +37,8 @@ type Config struct {
 	ClusterToken  func(cluster string) string // the bearer token for a cluster
 	Log           *slog.Logger
 
+	Receipts         *receipt.Signer                         // signs what was accepted before and is posted again; the spool's envelopes are signed by Seal; nil for no receipts
+	Peer             Peer                                    // nil if other PoPs cannot be asked
 	Dial             Dial                                    // opens connections to clusters; nil takes TCP
 	Acknowledged     func(e *spool.Envelope, cluster string) // called when a cluster has acknowledged; may be nil
 	Roots            *x509.CertPool                          // that certificates of clusters stand on; nil takes the system's
@@ -77,7 +81,7 @@ func New(c Config) *PoP {
 		}),
 	}
 	if p.front == nil {
-		p.front = NewFront(FrontConfig{Log: c.Log, Early: p.early})
+		p.front = NewFront(FrontConfig{Name: c.Name, Log: c.Log, Early: p.early})
 	}
 	p.intakes.New = func() any { return &intake{hash: sha256.New()} }
 	p.counts.refused = map[int]*atomic.Uint64{}
@@ -110,6 +114,19 @@ func (p *PoP) Held() spool.Stats { return p.config.Spool.Stats() }
 func (p *PoP) early() bool {
 	snap := p.config.Snapshot()
 	return snap != nil && p.offers(snap).early
+}
+
+// Load tells how busy the PoP is.
+func (p *PoP) Load() overload.Load { return p.front.Overload().Load() }
+
+// Draining reports whether the PoP has begun to end.
+func (p *PoP) Draining() bool {
+	select {
+	case <-p.front.Draining():
+		return true
+	default:
+		return false
+	}
 }
 
 // Released is closed when Run has closed the spool: somebody else may open it.

@@ -21,6 +21,7 @@ import (
 	"github.com/isochrone/isochrone/dataplane"
 	"github.com/isochrone/isochrone/dataplane/certs"
 	"github.com/isochrone/isochrone/dataplane/quota"
+	"github.com/isochrone/isochrone/dataplane/receipt"
 	"github.com/isochrone/isochrone/dataplane/spool"
 	"github.com/isochrone/isochrone/dataplane/tracing"
 	"github.com/isochrone/isochrone/health"
@@ -210,43 +211,47 @@ func exists(snap *topology.Snapshot, t health.Target) bool {
 	return snap.Topology.Clusters[t.Name] != nil
 }
 
-// runPoP makes the dataplane of one PoP, with its spool, and runs it on a layer. Bind is called when nobody else runs this PoP.
-func (n *node) runPoP(name string, bind func() ([]listeners, error), on *layer) (*dataplane.PoP, error) {
-	unlock, err := n.dir.lock("pops", name)
-	if err != nil {
+// receiptKeyFile is where in a PoP's folder the key of its receipts is.
+const receiptKeyFile = "receipt.key"
+
+// runPoP makes the dataplane of one PoP, with its spool, and runs it on a layer. Bind is called when nobody else runs this PoP, but
+// perhaps the process before this one, which leaves it its sockets and its spool.
+func (n *node) runPoP(process *popProcess, bind func() ([]listeners, error), on *layer) (*dataplane.PoP, error) {
+	name := process.name
+	if err := process.open(n.dir); err != nil {
 		return nil, err
 	}
 	sockets, err := bind()
 	if err != nil {
-		unlock()
-		return nil, err
-	}
-	log := n.log.With("pop", name)
-	queue, err := spool.Open(n.dir.path("pops", name, "spool"), spool.Options{Log: log})
-	if err != nil {
-		unlock()
-		return nil, err
+		return nil, errors.Join(err, process.lock.Close())
 	}
 	secret, err := n.dir.secret("service.secret")
 	if err != nil {
-		unlock()
-		return nil, errors.Join(err, queue.Close())
+		return nil, errors.Join(err, process.lock.Close())
+	}
+	if err := process.serve(n, sockets, secret, on); err != nil {
+		return nil, errors.Join(err, process.lock.Close())
+	}
+	log := n.log.With("pop", name)
+	receiptKey, err := receipt.LoadOrCreateKey(n.dir.path("pops", name, receiptKeyFile))
+	if err != nil {
+		return nil, errors.Join(err, process.lock.Close())
+	}
+	signer := receipt.NewSigner(name, receiptKey)
+	queue, err := spool.Open(n.dir.path("pops", name, "spool"), spool.Options{Log: log, Seal: dataplane.Seal(signer, name)})
+	if err != nil {
+		return nil, errors.Join(err, process.lock.Close())
 	}
 	pop := dataplane.New(dataplane.Config{
 		Name: name, Snapshot: n.Snapshot, Verdicts: n.Verdicts, Model: rtt.Default(), Spool: queue,
-		Quota: quota.NewLedger(n), Secret: n.serviceSecret([]byte(secret)), WebhookSecret: n.webhookSecret, ClusterToken: n.clusterToken, Log: log,
-		Access: n.access, Tracer: n.tracer,
+		Quota: quota.NewLedger(n), Secret: n.serviceSecret([]byte(secret)), WebhookSecret: n.webhookSecret, Receipts: signer,
+		ClusterToken: n.clusterToken, Log: log, Access: n.access, Tracer: n.tracer, Front: process.front,
 	})
-	var served []dataplane.Listeners
-	for _, l := range sockets {
-		served = append(served, dataplane.Listeners{
-			UDP: l.udp, TCP: l.tcp, TLS: &tls.Config{GetCertificate: n.certs.Certificate}, TicketKeys: n.certs.TicketKeys,
-		})
-	}
 	on.run("PoP "+name, func(ctx context.Context) error {
-		defer unlock()
-		return pop.Run(ctx, served...)
+		defer process.lock.Close()
+		return pop.Run(ctx)
 	})
+	process.started(pop)
 	return pop, nil
 }
 

@@ -215,7 +215,11 @@ func (w *world) startPoPs() error {
 	}
 	layer := w.layers.add()
 	for _, name := range slices.Sorted(maps.Keys(w.popSockets)) {
-		pop, err := w.node.runPoP(name, func() ([]listeners, error) { return []listeners{w.popSockets[name]}, nil }, layer)
+		process, err := newPoPProcess(name, new(sockets.Pool), transportFlags{drainTimeout: time.Second}, w.log.With("pop", name))
+		if err != nil {
+			return err
+		}
+		pop, err := w.node.runPoP(process, func() ([]listeners, error) { return []listeners{w.popSockets[name]}, nil }, layer)
 		if err != nil {
 			return err
 		}

@@ -148,6 +148,10 @@ func (e *endpoint) dial(ctx context.Context) (*conn, error) {
 			return c, nil
 		}
 	}
+	if e.url == e.forwarder.config.speakHTTP2 {
+		c.http2 = newHTTP2(c)
+		return c, nil
+	}
 	c.http1 = newHTTP1(c)
 	return c, nil
 }
@@ -376,9 +380,12 @@ func (f *Forwarder) watch(now time.Time) {
 				switch oldest := c.oldest(); {
 				case oldest.IsZero() && (c.closing || i > 0 && now.Sub(c.last) > idleTimeout):
 					c.hangUpNow(errIdle)
-				case !oldest.IsZero() && now.Sub(oldest) > attemptTimeout:
+				case !oldest.IsZero() && now.Sub(oldest) > attemptTimeout, c.http2 != nil && c.http2.starved() && now.Sub(c.last) > attemptTimeout:
 					c.hangUpNow(errTimeout)
 				}
+			}
+			if e.queue.n > 0 {
+				e.wake(now)
 			}
 		}
 	}

@@ -133,12 +133,17 @@ func (e *endpoint) bound(now time.Time) int {
 	return max(1, bound)
 }
 
-// room reports whether a body may wait for the endpoint: as many wait as may be on the way.
+// room reports whether a body may wait for the endpoint: as many wait as may be on the way at most, so that a burst does not go to a cluster
+// that is further away; only as many as may be on the way now while the endpoint fails or starts slowly.
 func (e *endpoint) room(now time.Time, length int) bool {
 	if e.breaker == open || e.breaker == trial {
 		return e.queue.n == 0 && e.inFlight == 0
 	}
-	return e.queue.n < e.bound(now) && (e.queue.n == 0 || e.queue.bytes+length <= maxQueueBytes)
+	most := e.maximum
+	if e.failures > 0 || e.cluster.share(now) < 1 {
+		most = e.bound(now)
+	}
+	return e.queue.n < most && (e.queue.n == 0 || e.queue.bytes+length <= maxQueueBytes)
 }
 
 // admit puts an envelope into the queue.

@@ -56,6 +56,8 @@ type Config struct {
 	Tracer       *tracing.Tracer                                                      // nil for none
 	Roots        *x509.CertPool                                                       // that clusters' certificates stand on; nil takes the system's
 	Acknowledged func(e *spool.Envelope, cluster string)                              // called when a cluster has acknowledged, before the spool knows; may be nil
+
+	speakHTTP2 string // endpoint of a test that speaks HTTP/2 without TLS
 }
 
 // Forwarder delivers envelopes. Its methods may be called concurrently; Run once.

@@ -115,6 +115,9 @@ func (h *http2Conn) oldest() time.Time {
 	return oldest
 }
 
+// starved reports whether the cluster lets nothing more be sent, though there is nothing it could be busy with.
+func (h *http2Conn) starved() bool { return h.window <= 0 && len(h.streams) == 0 }
+
 func (h *http2Conn) capacity() int {
 	if h.goneAway || h.window <= 0 || h.nextID > math.MaxInt32-2 || h.stuck > 16 {
 		return 0
@@ -448,13 +451,7 @@ func (h *http2Conn) take1(frame http2.Frame, now time.Time) error {
 		data := frame.Data
 		return h.reply(func(to *http2.Framer) error { return to.WritePing(true, data) })
 	case *http2.GoAwayFrame:
-		h.goneAway, h.closing = true, true
-		for id, s := range h.streams {
-			if id > frame.LastStreamID && !s.ended {
-				h.unseen(s, now)
-			}
-		}
-		return h.ending()
+		return h.goAway(frame.LastStreamID, now)
 	case *http2.PushPromiseFrame:
 		return fmt.Errorf("%w: a push, which was not asked for", errMalformed)
 	}
@@ -469,11 +466,30 @@ func (h *http2Conn) ending() error {
 	return nil
 }
 
-// unseen places a request elsewhere that the cluster says it has not looked at.
-func (h *http2Conn) unseen(s *stream, now time.Time) {
-	h.drop(s)
-	h.endpoint.spared()
-	h.forwarder.place(s.job, now)
+// goAway places those requests anew that the cluster says it has not looked at. A cluster that says so before it has answered anything
+// would say so for ever.
+func (h *http2Conn) goAway(last uint32, now time.Time) error {
+	h.goneAway, h.closing = true, true
+	var unseen []*job
+	for id, s := range h.streams {
+		if id > last && !s.ended {
+			h.drop(s)
+			unseen = append(unseen, s.job)
+		}
+	}
+	useless := h.answers == 0 && len(unseen) > 0
+	if useless {
+		h.forwarder.failure(h.endpoint, "went away before it answered", now)
+	} else {
+		h.endpoint.spared()
+	}
+	for _, j := range unseen {
+		if useless {
+			j.tried |= h.bit
+		}
+		h.forwarder.place(j, now)
+	}
+	return h.ending()
 }
 
 // drop forgets a stream.
@@ -593,7 +609,10 @@ func (h *http2Conn) takeReset(frame *http2.RSTStreamFrame, now time.Time) error 
 	case frame.ErrCode == http2.ErrCodeRefusedStream:
 		h.endpoint.slower(now, 0.7)
 		h.allowed = uint32(max(1, min(int(h.allowed), len(h.streams)-1)))
-		h.unseen(s, now)
+		h.drop(s)
+		s.tried |= h.bit
+		h.forwarder.failure(h.endpoint, "refused the request", now)
+		h.forwarder.place(s.job, now)
 	default:
 		h.lost(s, "reset the request: "+frame.ErrCode.String(), now)
 	}

@@ -1,120 +1,115 @@
 package payload
 
 import (
+	"errors"
 	"fmt"
-	"mime"
-	"slices"
-	"strings"
-	"sync"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/isochrone/isochrone/topology"
 )
 
-// Checker checks the payloads of one service. It is immutable and may be used concurrently.
+// Checker checks the payloads of one service. It is safe for concurrent use.
 type Checker struct {
-	types    []string // as the policy has them
-	required []string
+	types    types
+	places   *places
 	maxDepth int
+	top      *rule // of the whole payload; nil for any value
+	batch    *rule // of a JSON-RPC batch; nil without JSON-RPC
 	rpc      *topology.JSONRPC
-	schema   *jsonschema.Schema // nil for none
-	places   []topology.Elsewhere
-	scanners sync.Pool
+	full     *full // for a schema that the scanner cannot apply; else nil
 }
 
-// Compile makes the checker of a policy with its defaults filled in. An error means that its JSON Schema is none, which validation of the
-// topology does not let through.
+// Compile makes the checker of a valid policy. Its errors are about policies that validation of a topology would refuse.
 func Compile(in *topology.Intake) (*Checker, error) {
-	c := &Checker{types: in.ContentTypes, required: in.RequiredFields, maxDepth: in.MaxDepth, rpc: in.JSONRPC}
+	if in.MaxDepth < 1 {
+		return nil, fmt.Errorf("max_depth: %d is not in 1..512", in.MaxDepth)
+	}
+	c := &Checker{types: compileTypes(in.ContentTypes), maxDepth: in.MaxDepth, rpc: in.JSONRPC, places: compilePlaces(in.Elsewhere)}
 	if in.JSONSchema != "" {
 		schema, err := topology.CompileJSONSchema(in.JSONSchema)
 		if err != nil {
 			return nil, fmt.Errorf("json_schema %w", err)
 		}
-		c.schema = schema
+		fast, ok := compileRule(schema, map[*jsonschema.Schema]*rule{})
+		if ok && in.JSONRPC == nil {
+			c.top, ok = fast.requiring(in.RequiredFields)
+		}
+		if !ok || in.JSONRPC != nil {
+			c.top, c.full = nil, newFull(in.JSONSchema)
+		}
 	}
-	c.places = slices.Clone(in.Elsewhere)
-	slices.SortStableFunc(c.places, func(a, b topology.Elsewhere) int { return len(b.Path) - len(a.Path) }) // the longest first
-	c.scanners.New = func() any { return new(scanner) }
+	switch {
+	case in.JSONRPC != nil:
+		return c, c.compileRPC(in)
+	case in.JSONSchema == "" || c.full != nil && len(in.RequiredFields) > 0:
+		var ok bool
+		if c.top, ok = newRule(kindObject).requiring(in.RequiredFields); !ok {
+			return nil, errTooManyFields
+		}
+	}
 	return c, nil
 }
 
-// Type reports why a Content-Type is not taken (RFC 9110 section 8.3, RFC 6839 section 3.1).
-func (c *Checker) Type(contentType string) error {
-	for _, known := range c.types { // as nearly everybody sends it
-		if contentType == known {
-			return nil
-		}
+var errTooManyFields = errors.New("required_fields: at most 64 fields can be required")
+
+// compileRPC makes the rules of JSON-RPC 2.0 requests. A schema and required fields are for each request of a batch.
+func (c *Checker) compileRPC(in *topology.Intake) error {
+	method := newRule(kindString)
+	method.minLength = 1
+	if len(in.JSONRPC.Methods) > 0 {
+		method.enum = in.JSONRPC.Methods
 	}
-	if len(contentType) <= 256 {
-		media, parameters, err := mime.ParseMediaType(contentType)
-		charset, given := parameters["charset"]
-		if err == nil && slices.ContainsFunc(c.types, func(of string) bool { return matches(of, media) }) && (!given || strings.EqualFold(charset, "utf-8")) {
-			return nil
-		}
+	version := newRule(kindString)
+	version.enum = []string{"2.0"}
+	request := newRule(kindObject)
+	request.fields = []field{
+		{name: "jsonrpc", required: true, rule: version},
+		{name: "method", required: true, rule: method},
+		{name: "params", rule: newRule(kindObject | kindArray)},
+		{name: "id", rule: newRule(kindString | kindInteger | kindNull)},
 	}
-	return fmt.Errorf("the payload's Content-Type is one of %s, in UTF-8", strings.Join(c.types, ", "))
+	request, ok := request.requiring(in.RequiredFields)
+	if !ok {
+		return errTooManyFields
+	}
+	c.top = request
+	c.batch = newRule(kindArray)
+	c.batch.items, c.batch.minItems, c.batch.maxItems = request, 1, in.JSONRPC.MaxBatch
+	return nil
 }
 
-// matches reports whether a media type is of a kind, which may be application/*+json.
-func matches(kind, media string) bool {
-	before, after, found := strings.Cut(kind, "*")
-	if !found {
-		return media == kind
-	}
-	return len(media) > len(before)+len(after) && strings.HasPrefix(media, before) && strings.HasSuffix(media, after)
-}
-
-// Check reports why a payload is not as the policy wants it. The error is an *Error, or one of the JSON Schema.
+// Check reports why a body is not a payload of the service: a *Fault. It is as good as a status of 400.
 func (c *Checker) Check(body []byte) error {
-	if err := c.Syntax(body); err != nil {
-		return err
+	s := newScanner(body, c.maxDepth)
+	defer s.free()
+	top, batch := c.top, false
+	if c.batch != nil {
+		if i := s.space(0); i < len(body) && body[i] == '[' {
+			if c.rpc.MaxBatch == 0 {
+				return &Fault{Offset: i, Want: "the service takes no JSON-RPC batches: want one request, an object"}
+			}
+			top, batch = c.batch, true
+		}
 	}
-	if c.schema != nil {
-		return c.conforms(body)
+	if !s.document(top) {
+		return s.fault()
+	}
+	if c.full == nil {
+		return nil
+	}
+	return c.full.check(body, batch)
+}
+
+// Probe checks the body of a probe for what is asked of every payload, whatever the service: JSON in UTF-8, its names, its numbers. A probe
+// cannot know what a service's schema wants.
+func Probe(body []byte) error {
+	s := newScanner(body, probeDepth)
+	defer s.free()
+	if !s.document(nil) {
+		return s.fault()
 	}
 	return nil
 }
 
-// Syntax reports why a payload is not JSON of the form that the policy wants, apart from its JSON Schema.
-func (c *Checker) Syntax(body []byte) error {
-	s := c.scanners.Get().(*scanner)
-	defer c.scanners.Put(s)
-	return s.scan(body, c)
-}
-
-var ofProbes = func() *Checker {
-	c, err := Compile(&topology.Intake{MaxDepth: 32})
-	if err != nil {
-		panic(err) // there is no schema
-	}
-	return c
-}()
-
-// Probe reports why the payload of a probe is not a JSON object.
-func Probe(body []byte) error { return ofProbes.Syntax(body) }
-
-// Place returns where a path belongs that PoPs do not serve: a path at a cluster.
-func (c *Checker) Place(path string) (to string, ok bool) {
-	for _, place := range c.places {
-		below, isTree := strings.CutSuffix(place.Path, "/*")
-		rest, found := strings.CutPrefix(path, below)
-		switch {
-		case !isTree && path == place.Path:
-			if to := place.To; to != "" {
-				return strings.TrimSuffix(to, "/*"), true
-			}
-			return path, true
-		case isTree && found && (rest == "" || rest[0] == '/'):
-			if place.To == "" {
-				return path, true
-			}
-			if keep, ok := strings.CutSuffix(place.To, "/*"); ok {
-				return keep + rest, true
-			}
-			return place.To, true
-		}
-	}
-	return "", false
-}
+const probeDepth = 32 // of nested objects and arrays

@@ -2,91 +2,95 @@ package payload
 
 import (
 	"bytes"
+	"encoding/binary"
 	"hash/maphash"
 )
 
-// fewNames is how many names of an object are compared one by one; more are found by a table.
-const fewNames = 12
+const (
+	fewNames = 16      // of an object are compared one by one; more have a hash table
+	maxNames = 1 << 16 // of one object
+	inArena  = 1 << 31 // of name.from
+)
 
-// add notes the name of a field of the object whose names begin at first. It fails for one that the object has already: parsers differ in
-// which of the two values they take (RFC 8259 section 4).
-func (s *scanner) add(n name, first, at int) bool {
-	if s.counted++; s.counted > maxNames {
-		return s.fail(at, "has more than %d fields", maxNames)
+// name is a field's name in an object that is open.
+type name struct {
+	sum      uint64
+	from, to uint32 // in the body, or in the arena
+}
+
+// opened is where the names, the table and the arena of an object begin.
+type opened struct{ names, slots, arena int }
+
+func (s *scanner) nameText(n name) []byte {
+	if n.from&inArena != 0 {
+		return s.arena[n.from&^inArena : n.to]
 	}
-	plain := s.plain(n, 0)
-	n.hash = maphash.Bytes(seed, plain)
-	if len(s.names)-first < fewNames {
-		for i := first; i < len(s.names); i++ {
-			if s.names[i].hash == n.hash && bytes.Equal(s.plain(s.names[i], 1), plain) {
-				return s.twice(n, at)
+	return s.body[n.from:n.to]
+}
+
+// add adds a name to the innermost object, and reports whether it is new. Hashes have a random seed, so nobody can choose names that collide.
+func (s *scanner) add(o *opened, n name, text []byte) bool {
+	known := s.names[o.names:]
+	if len(known) < fewNames {
+		n.sum = summary(text)
+		for i := range known {
+			if known[i].sum == n.sum && bytes.Equal(s.nameText(known[i]), text) {
+				return false
 			}
 		}
 		s.names = append(s.names, n)
 		return true
 	}
-	table := s.tables.of(first, s.names[first:])
-	for _, i := range table.candidates(n.hash) {
-		if bytes.Equal(s.plain(s.names[first+int(i)], 1), plain) {
-			return s.twice(n, at)
+	if len(known) >= maxNames {
+		s.fail(int(n.from&^inArena), "an object has more than 65536 fields")
+		return false
+	}
+	if len(known) == fewNames {
+		for i := range known {
+			known[i].sum = maphash.Bytes(s.seed, s.nameText(known[i]))
 		}
 	}
-	table.put(n.hash, uint32(len(s.names)-first))
+	// The tables of inner objects are gone, so this one is the last and can grow.
+	if size := len(s.slots) - o.slots; 2*(len(known)+1) > size {
+		size = max(4*fewNames, 2*size)
+		s.slots = append(s.slots[:o.slots], make([]uint32, size)...)
+		for i := range known {
+			*s.slot(o, known, known[i].sum, nil) = uint32(i + 1)
+		}
+	}
+	n.sum = maphash.Bytes(s.seed, text)
+	slot := s.slot(o, known, n.sum, text)
+	if *slot != 0 {
+		return false
+	}
+	*slot = uint32(len(known) + 1)
 	s.names = append(s.names, n)
 	return true
 }
 
-func (s *scanner) twice(n name, at int) bool {
-	return s.fail(at, "has the field %.40q twice in an object", s.plain(n, 0))
-}
-
-// table finds the names of one big object by their hashes, whose seed nobody knows, so that nobody can choose names that collide.
-type table struct {
-	first   int
-	byHash  map[uint64]uint32
-	collide map[uint64][]uint32 // further names of a hash, which hardly ever are
-}
-
-func (t *table) candidates(hash uint64) []uint32 {
-	i, ok := t.byHash[hash]
-	if !ok {
-		return nil
-	}
-	return append([]uint32{i}, t.collide[hash]...)
-}
-
-func (t *table) put(hash uint64, i uint32) {
-	if _, ok := t.byHash[hash]; !ok {
-		t.byHash[hash] = i
-		return
-	}
-	if t.collide == nil {
-		t.collide = map[uint64][]uint32{}
-	}
-	t.collide[hash] = append(t.collide[hash], i)
-}
-
-// tables are those of the big objects that are open, the innermost last.
-type tables []*table
-
-// of returns the table of the object whose names begin at first, and makes it of the names so far.
-func (t *tables) of(first int, names []name) *table {
-	if n := len(*t); n > 0 && (*t)[n-1].first == first {
-		return (*t)[n-1]
-	}
-	made := &table{first: first, byHash: make(map[uint64]uint32, 4*fewNames)}
-	for i, n := range names {
-		made.put(n.hash, uint32(i))
-	}
-	*t = append(*t, made)
-	return made
-}
-
-// release forgets the table of an object that has ended.
-func (t *tables) release(first int) {
-	if n := len(*t); n > 0 && (*t)[n-1].first == first {
-		*t = (*t)[:n-1]
+// slot returns the slot of a name, or the free one where it would be. Without a text it is a free one.
+func (s *scanner) slot(o *opened, known []name, sum uint64, text []byte) *uint32 {
+	table := s.slots[o.slots:]
+	for i := sum; ; i++ {
+		slot := &table[i&uint64(len(table)-1)]
+		if *slot == 0 {
+			return slot
+		}
+		if n := known[*slot-1]; text != nil && n.sum == sum && bytes.Equal(s.nameText(n), text) {
+			return slot
+		}
 	}
 }
 
-func (t *tables) reset() { *t = (*t)[:0] }
+// summary tells most names apart: by length, beginning and end.
+func summary(text []byte) uint64 {
+	n := len(text)
+	if n >= 8 {
+		return binary.LittleEndian.Uint64(text) ^ binary.LittleEndian.Uint64(text[n-8:])*0x9e3779b97f4a7c15 ^ uint64(n)<<56
+	}
+	sum := uint64(n)
+	for _, c := range text {
+		sum = sum<<8 | uint64(c)
+	}
+	return sum
+}

@@ -12,6 +12,7 @@ type entry struct {
 	item    *Item // nil writes nothing, durably when durable is set
 	durable bool
 	early   bool
+	last    bool   // no commit comes after this one
 	meta    []byte // the record without the body, which is the envelope's own
 	sum     uint32 // checksum without the salt
 	offset  int64  // in the batch
@@ -70,6 +71,12 @@ func (s *Spool) AppendEarly(e *Envelope, settled func(Settlement)) error {
 	s.index.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.closed { // meanwhile
+		s.bytes -= int64(item.length)
+		s.earlyLen -= int64(item.length)
+		s.count--
+		return ErrClosed
+	}
 	s.early = append(s.early, entry)
 	s.pending[item.seq] = item
 	s.newest = max(s.newest, item.seq)

@@ -8,12 +8,13 @@ import (
 
 // writer is what commit alone uses: one goroutine at a time.
 type writer struct {
-	spool   *Spool
-	active  *segment // what records are written to, nil before the first and after a failure
-	last    uint64   // number of the last file
-	buf     []byte
-	spare   []settlement
-	sealing []*Envelope
+	spool    *Spool
+	active   *segment // what records are written to, nil before the first and after a failure
+	last     uint64   // number of the last file
+	unsynced bool     // the last batch, which nobody waited for
+	buf      []byte
+	spare    []settlement
+	sealing  []*Envelope
 }
 
 // maxKeptBuffer is the size up to which a buffer is kept for the next batch.
@@ -27,6 +28,10 @@ func (s *Spool) commit(batch []*entry) error {
 		s.mu.Unlock()
 		return ErrClosed
 	}
+	last := slices.ContainsFunc(batch, func(e *entry) bool { return e.last })
+	if last {
+		defer s.end()
+	}
 	settled := s.settled
 	s.settled, w.spare = w.spare[:0], nil
 	early := s.takeEarly()
@@ -35,6 +40,9 @@ func (s *Spool) commit(batch []*entry) error {
 		batch = append(early, batch...)
 	}
 	err := w.put(batch, settled)
+	if err == nil && last && w.unsynced {
+		err = w.active.file.Sync()
+	}
 	if err != nil {
 		s.mu.Lock()
 		s.settled = append(s.settled, settled...)
@@ -50,6 +58,13 @@ func (s *Spool) commit(batch []*entry) error {
 	w.spare = settled[:0]
 	s.clean(true)
 	return nil
+}
+
+// end has later commits fail.
+func (s *Spool) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended = true
 }
 
 // takeEarly returns what AppendEarly has taken and no cluster has acknowledged yet. The caller holds mu.
@@ -84,7 +99,7 @@ func (w *writer) put(batch []*entry, settled []settlement) error {
 	if _, err := w.active.file.Write(w.buf); err != nil {
 		return err
 	}
-	if durable {
+	if w.unsynced = !durable; durable {
 		if err := w.sync(batch); err != nil {
 			return err
 		}

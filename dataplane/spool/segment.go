@@ -33,7 +33,7 @@ func (w *writer) room(length int) error {
 		if err := w.active.file.Truncate(w.active.size); err != nil { // gives back what was reserved and is not needed
 			return err
 		}
-		w.active = nil
+		w.active, w.unsynced = nil, false
 	}
 	name := fmt.Sprintf("%016d.segment", w.last+1)
 	f, err := s.disk.Create(name)
@@ -98,7 +98,7 @@ func full(err error) error {
 // file that holds nothing that is pending is removed, so that a full disk does not fill with files.
 func (w *writer) abandon() {
 	failed, s := w.active, w.spool
-	if w.active = nil; failed == nil {
+	if w.active, w.unsynced = nil, false; failed == nil {
 		return
 	}
 	s.mu.Lock()
@@ -241,6 +241,9 @@ func (s *Spool) move(from *segment) error {
 			continue
 		}
 		s.bytes += int64(lengths[i] - item.length)
+		if item.kept {
+			s.memory += int64(lengths[i] - item.length)
+		}
 		item.segment, item.offset, item.length = w.active, offsets[i], lengths[i]
 		from.live--
 		w.active.live++

@@ -171,7 +171,10 @@ func (s *Spool) Close() error {
 		<-s.stopped
 		s.stop = nil
 	}
-	err := s.group.Do(&entry{durable: true})
+	s.mu.Lock()
+	unwritten := len(s.settled) > 0 || len(s.early) > 0
+	s.mu.Unlock()
+	err := s.group.Do(&entry{durable: unwritten, last: true})
 	s.sweep()
 	s.journal.flush(true)
 	return errors.Join(err, s.closeFiles())

@@ -23,7 +23,8 @@ const (
 	storeSection   = "acme/store/"
 	lockSection    = "acme/locks/"
 	requestTimeout = 5 * time.Second
-	lockLife       = 15 // seconds until another may have the lock of one who has died
+	lastWord       = time.Second // for giving back a lock
+	lockLife       = 15          // seconds until another may have the lock of one who has died
 )
 
 // Storage keeps what certmagic has to keep in etcd, each value sealed for its own identities alone. It implements certmagic.Storage, and is
@@ -37,10 +38,7 @@ type Storage struct {
 	locks map[string]*lock
 }
 
-type lock struct {
-	session *concurrency.Session
-	mutex   *concurrency.Mutex
-}
+type lock struct{ session *concurrency.Session }
 
 var (
 	_ certmagic.Storage   = (*Storage)(nil)
@@ -185,7 +183,7 @@ func (s *Storage) lock(ctx context.Context, name string, take func(*concurrency.
 	}
 	mutex := concurrency.NewMutex(session, strings.TrimSuffix(s.Root, "/")+"/"+lockSection+strings.ReplaceAll(name, "/", "_"))
 	if err := take(mutex); err != nil {
-		_ = session.Close() // else the lease ends by itself
+		_ = release(s.Client, session) // else the lease ends by itself
 		if err == concurrency.ErrLocked {
 			return err
 		}
@@ -196,7 +194,7 @@ func (s *Storage) lock(ctx context.Context, name string, take func(*concurrency.
 	if s.locks == nil {
 		s.locks = map[string]*lock{}
 	}
-	s.locks[name] = &lock{session, mutex}
+	s.locks[name] = &lock{session}
 	return nil
 }
 
@@ -209,8 +207,17 @@ func (s *Storage) Unlock(_ context.Context, name string) error {
 	if held == nil {
 		return fmt.Errorf("unlock %s: it is not locked here", name)
 	}
-	if err := held.session.Close(); err != nil { // with the lease the lock's key goes
+	if err := release(s.Client, held.session); err != nil {
 		return fmt.Errorf("unlock %s: %w", name, err)
 	}
 	return nil
+}
+
+// release gives a lease back, and with it the lock's key. It waits for etcd for a moment only, so that a process can end without it.
+func release(client *clientv3.Client, session *concurrency.Session) error {
+	session.Orphan()
+	last, cancel := context.WithTimeout(context.Background(), lastWord)
+	defer cancel()
+	_, err := client.Revoke(last, session.Lease())
+	return err
 }

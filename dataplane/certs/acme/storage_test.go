@@ -36,7 +36,7 @@ func TestStorage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer etcd.Close()
+	t.Cleanup(etcd.Close) // after the clients are closed
 	connect := func() *clientv3.Client {
 		client, err := etcdclient.Connect(clientv3.Config{Endpoints: []string{etcd.Endpoint()}})
 		if err != nil {
