@@ -77,7 +77,7 @@ func New(c Config) *PoP {
 		config: c, bodies: semaphore.NewWeighted(c.MaxInFlightBytes), stopping: make(chan struct{}), released: make(chan struct{}), front: c.Front,
 		forward: forward.New(forward.Config{
 			Name: c.Name, Snapshot: c.Snapshot, Verdicts: c.Verdicts, Model: c.Model, Spool: c.Spool, ClusterToken: c.ClusterToken, Log: c.Log,
-			Dial: c.Dial, Roots: c.Roots, Acknowledged: c.Acknowledged,
+			Dial: c.Dial, Roots: c.Roots, Acknowledged: c.Acknowledged, Tracer: c.Tracer,
 		}),
 	}
 	if p.front == nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"regexp"
@@ -19,6 +20,8 @@ func TestContractAnswers(t *testing.T) {
 	for _, over := range c.wires {
 		t.Run(over.name, func(t *testing.T) {
 			t.Run("bearer", func(t *testing.T) { c.bearer(t, over) })
+			t.Run("doubles", func(t *testing.T) { c.doubles(t, over) })
+			t.Run("hash", func(t *testing.T) { c.hashes(t, over) })
 			t.Run("quota", func(t *testing.T) { c.quota(t, over) })
 		})
 	}
@@ -138,4 +141,46 @@ func (c *contract) early(t *testing.T) {
 		t.Errorf("without an Idempotency-Key: got %d %s, early %v", status, body, early)
 	}
 	c.send(t, c.wires[0], call{}.with("Early-Data", "1")).problem(t, "early data to a proxy", 425)
+}
+
+var traceparentForm = regexp.MustCompile(`^00-[0-9a-f]{32}-[0-9a-f]{16}-0[01]$`)
+
+// doubles sends what readers of JSON disagree on, and what is deeper than some of them go; and two keys. (X-API-Key wins.)
+func (c *contract) doubles(t *testing.T, over wire) {
+	object := func(note string) string { return strings.Replace(contractPayload, "{", `{"note":`+note+",", 1) }
+	for _, test := range []struct{ name, body string }{
+		{"a field twice", `{"hash":"0xab","hash":"0xab","sender":"0x01","amount":"1"}`},
+		{"a field twice, once in escapes", `{"hash":"0xab","h\u0061sh":"0xcd","sender":"0x01","amount":"1"}`},
+		{"a field twice, deep inside", object(`{"a":{"b":1,"b":2}}`)},
+		{"deeper than is allowed", object(strings.Repeat("[", 40) + strings.Repeat("]", 40))},
+		{"much deeper", object(strings.Repeat("[", 30_000) + strings.Repeat("]", 30_000))},
+	} {
+		for _, stream := range []bool{false, true} {
+			c.send(t, over, call{body: test.body, stream: stream}).problem(t, fmt.Sprintf("%s, streamed %v", test.name, stream), 400)
+		}
+	}
+	other := call{}.with("Authorization", "Basic eDp5") // of a proxy in between, say
+	c.accepted(t, "X-API-Key wins", c.send(t, over, other), contractPayload, "application/json")
+	c.send(t, over, other.with("X-API-Key", c.key+"x").with("Authorization", "Bearer "+c.key)).problem(t, "X-API-Key wins, though wrong", 401)
+}
+
+// hashes holds X-Request-Hash and the headers that tell where a request is.
+func (c *contract) hashes(t *testing.T, over wire) {
+	got := c.send(t, over, call{})
+	id := c.accepted(t, "a payload", got, contractPayload, "application/json")
+	var told struct{ SHA256 string }
+	if err := json.Unmarshal([]byte(got.body), &told); err != nil || got.header.Get("X-Request-Hash") != told.SHA256 || got.header.Get("X-Isochrone-Cluster") != "ap" {
+		t.Errorf("got %v, %s", got.header, got.body)
+	}
+	window := got.header.Get("X-Isochrone-Window")
+	if n, err := strconv.ParseInt(window, 10, 64); err != nil || n <= 0 || c.region.await(t, id).header.Get("X-Isochrone-Window") != window {
+		t.Errorf("the client has the window %q, the cluster %v", window, c.region.await(t, id).header)
+	}
+	const trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"
+	if id = c.accepted(t, "a trace", c.send(t, over, call{}.with("Traceparent", trace)), contractPayload, "application/json"); id == "" {
+		return
+	}
+	if got := c.region.await(t, id).header.Get("Traceparent"); !traceparentForm.MatchString(got) || got[:36] != trace[:36] || got[36:52] == trace[36:52] {
+		t.Errorf("of the traceparent %s the cluster has %s", trace, got)
+	}
 }

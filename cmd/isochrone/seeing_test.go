@@ -103,7 +103,7 @@ func TestSeeing(t *testing.T) {
 			if one["id"] == id && one["trace"] == trace && one["pop"] == "sin1" && one["service"] == contractHost && one["protocol"] == "h3" &&
 				one["key_id"] == strings.Split(c.key, "_")[1] && one["bytes"] == float64(len(contractPayload)) && one["cluster"] == "ap" &&
 				one["total_ms"].(float64) > 0 && strings.HasPrefix(one["remote"].(string), "127.0.0.1:") && len(got[400]) == 1 && len(got[401]) >= 1 &&
-				strings.Contains(got[400][0]["detail"].(string), "JSON") {
+				strings.Contains(got[400][0]["detail"].(string), "payload") {
 				return nil
 			}
 		}
@@ -130,7 +130,7 @@ func TestSeeing(t *testing.T) {
 		t.Errorf("it ends after %v", took)
 	}
 	names, attributes := sent.of(trace)
-	if !strings.Contains(names, "intake") || !strings.Contains(names, "spool") || !strings.Contains(attributes, id) || strings.Contains(attributes, strings.Split(c.key, "_")[2]) {
+	if !strings.Contains(names, "forward intake") || !strings.Contains(names, "spool") || !strings.Contains(attributes, id) || strings.Contains(attributes, strings.Split(c.key, "_")[2]) {
 		t.Errorf("the trace has %s with %s", names, attributes)
 	}
 	if sent.mu.Lock(); len(sent.spans) > 10 {

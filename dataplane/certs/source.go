@@ -109,7 +109,8 @@ func Open(c Config) (*Source, error) {
 	return s, nil
 }
 
-// Certificate returns the certificate for a client. It is made for tls.Config.GetCertificate. The error is ErrNone when nobody has one.
+// Certificate returns the certificate for a client: of the name that it asks for, else of the first service, else the first of the files
+// if it asks for none. It is made for tls.Config.GetCertificate. The error is ErrNone when nobody has one.
 func (s *Source) Certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	t, name := s.table.Load(), canonical(hello.ServerName)
 	if c := t.find(name); c != nil {
@@ -119,6 +120,9 @@ func (s *Source) Certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, erro
 		if c := t.find(canonical(s.config.First())); c != nil {
 			return c, nil
 		}
+	}
+	if name == "" && len(t.held) > 0 && t.held[0].source == "file" { // as for a client that only knows an address
+		return t.held[0].Certificate, nil
 	}
 	if s.config.Own == nil {
 		return nil, ErrNone

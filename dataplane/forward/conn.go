@@ -220,6 +220,7 @@ func (c *conn) take(now time.Time, dst []*job, each func(*job)) []*job {
 		j := e.queue.pop()
 		size += len(j.item.Body)
 		j.sent = now
+		f.trace(j, now)
 		each(j)
 		e.inFlight++
 		f.inFlight++
@@ -245,6 +246,7 @@ type settled struct {
 func (f *Forwarder) answered(e *endpoint, j *job, r response, now time.Time, done *settled) {
 	e.inFlight--
 	f.inFlight--
+	j.traced(e, r.status, "")
 	switch {
 	case r.status/100 == 2 || r.status == http.StatusConflict:
 		e.succeeded(now)
@@ -319,6 +321,9 @@ func (c *conn) end(ctx context.Context, err error) {
 		for c.outstanding.n > 0 {
 			left = append(left, c.outstanding.pop())
 		}
+	}
+	for _, j := range left {
+		j.traced(e, 0, "the connection ended")
 	}
 	if ctx.Err() == nil {
 		c.lose(left, err, now)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/isochrone/isochrone/dataplane/spool"
+	"github.com/isochrone/isochrone/dataplane/tracing"
 )
 
 // Figures of an endpoint.
@@ -25,12 +26,13 @@ const (
 type job struct {
 	item    *spool.Item
 	next    *job
-	tried   uint64    // by bit of endpoint: those that have failed in this round
-	tries   int       // rounds that have failed since it was taken from the spool
-	retry   bool      // was sent before, so that sending it again costs of the budget
-	spent   bool      // of the budget
-	sent    time.Time // when its writing began
-	failure string    // the last one
+	tried   uint64        // by bit of endpoint: those that have failed in this round
+	tries   int           // rounds that have failed since it was taken from the spool
+	retry   bool          // was sent before, so that sending it again costs of the budget
+	spent   bool          // of the budget
+	sent    time.Time     // when its writing began
+	failure string        // the last one
+	span    *tracing.Span // of the attempt that is under way; nil if it is not traced
 }
 
 // jobs is a queue.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/isochrone/isochrone/dataplane/spool"
+	"github.com/isochrone/isochrone/dataplane/tracing"
 	"github.com/isochrone/isochrone/health"
 	"github.com/isochrone/isochrone/router/rtt"
 	"github.com/isochrone/isochrone/topology"
@@ -51,6 +52,7 @@ type Config struct {
 	Log          *slog.Logger                // nil for none
 
 	Dial         func(ctx context.Context, network, address string) (net.Conn, error) // nil takes TCP
+	Tracer       *tracing.Tracer                                                      // nil for none
 	Roots        *x509.CertPool                                                       // that clusters' certificates stand on; nil takes the system's
 	Acknowledged func(e *spool.Envelope, cluster string)                              // called when a cluster has acknowledged, before the spool knows; may be nil
 

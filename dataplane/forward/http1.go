@@ -66,7 +66,7 @@ func (h *http1) send(jobs []*job) error {
 	b := h.buffer[:0]
 	for _, j := range jobs {
 		e := j.item.Envelope
-		b = appendHead1(b, begin, e)
+		b = appendHead1(b, begin, j)
 		if len(e.Body) <= coalesced {
 			b = append(b, e.Body...)
 			continue

@@ -12,8 +12,6 @@ import (
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
-
-	"github.com/isochrone/isochrone/dataplane/spool"
 )
 
 // Bounds of an HTTP/2 connection.
@@ -236,7 +234,7 @@ func (h *http2Conn) answerControl() error {
 func (h *http2Conn) frames(p piece) error {
 	e := p.item.Envelope
 	if p.first {
-		if err := h.headers(p.id, e); err != nil {
+		if err := h.headers(p.id, p.job); err != nil {
 			return err
 		}
 		if len(e.Body) == 0 {
@@ -256,7 +254,8 @@ func (h *http2Conn) frames(p piece) error {
 // headers writes the head of a request. The fields that all requests have in common are in the compression's table after the first; those
 // that differ are kept out of it. The token is in the table too: who can guess parts of it by the length of what is sent must be able to
 // put fields of its own into requests of this connection, which nobody but this PoP can.
-func (h *http2Conn) headers(id uint32, e *spool.Envelope) error {
+func (h *http2Conn) headers(id uint32, j *job) error {
+	e := j.item.Envelope
 	if token := h.endpoint.token.Load(); h.token != token {
 		h.token, h.fixed = token, h.fields(*token)
 	}
@@ -275,7 +274,7 @@ func (h *http2Conn) headers(id uint32, e *spool.Envelope) error {
 	put("x-request-id", e.ID, true)
 	put("x-request-hash", hex.EncodeToString(e.SHA256[:]), true)
 	put("x-isochrone-window", strconv.FormatInt(e.Window, 10), false)
-	if parent, ok := parentOf(e.Traceparent); ok {
+	if parent, ok := j.parent(); ok {
 		put("traceparent", string(parent[:]), true)
 	}
 	put("content-length", strconv.Itoa(len(e.Body)), true)

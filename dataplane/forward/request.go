@@ -77,13 +77,14 @@ var errUnsendable = errors.New("its request id cannot stand in a header field")
 
 // appendHead1 appends the head of an envelope's HTTP/1.1 request. The hash is that of the envelope whose body follows: the two come from
 // one place in memory, and nothing else is ever sent with it.
-func appendHead1(b, begin []byte, e *spool.Envelope) []byte {
+func appendHead1(b, begin []byte, j *job) []byte {
+	e := j.item.Envelope
 	b = append(b, begin...)
 	b = append(append(b, "content-type: "...), contentType(e)...)
 	b = append(append(b, "\r\nx-request-id: "...), e.ID...)
 	b = hex.AppendEncode(append(b, "\r\nx-request-hash: "...), e.SHA256[:])
 	b = strconv.AppendInt(append(b, "\r\nx-isochrone-window: "...), e.Window, 10)
-	if parent, ok := parentOf(e.Traceparent); ok {
+	if parent, ok := j.parent(); ok {
 		b = append(append(b, "\r\ntraceparent: "...), parent[:]...)
 	}
 	b = strconv.AppendInt(append(b, "\r\ncontent-length: "...), int64(len(e.Body)), 10)
