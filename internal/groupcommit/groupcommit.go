@@ -2,7 +2,10 @@
 // a commit is under way are committed together by the next.
 package groupcommit
 
-import "sync"
+import (
+	"runtime"
+	"sync"
+)
 
 // Group collects items for commits. It has no goroutine of its own: one of the waiting callers commits for all. Its methods
 // may be called concurrently.
@@ -54,8 +57,29 @@ func (g *Group[T]) Do(item T) error {
 	return g.lead(c)
 }
 
+// gatherRounds is how often a leader lets others run who could join it.
+const gatherRounds = 4
+
+// gather lets callers join who are about to: those that could run but have no processor. When nobody comes, as while there is little to do,
+// it costs as good as nothing; when many do, they share a commit, and answers of the last one are sent before the next one begins.
+func (g *Group[T]) gather() {
+	for n := 1; ; {
+		for range gatherRounds {
+			runtime.Gosched()
+		}
+		g.mu.Lock()
+		now := len(g.waiting.items)
+		g.mu.Unlock()
+		if now < 2*n {
+			return
+		}
+		n = now
+	}
+}
+
 // lead commits all that wait, the caller's own item among them, and hands over to the first of those who came meanwhile.
 func (g *Group[T]) lead(own *call) error {
+	g.gather()
 	g.mu.Lock()
 	b := g.waiting
 	g.waiting, g.spare = g.spare, batch[T]{}
