@@ -75,6 +75,7 @@ func (in *intake) accepted(e *spool.Envelope) {
 	b = append(b, digits...)
 	if e.Receipt != "" {
 		b = append(append(b, `","receipt":"`...), e.Receipt...)
+		e.Receipt = "" // the spool keeps the envelope, and nobody else needs it
 	}
 	a.Body = append(b, '"', '}', '\n')
 }

@@ -237,7 +237,7 @@ func (n *node) runPoP(process *popProcess, bind func() ([]listeners, error), on 
 	if err != nil {
 		return nil, errors.Join(err, process.lock.Close())
 	}
-	signer := receipt.NewSigner(name, receiptKey)
+	signer := receipt.NewSigner(receiptKey)
 	queue, err := spool.Open(n.dir.path("pops", name, "spool"), spool.Options{Log: log, Seal: dataplane.Seal(signer, name)})
 	if err != nil {
 		return nil, errors.Join(err, process.lock.Close())

@@ -116,7 +116,7 @@ func (w *world) publishReceiptKeys(t *topology.Topology, pops map[string]netip.A
 		if err != nil {
 			return err
 		}
-		public, ref := receipt.NewSigner(name, key).Public(), topology.Ref{Kind: topology.PoPs, Name: name}
+		public, ref := receipt.NewSigner(key).Public(), topology.Ref{Kind: topology.PoPs, Name: name}
 		p, _ := put[ref].(*topology.PoP)
 		if p == nil {
 			p = t.PoPs[name]

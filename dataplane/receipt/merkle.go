@@ -26,19 +26,28 @@ func nodeHash(left, right *digest) digest {
 type tree [][]digest
 
 func newTree(leaves []digest) tree {
-	t := tree{leaves}
+	t, _ := buildTree(nil, nil, leaves)
+	return t
+}
+
+// buildTree makes the tree of leaves in memory that is there.
+func buildTree(t tree, nodes, leaves []digest) (tree, []digest) {
+	if missing := 2*len(leaves) + 64 - cap(nodes); missing > 0 { // levels stand in one slice, which must not move
+		nodes = make([]digest, 0, 2*len(leaves)+64)
+	}
+	t = append(t, leaves)
 	for level := leaves; len(level) > 1; {
-		above := make([]digest, 0, (len(level)+1)/2)
+		start := len(nodes)
 		for i := 0; i+1 < len(level); i += 2 {
-			above = append(above, nodeHash(&level[i], &level[i+1]))
+			nodes = append(nodes, nodeHash(&level[i], &level[i+1]))
 		}
 		if len(level)%2 == 1 {
-			above = append(above, level[len(level)-1])
+			nodes = append(nodes, level[len(level)-1])
 		}
-		t = append(t, above)
-		level = above
+		level = nodes[start:]
+		t = append(t, level)
 	}
-	return t
+	return t, nodes
 }
 
 func (t tree) root() digest { return t[len(t)-1][0] }

@@ -13,6 +13,7 @@ import (
 	"io"
 	"io/fs"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/quic-go/quic-go/quicvarint"
@@ -75,67 +76,81 @@ func KeyID(key ed25519.PublicKey) string {
 
 // Signer signs receipts of one PoP. It may be used concurrently.
 type Signer struct {
-	pop    string
-	key    ed25519.PrivateKey
-	header string // of the JWS, encoded
+	key     ed25519.PrivateKey
+	header  string // of the JWS, encoded, with the full stop after it
+	scratch sync.Pool
 }
 
-// NewSigner returns the signer of a PoP.
-func NewSigner(pop string, key ed25519.PrivateKey) *Signer {
-	kid := KeyID(key.Public().(ed25519.PublicKey))
-	return &Signer{pop, key, encoding.EncodeToString([]byte(`{"alg":"EdDSA","kid":"` + kid + `","typ":"isochrone-receipt"}`))}
+// NewSigner returns the signer of a key.
+func NewSigner(key ed25519.PrivateKey) *Signer {
+	header := `{"alg":"EdDSA","kid":"` + KeyID(key.Public().(ed25519.PublicKey)) + `"}`
+	return &Signer{key: key, header: encoding.EncodeToString([]byte(header)) + ".", scratch: sync.Pool{New: func() any { return new(scratch) }}}
 }
 
 // Public returns the public key in the form that a topology has.
 func (s *Signer) Public() string { return encoding.EncodeToString(s.key.Public().(ed25519.PublicKey)) }
 
+// scratch is memory of one signing that the next one uses again.
+type scratch struct {
+	texts  []byte // claims, one after the other
+	ends   []int  // of claims in texts; the same as the one before for claims that get no receipt
+	leaves []digest
+	nodes  []digest
+	tree   tree
+	path   []byte
+	jws    []byte
+	out    []byte
+}
+
 // Sign returns a receipt for each of the claims, with one signature. Claims with text that JSON would have to escape get none.
 func (s *Signer) Sign(batch []Claims) []string {
-	texts := make([][]byte, len(batch))
-	leaves := make([]digest, len(batch))
-	arena := make([]byte, 0, 320*len(batch))
-	for i := range batch {
-		if !batch[i].plain() {
-			continue
-		}
-		start := len(arena)
-		arena = batch[i].append(arena)
-		texts[i] = arena[start:len(arena):len(arena)]
-		leaves[i] = leafHash(texts[i])
-	}
 	if len(batch) == 0 {
 		return nil
 	}
-	tree := newTree(leaves)
-	jws := s.sign(tree.root())
-	receipts := make([]string, len(batch))
-	var path, text []byte
+	m := s.scratch.Get().(*scratch)
+	defer s.scratch.Put(m)
+	m.texts, m.ends, m.leaves, m.out = m.texts[:0], m.ends[:0], m.leaves[:0], m.out[:0]
 	for i := range batch {
-		if texts[i] == nil {
-			continue
+		start := len(m.texts)
+		if batch[i].plain() {
+			m.texts = batch[i].append(m.texts)
 		}
-		path = path[:0]
-		if len(batch) > 1 {
-			path = quicvarint.Append(quicvarint.Append(path, uint64(i)), uint64(len(batch)))
-			path = tree.appendPath(path, i)
+		m.ends = append(m.ends, len(m.texts))
+		m.leaves = append(m.leaves, leafHash(m.texts[start:]))
+	}
+	m.tree, m.nodes = buildTree(m.tree[:0], m.nodes[:0], m.leaves)
+	s.sign(m, m.tree.root())
+	receipts, ends := make([]string, len(batch)), make([]int, len(batch))
+	start := 0
+	for i, end := range m.ends {
+		if end > start {
+			m.path = m.path[:0]
+			if len(batch) > 1 {
+				m.path = quicvarint.Append(quicvarint.Append(m.path, uint64(i)), uint64(len(batch)))
+				m.path = m.tree.appendPath(m.path, i)
+			}
+			m.out = append(append(m.out, m.jws...), '~')
+			m.out = append(encoding.AppendEncode(m.out, m.texts[start:end]), '~')
+			m.out = encoding.AppendEncode(m.out, m.path)
 		}
-		text = append(append(text[:0], jws...), '~')
-		text = append(encoding.AppendEncode(text, texts[i]), '~')
-		receipts[i] = string(encoding.AppendEncode(text, path))
+		start, ends[i] = end, len(m.out)
+	}
+	all, start := string(m.out), 0
+	for i, end := range ends {
+		receipts[i], start = all[start:end], end
 	}
 	return receipts
 }
 
-// sign makes the JWS of a tree.
-func (s *Signer) sign(root digest) []byte {
-	text := append([]byte(s.header), '.')
-	text = encoding.AppendEncode(text, fmt.Appendf(nil, `{"pop":"%s","root":"%s"}`, s.pop, encoding.EncodeToString(root[:])))
-	signature := ed25519.Sign(s.key, text)
-	return encoding.AppendEncode(append(text, '.'), signature)
+// sign makes the JWS of a tree: its payload is the root.
+func (s *Signer) sign(m *scratch, root digest) {
+	m.jws = encoding.AppendEncode(append(m.jws[:0], s.header...), root[:])
+	m.jws = encoding.AppendEncode(append(m.jws, '.'), ed25519.Sign(s.key, m.jws))
 }
 
-// Verify returns what a receipt says if it was signed with a key that is known by its id. It needs nothing but the text and the keys.
-func Verify(text string, keys func(kid string) ed25519.PublicKey) (*Claims, error) {
+// Verify returns what a receipt says if it was signed with a key that is known by its id. It needs nothing but the text and the keys. A key
+// is good for the PoP whose it is: keys is asked with what the receipt says about that, and returns nil for what does not belong together.
+func Verify(text string, keys func(pop, kid string) ed25519.PublicKey) (*Claims, error) {
 	if len(text) > maxText {
 		return nil, fmt.Errorf("%w: it is longer than %d octets", ErrInvalid, maxText)
 	}
@@ -143,27 +158,27 @@ func Verify(text string, keys func(kid string) ed25519.PublicKey) (*Claims, erro
 	if len(parts) != 3 {
 		return nil, fmt.Errorf("%w: it has %d parts and not three, separated by ~", ErrInvalid, len(parts))
 	}
-	root, pop, err := verifyJWS(parts[0], keys)
-	if err != nil {
-		return nil, err
-	}
 	raw, err := encoding.DecodeString(parts[1])
 	if err != nil {
 		return nil, fmt.Errorf("%w: the claims are not base64url", ErrInvalid)
-	}
-	path, err := encoding.DecodeString(parts[2])
-	if err != nil {
-		return nil, fmt.Errorf("%w: the path is not base64url", ErrInvalid)
-	}
-	if !leadsTo(leafHash(raw), path, root) {
-		return nil, fmt.Errorf("%w: its claims are not among those that were signed", ErrInvalid)
 	}
 	claims := new(Claims)
 	if err := strict(raw, claims); err != nil {
 		return nil, fmt.Errorf("%w: the claims: %w", ErrInvalid, err)
 	}
-	if !claims.plain() || !bytes.Equal(claims.append(nil), raw) || claims.PoP != pop {
+	if !claims.plain() || !bytes.Equal(claims.append(nil), raw) {
 		return nil, fmt.Errorf("%w: the claims are not written as a PoP does", ErrInvalid)
+	}
+	path, err := encoding.DecodeString(parts[2])
+	if err != nil {
+		return nil, fmt.Errorf("%w: the path is not base64url", ErrInvalid)
+	}
+	root, err := verifyJWS(parts[0], func(kid string) ed25519.PublicKey { return keys(claims.PoP, kid) })
+	if err != nil {
+		return nil, err
+	}
+	if !leadsTo(leafHash(raw), path, root) {
+		return nil, fmt.Errorf("%w: its claims are not among those that were signed", ErrInvalid)
 	}
 	return claims, nil
 }
@@ -187,42 +202,30 @@ func leadsTo(leaf digest, path []byte, root digest) bool {
 }
 
 // verifyJWS checks the signature, and returns what it is of. There is one algorithm.
-func verifyJWS(jws string, keys func(kid string) ed25519.PublicKey) (root digest, pop string, err error) {
+func verifyJWS(jws string, keys func(kid string) ed25519.PublicKey) (root digest, err error) {
 	signed, encodedSignature, _ := cutLast(jws, ".")
-	encodedHeader, encodedPayload, _ := strings.Cut(signed, ".")
+	encodedHeader, encodedRoot, _ := strings.Cut(signed, ".")
 	var texts [3][]byte
-	for i, part := range []string{encodedHeader, encodedPayload, encodedSignature} {
+	for i, part := range []string{encodedHeader, encodedRoot, encodedSignature} {
 		if texts[i], err = encoding.DecodeString(part); err != nil || part == "" {
-			return root, "", fmt.Errorf("%w: its first part is not a compact JWS", ErrInvalid)
+			return root, fmt.Errorf("%w: its first part is not a compact JWS", ErrInvalid)
 		}
 	}
 	var header struct {
 		Algorithm string `json:"alg"`
 		Key       string `json:"kid"`
-		Type      string `json:"typ"`
 	}
-	if err := strict(texts[0], &header); err != nil || header.Algorithm != "EdDSA" || header.Type != "isochrone-receipt" {
-		return root, "", fmt.Errorf("%w: the header of its JWS is not that of a receipt", ErrInvalid)
+	if err := strict(texts[0], &header); err != nil || header.Algorithm != "EdDSA" {
+		return root, fmt.Errorf("%w: the header of its JWS is not that of a receipt", ErrInvalid)
 	}
 	key := keys(header.Key)
 	if key == nil {
-		return root, "", fmt.Errorf("%w: the key %.32q that signed it is not known", ErrInvalid, header.Key)
+		return root, fmt.Errorf("%w: the key %.32q that signed it is not one of the PoP's", ErrInvalid, header.Key)
 	}
-	if len(key) != ed25519.PublicKeySize || !ed25519.Verify(key, []byte(signed), texts[2]) {
-		return root, "", fmt.Errorf("%w: the signature is wrong", ErrInvalid)
+	if len(key) != ed25519.PublicKeySize || len(texts[1]) != len(root) || !ed25519.Verify(key, []byte(signed), texts[2]) {
+		return root, fmt.Errorf("%w: the signature is wrong", ErrInvalid)
 	}
-	var payload struct {
-		PoP  string `json:"pop"`
-		Root string `json:"root"`
-	}
-	if err := strict(texts[1], &payload); err != nil {
-		return root, "", fmt.Errorf("%w: what was signed is not that of a receipt", ErrInvalid)
-	}
-	decoded, err := encoding.DecodeString(payload.Root)
-	if err != nil || len(decoded) != len(root) {
-		return root, "", fmt.Errorf("%w: what was signed has no root", ErrInvalid)
-	}
-	return digest(decoded), payload.PoP, nil
+	return digest(texts[1]), nil
 }
 
 func cutLast(text, separator string) (before, after string, found bool) {

@@ -13,11 +13,11 @@ import (
 	"time"
 )
 
-func aSigner(seed byte) (*Signer, func(string) ed25519.PublicKey) {
+func aSigner(seed byte) (*Signer, func(pop, kid string) ed25519.PublicKey) {
 	key := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{seed}, ed25519.SeedSize))
 	public := key.Public().(ed25519.PublicKey)
-	return NewSigner("sin1", key), func(kid string) ed25519.PublicKey {
-		if kid == KeyID(public) {
+	return NewSigner(key), func(pop, kid string) ed25519.PublicKey {
+		if pop == "sin1" && kid == KeyID(public) {
 			return public
 		}
 		return nil
@@ -108,7 +108,7 @@ func TestWhatIsNoReceipt(t *testing.T) {
 	part := func(text string, i int) string { return strings.Split(text, "~")[i] }
 	for name, test := range map[string]struct{ text, want string }{
 		"nothing":           {"", "parts"},
-		"another key":       {other.Sign(someClaims(1))[0], "not known"},
+		"another key":       {other.Sign(someClaims(1))[0], "not one of"},
 		"too long":          {strings.Repeat("a", maxText+1), "longer"},
 		"another's claims":  {part(two[0], 0) + "~" + part(two[1], 1) + "~" + part(two[0], 2), "not among"},
 		"another's path":    {part(two[0], 0) + "~" + part(two[0], 1) + "~" + part(two[1], 2), "not among"},
