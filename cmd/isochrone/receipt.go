@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,7 +25,7 @@ import (
 type popKeys map[string][]string
 
 func newReceiptCommand() *cobra.Command {
-	return newGroup("receipt", "Check the receipts of accepted payloads", newReceiptVerifyCommand(), newReceiptKeysCommand())
+	return newGroup("receipt", "Check the receipts of accepted payloads", newReceiptVerifyCommand(), newReceiptKeysCommand(), newReceiptPublishCommand())
 }
 
 func newReceiptKeysCommand() *cobra.Command {
@@ -46,6 +47,71 @@ func newReceiptKeysCommand() *cobra.Command {
 	}
 	t.register(command)
 	return command
+}
+
+func newReceiptPublishCommand() *cobra.Command {
+	var (
+		t    target
+		key  string
+		show bool
+	)
+	command := &cobra.Command{
+		Use:   "publish POP",
+		Short: "Put the public key of a PoP's receipts into the topology, beside older ones",
+		Long: `Puts the public key that a PoP signs its receipts with into the topology. On the PoP's machine it is read from
+--dir, and made where there is none; elsewhere it is given by --key, as "--show" prints it there.`,
+		Example: `  isochrone receipt publish sin1 --show                      # on the PoP's machine
+  isochrone receipt publish sin1 --key Uo5Anbnl4mG5h_zNQZBD5_i16M3AMiUtFho531XGVj0`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(command *cobra.Command, args []string) error {
+			if key == "" {
+				own, err := receipt.LoadOrCreateKey(stateDir(t.dir).path("pops", args[0], receiptKeyFile))
+				if err != nil {
+					return err
+				}
+				key = receipt.NewSigner(own).Public()
+			}
+			if _, err := topology.ParseReceiptKey(key); err != nil {
+				return fmt.Errorf("--key: %w", err)
+			}
+			if show {
+				_, err := fmt.Fprintln(command.OutOrStdout(), key)
+				return err
+			}
+			return t.with(command, func(ctx context.Context, ops controlplane.Operations) error {
+				return publishReceiptKey(ctx, ops, args[0], key, command.OutOrStdout())
+			})
+		},
+	}
+	t.register(command)
+	command.Flags().StringVar(&key, "key", "", "the public `key`, in base64url (default: that of the PoP's folder in --dir)")
+	command.Flags().BoolVar(&show, "show", false, "only print the key")
+	command.ValidArgsFunction = t.complete(topology.PoPs)
+	return command
+}
+
+func publishReceiptKey(ctx context.Context, ops controlplane.Operations, pop, key string, out io.Writer) error {
+	stored, err := ops.Topology(ctx)
+	if err != nil {
+		return err
+	}
+	p := stored.Topology.PoPs[pop]
+	if p == nil {
+		return fmt.Errorf("the topology has no PoP %s", pop)
+	}
+	if slices.Contains(p.ReceiptKeys, key) {
+		_, err := fmt.Fprintf(out, "the key of %s stands there already\n", pop)
+		return err
+	}
+	changed := *p
+	changed.ReceiptKeys = append(slices.Clone(p.ReceiptKeys), key)
+	document := (&topology.Topology{PoPs: map[string]*topology.PoP{pop: &changed}}).Marshal()
+	applied, err := ops.Apply(ctx, controlplane.ApplyRequest{Document: string(document), Base: stored.Revision, Message: "key of the receipts of " + pop})
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out, "published as revision %d; receipts of %s can be checked with it now\n", applied.Revision, pop)
+	return err
 }
 
 // receiptKeys reads the keys from the topology.
