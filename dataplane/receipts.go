@@ -21,11 +21,11 @@ const maxRequestID = 128
 // Outcome is the answer to such a question.
 type Outcome struct {
 	ID       string     `json:"id"`
-	State    string     `json:"state"` // accepted, delivered or dead-lettered
+	Status   string     `json:"status"` // accepted, delivered or dead-lettered
 	SHA256   string     `json:"sha256"`
 	Service  string     `json:"service"`
 	Accepted time.Time  `json:"accepted"`
-	Settled  *time.Time `json:"settled,omitempty"` // when it was delivered, or became a dead letter
+	Time     *time.Time `json:"time,omitempty"`    // when it was delivered, or became a dead letter
 	Cluster  string     `json:"cluster,omitempty"` // that has it
 	Reason   string     `json:"reason,omitempty"`  // why it is a dead letter
 }
@@ -112,12 +112,12 @@ func (p *PoP) Outcome(id, keyID string) *Outcome {
 		return nil
 	}
 	o := &Outcome{
-		ID: known.ID, State: known.State.String(), SHA256: hex.EncodeToString(known.SHA256[:]), Service: known.Service,
+		ID: known.ID, Status: known.State.String(), SHA256: hex.EncodeToString(known.SHA256[:]), Service: known.Service,
 		Accepted: known.Accepted.UTC(), Cluster: known.Cluster, Reason: known.Reason,
 	}
 	if !known.Settled.IsZero() {
 		settled := known.Settled.UTC()
-		o.Settled = &settled
+		o.Time = &settled
 	}
 	return o
 }
