@@ -230,9 +230,10 @@ func (n *node) runPoP(name string, bind func() ([]listeners, error), on *layer) 
 		unlock()
 		return nil, errors.Join(err, queue.Close())
 	}
+	grants := quota.New(quota.Config{PoP: name, Store: n, Log: log})
 	pop := dataplane.New(dataplane.Config{
 		Name: name, Snapshot: n.Snapshot, Verdicts: n.Verdicts, Model: rtt.Default(), Spool: queue,
-		Quota: quota.NewLedger(n), Secret: n.serviceSecret([]byte(secret)), ClusterToken: n.clusterToken, Log: log,
+		Quota: grants, Secret: n.serviceSecret([]byte(secret)), ClusterToken: n.clusterToken, Log: log,
 		Access: n.access, Tracer: n.tracer,
 	})
 	var served []dataplane.Listeners
@@ -241,9 +242,21 @@ func (n *node) runPoP(name string, bind func() ([]listeners, error), on *layer) 
 	}
 	on.run("PoP "+name, func(ctx context.Context) error {
 		defer unlock()
-		return pop.Run(ctx, served...)
+		return runBeside(ctx, grants.Run, func(ctx context.Context) error { return pop.Run(ctx, served...) })
 	})
 	return pop, nil
+}
+
+// runBeside runs what another one needs until its very end, which may be long after that of ctx.
+func runBeside(ctx context.Context, needed, what func(context.Context) error) error {
+	beside, end := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = needed(beside) // ends with its context
+	}()
+	defer func() { end(); <-done }()
+	return what(ctx)
 }
 
 // certificate returns that of the service that a client asks for, of this address when it asks for none, or of the first
