@@ -12,6 +12,7 @@ import (
 
 	"github.com/isochrone/isochrone/dataplane/exchange"
 	"github.com/isochrone/isochrone/dataplane/quota"
+	"github.com/isochrone/isochrone/dataplane/receipt"
 	"github.com/isochrone/isochrone/dataplane/spool"
 	"github.com/isochrone/isochrone/topology"
 )
@@ -38,7 +39,7 @@ func (p *PoP) accept(in *intake) *refusal {
 	if in.probe {
 		refused = p.unsafe(p.config.Spool.Check())
 	} else {
-		refused = p.spool(in.Context, envelope, in.offer.policy.Ack)
+		envelope, refused = p.safe(in, envelope)
 	}
 	in.stored = time.Now()
 	p.front.overload.Leave(in.stored.Sub(in.received))
@@ -51,9 +52,7 @@ func (p *PoP) accept(in *intake) *refusal {
 		p.counts.accepted.Add(1)
 	}
 	in.id = envelope.ID
-	if next := p.clusters.order(in.offer.name); len(next) > 0 {
-		in.cluster = next[0].name
-	}
+	in.cluster = p.forward.Next(in.offer.name)
 	in.accepted(envelope)
 	return nil
 }
@@ -73,8 +72,12 @@ func (in *intake) accepted(e *spool.Envelope) {
 	}
 	b := append(a.Body[:0], `{"status":"accepted","id":"`...) // none of the texts has a character that JSON escapes
 	b = append(append(b, e.ID...), `","sha256":"`...)
-	b = append(append(b, digits...), `"}`...)
-	a.Body = append(b, '\n')
+	b = append(b, digits...)
+	if e.Receipt != "" {
+		b = append(append(b, `","receipt":"`...), e.Receipt...)
+		e.Receipt = "" // the spool keeps the envelope, and nobody else needs it
+	}
+	a.Body = append(b, '"', '}', '\n')
 }
 
 // rateLimit tells a client of its quota (draft-ietf-httpapi-ratelimit-headers).
@@ -90,15 +93,58 @@ func rateLimit(a *exchange.Answer, d quota.Decision) {
 	a.Add("ratelimit", string(b))
 }
 
-// spool puts an envelope on disk and waits for a cluster where the service wants that.
-func (p *PoP) spool(ctx context.Context, e *spool.Envelope, ack topology.Ack) *refusal {
-	if ack != topology.AckCluster {
-		return p.unsafe(p.config.Spool.Append(e, nil))
+// safe makes an envelope as safe as its service wants it. It returns the one that is answered: the same, or what was accepted before of a
+// request with the same Idempotency-Key.
+func (p *PoP) safe(in *intake, e *spool.Envelope) (*spool.Envelope, *refusal) {
+	ack := in.offer.policy.Ack
+	var settled chan spool.Settlement
+	var settle func(spool.Settlement)
+	if ack == topology.AckCluster {
+		settled = make(chan spool.Settlement, 1)
+		settle = func(s spool.Settlement) { settled <- s }
 	}
-	settled := make(chan spool.Settlement, 1)
-	if err := p.config.Spool.Append(e, func(s spool.Settlement) { settled <- s }); err != nil {
-		return p.unsafe(err)
+	var earlier *spool.Outcome
+	var err error
+	switch {
+	case in.idempotencyKey != "":
+		earlier, err = p.config.Spool.AppendOnce(e, settle)
+	case ack == topology.AckMemory:
+		err = p.config.Spool.AppendEarly(e, nil)
+	default:
+		err = p.config.Spool.Append(e, settle)
 	}
+	switch {
+	case err != nil:
+		return e, p.unsafe(err)
+	case earlier != nil:
+		return p.again(e, earlier, ack)
+	case ack == topology.AckCluster:
+		return e, p.acknowledged(in.Context, e, settled)
+	}
+	return e, nil
+}
+
+// again answers a request that was accepted before.
+func (p *PoP) again(e *spool.Envelope, earlier *spool.Outcome, ack topology.Ack) (*spool.Envelope, *refusal) {
+	if earlier.SHA256 != e.SHA256 {
+		return e, refuse(http.StatusUnprocessableEntity, "another payload was accepted with this Idempotency-Key, as request %s", earlier.ID)
+	}
+	if ack == topology.AckCluster && earlier.State != spool.Delivered {
+		if earlier.State == spool.DeadLettered {
+			return e, refuse(http.StatusUnprocessableEntity, "request %s was refused: %s", earlier.ID, earlier.Reason)
+		}
+		return e, p.notYet(earlier.ID)
+	}
+	first := *e
+	first.ID, first.Received = earlier.ID, earlier.Accepted
+	if p.config.Receipts != nil {
+		first.Receipt = p.config.Receipts.Sign([]receipt.Claims{claimsOf(&first, p.config.Name)})[0]
+	}
+	return &first, nil
+}
+
+// acknowledged waits for a cluster.
+func (p *PoP) acknowledged(ctx context.Context, e *spool.Envelope, settled <-chan spool.Settlement) *refusal {
 	timeout := time.NewTimer(ackTimeout)
 	defer timeout.Stop()
 	select {
@@ -111,9 +157,13 @@ func (p *PoP) spool(ctx context.Context, e *spool.Envelope, ack topology.Ack) *r
 	case <-ctx.Done():
 	case <-p.stopping:
 	}
+	return p.notYet(e.ID)
+}
+
+func (p *PoP) notYet(id string) *refusal {
 	return &refusal{
 		status:     http.StatusServiceUnavailable,
-		detail:     fmt.Sprintf("no cluster has acknowledged request %s in time; it stays queued and will be delivered", e.ID),
+		detail:     fmt.Sprintf("no cluster has acknowledged request %s in time; it stays queued and will be delivered", id),
 		retryAfter: time.Second,
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math"
 	"math/rand/v2"
+	"net/netip"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -21,9 +22,9 @@ import (
 type Access struct {
 	Time     time.Time // of arrival
 	PoP      string
-	Service  string // host name of the service; empty if there is none
-	Remote   string // the client's address and port
-	Protocol string // such as HTTP/3.0
+	Service  string         // host name of the service; empty if there is none
+	Remote   netip.AddrPort // of the client
+	Protocol string         // h3, h2 or http/1.1
 	Status   int
 	ID       string // of the request, if it was accepted
 	KeyID    string // if the key is known
@@ -213,7 +214,7 @@ func (w *accessWriter) write(a *Access) {
 	}
 	w.held++
 	record := slog.NewRecord(a.Time, slog.LevelInfo, "", 0)
-	record.AddAttrs(slog.String("pop", a.PoP), slog.String("remote", a.Remote), slog.String("protocol", a.Protocol), slog.Int("status", a.Status))
+	record.AddAttrs(slog.String("pop", a.PoP), slog.String("remote", a.Remote.String()), slog.String("protocol", a.Protocol), slog.Int("status", a.Status))
 	text := func(name, value string) {
 		if value != "" {
 			record.AddAttrs(slog.String(name, value))

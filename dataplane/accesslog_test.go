@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -36,17 +37,18 @@ func runLog(t *testing.T, o AccessLogOptions) (l *AccessLog, stop func()) {
 func TestAccessLogLine(t *testing.T) {
 	var out bytes.Buffer
 	l, stop := runLog(t, AccessLogOptions{Path: "-", Stdout: &out, Sample: 1})
+	client := netip.MustParseAddrPort("192.0.2.1:1234")
 	at := time.Date(2026, 11, 26, 12, 0, 0, 5e6, time.FixedZone("", 3600))
 	l.Write(Access{
-		Time: at, PoP: "sin1", Service: host, Remote: "192.0.2.1:1234", Protocol: "HTTP/3.0", Status: 202, ID: "sin1.abc", KeyID: "abcdefgh", Bytes: 42,
+		Time: at, PoP: "sin1", Service: host, Remote: client, Protocol: "h3", Status: 202, ID: "sin1.abc", KeyID: "abcdefgh", Bytes: 42,
 		Queue: 12 * time.Microsecond, Body: time.Millisecond, Spool: 1234567, Total: 3 * time.Millisecond, Cluster: "ap", Trace: "4bf9",
 	})
-	l.Write(Access{Time: at, PoP: "sin1", Remote: "192.0.2.1:1234", Protocol: "HTTP/1.1", Status: 421, Detail: "host \"a\nb\xff\"" + strings.Repeat("x", 1000)})
+	l.Write(Access{Time: at, PoP: "sin1", Remote: client, Protocol: "http/1.1", Status: 421, Detail: "host \"a\nb\xff\"" + strings.Repeat("x", 1000)})
 	stop()
-	want := `{"time":"2026-11-26T11:00:00.005Z","pop":"sin1","remote":"192.0.2.1:1234","protocol":"HTTP/3.0","status":202,` +
+	want := `{"time":"2026-11-26T11:00:00.005Z","pop":"sin1","remote":"192.0.2.1:1234","protocol":"h3","status":202,` +
 		`"service":"intake.isochrone.test","id":"sin1.abc","key_id":"abcdefgh","bytes":42,"queue_ms":0.012,"body_ms":1,"spool_ms":1.235,"total_ms":3,` +
 		`"cluster":"ap","trace":"4bf9"}` + "\n" +
-		`{"time":"2026-11-26T11:00:00.005Z","pop":"sin1","remote":"192.0.2.1:1234","protocol":"HTTP/1.1","status":421,"bytes":0,` +
+		`{"time":"2026-11-26T11:00:00.005Z","pop":"sin1","remote":"192.0.2.1:1234","protocol":"http/1.1","status":421,"bytes":0,` +
 		`"detail":"host \"a\nb\"` + strings.Repeat("x", maxAccessDetail-11) + `"}` + "\n"
 	want = strings.ReplaceAll(want, "a\nb", `a\nb`)
 	if got := out.String(); got != want {

@@ -16,7 +16,7 @@ type connection struct {
 	given    atomic.Int32 // how many
 	linger   func() time.Duration
 	close    func(why string) // may be called at any time, and again
-	end      func()           // of its count; once
+	served   func()           // it is being served; may be called again
 }
 
 type connectionKey struct{}

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,10 +18,12 @@ import (
 
 	"github.com/isochrone/isochrone/dataplane/exchange"
 	"github.com/isochrone/isochrone/dataplane/overload"
+	"github.com/isochrone/isochrone/internal/problem"
 )
 
 // FrontConfig is what a Front needs. Zero values stand for the defaults.
 type FrontConfig struct {
+	Name         string       // of the PoP
 	Log          *slog.Logger // default none
 	Limits       Limits
 	TLS12        bool          // over TCP, TLS 1.2 is taken too
@@ -56,6 +59,8 @@ type Front struct {
 	refused     atomic.Int64 // connections
 	grown       atomic.Int64 // octets by which flow control windows have grown
 	handler     exchange.Handler
+	handedOver  atomic.Bool   // another process takes new connections from the same sockets
+	leaving     atomic.Bool   // no request is begun any more
 	attached    chan struct{} // closed when there is a handler
 	draining    chan struct{} // closed when Serve's ctx has ended
 	quiet       chan struct{} // closed when no request is being worked on any more
@@ -104,21 +109,38 @@ func (f *Front) Answer(r *exchange.Request, a *exchange.Answer) {
 		select {
 		case <-f.attached:
 		case <-r.Context.Done():
-			a.Status = http.StatusServiceUnavailable
+			a.Status = http.StatusServiceUnavailable // nobody reads it
 			return
 		}
 	}
 	c := connectionOf(r.Context)
 	c.begin()
 	defer func() { c.done(r.Context.Err() != nil) }()
+	if f.leaving.Load() {
+		a.Rejected = true
+		f.unavailable(a, time.Second, "this process is ending: try again")
+		return
+	}
 	f.handler.Answer(r, a)
 }
+
+func (f *Front) unavailable(a *exchange.Answer, retryAfter time.Duration, why string) {
+	a.Add("retry-after", strconv.Itoa(int(retryAfter/time.Second)))
+	a.Add("x-isochrone-pop", f.config.Name)
+	a.Add("content-type", problem.ContentType)
+	a.Status, a.Body = http.StatusServiceUnavailable, problem.Append(a.Body[:0], http.StatusServiceUnavailable, why)
+}
+
+// HandOver says that another process has the sockets too and takes new connections: those that have begun here are not refused. It
+// is called before the end of Serve's context, when no packet of a new connection comes here any more.
+func (f *Front) HandOver() { f.handedOver.Store(true) }
 
 // server is one transport on one socket.
 type server interface {
 	serve() error
-	drain(ctx context.Context) // tells the clients to go, and returns when their requests and connections have ended, or with ctx
-	close()                    // ends everything
+	settle(ctx context.Context) // takes no new connections, and returns when those that have begun can be told to go, or with ctx
+	drain(ctx context.Context)  // tells the clients to go, and returns when their requests and connections have ended, or with ctx
+	close()                     // ends everything
 }
 
 // Serve serves until ctx ends or a socket fails. Then it refuses new connections, tells the clients to go, and lets requests and
@@ -167,30 +189,59 @@ func (f *Front) Serve(ctx context.Context, sockets ...Listeners) error {
 	return errors.Join(all...)
 }
 
+// How long a Front that is handed over waits for connections that have just begun, and the other process for the requests here:
+// those that are not done then, since their bodies come slowly, are refused.
+const (
+	settleTimeout = time.Second
+	calmTimeout   = 2 * time.Second
+	calmTime      = 50 * time.Millisecond // without a request, before none is taken any more
+)
+
 func (f *Front) drain(ctx context.Context, servers []server) {
-	close(f.draining)
 	grace, release := context.WithTimeout(context.WithoutCancel(ctx), f.config.DrainTimeout)
 	defer release()
-	var ending sync.WaitGroup
+	calmly := grace
+	var all sync.WaitGroup
+	if f.handedOver.Load() {
+		settling, settled := context.WithTimeout(grace, settleTimeout)
+		for _, s := range servers {
+			all.Go(func() { s.settle(settling) })
+		}
+		all.Wait()
+		settled()
+		var done context.CancelFunc
+		calmly, done = context.WithTimeout(grace, calmTimeout)
+		defer done()
+	}
+	close(f.draining)
 	for _, s := range servers {
-		ending.Go(func() {
+		all.Go(func() {
 			s.drain(grace)
 			s.close()
 		})
 	}
-	f.calm(grace)
+	// Those that were told to go may have sent a request before they heard it.
+	calm := time.Now()
+	f.when(calmly, func() bool {
+		if f.connections.active() > 0 {
+			calm = time.Now()
+		}
+		return time.Since(calm) > calmTime
+	})
+	f.leaving.Store(true)
+	f.when(calmly, func() bool { return f.connections.active() == 0 })
 	close(f.quiet)
-	ending.Wait()
+	all.Wait()
 }
 
 // drainInterval is how often a Front that is ending looks whether it can.
 const drainInterval = 5 * time.Millisecond
 
-// calm returns when no request is being worked on, or with ctx.
-func (f *Front) calm(ctx context.Context) {
+// when returns when something has come true, or with ctx.
+func (f *Front) when(ctx context.Context, is func() bool) {
 	look := time.NewTicker(drainInterval)
 	defer look.Stop()
-	for f.connections.active() > 0 {
+	for !is() {
 		select {
 		case <-look.C:
 		case <-ctx.Done():

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/isochrone/isochrone/dataplane/exchange"
+	"github.com/isochrone/isochrone/dataplane/payload"
 	"github.com/isochrone/isochrone/dataplane/quota"
 	"github.com/isochrone/isochrone/dataplane/tracing"
 	"github.com/isochrone/isochrone/internal/problem"
@@ -103,13 +104,17 @@ func (p *PoP) contained(in *intake) (refused *refusal) {
 	}()
 	in.answer.Add("x-isochrone-pop", p.config.Name)
 	if in.Path != Path {
+		if strings.HasPrefix(in.Path, ReceiptsPath) {
+			return p.outcome(in)
+		}
 		return p.elsewhere(in)
 	}
 	if in.Method != http.MethodPost {
 		in.allow = http.MethodPost
 		return refuse(http.StatusMethodNotAllowed, "payloads are posted")
 	}
-	if !p.front.overload.Enter() {
+	// A probe must not find a busy PoP dead: its clients would all go to the next one, which is then as busy.
+	if in.Header.Get("X-Isochrone-Probe") == "" && !p.front.overload.Enter() {
 		return p.overloaded(in)
 	}
 	if refused := p.admit(in); refused != nil {
@@ -169,11 +174,14 @@ func (p *PoP) record(in *intake, refused *refusal) {
 		in.span.Phase("admission", in.began, in.admitted)
 		in.span.Phase("body", in.admitted, in.received)
 		in.span.Phase("spool", in.received, in.stored)
-		in.span.End(tracing.Request{PoP: p.config.Name, Service: service, Status: in.answer.Status, ID: in.id, KeyID: in.keyID})
+		in.span.End(tracing.Request{
+			PoP: p.config.Name, Service: service, Protocol: in.Proto, Status: in.answer.Status, ID: in.id, KeyID: in.keyID,
+			Bytes: int64(len(in.body)), Detail: detail,
+		})
 	}
 	if p.config.Access.Wants(in.answer.Status, now) {
 		p.config.Access.Write(Access{
-			Time: in.began, PoP: p.config.Name, Service: service, Remote: in.Remote.String(), Protocol: in.Proto, Status: in.answer.Status,
+			Time: in.began, PoP: p.config.Name, Service: service, Remote: in.Remote, Protocol: in.Proto, Status: in.answer.Status,
 			ID: in.id, KeyID: in.keyID, Probe: in.probe, Bytes: int64(len(in.body)), Queue: since(in.began, in.admitted),
 			Body: since(in.admitted, in.received), Spool: since(in.received, in.stored), Total: now.Sub(in.began), Cluster: in.cluster,
 			Detail: detail, Trace: in.span.TraceID(),
@@ -211,8 +219,8 @@ func (p *PoP) admit(in *intake) *refusal {
 	if refused := p.take(in); refused != nil {
 		return refused
 	}
-	if !acceptsType(in.Header.Get("Content-Type")) {
-		return refuse(http.StatusUnsupportedMediaType, "the payload's Content-Type is application/json")
+	if err := in.offer.payload.Type(in.Header.Get("Content-Type")); err != nil {
+		return refuse(http.StatusUnsupportedMediaType, "%v", err)
 	}
 	if encoding := in.Header.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
 		return refuse(http.StatusUnsupportedMediaType, "payloads have no Content-Encoding: the very bytes are forwarded")
@@ -303,14 +311,38 @@ func (p *PoP) receive(in *intake) *refusal {
 	case err != nil:
 		return refuse(http.StatusBadRequest, "the body did not arrive whole")
 	}
-	if err := checkPayload(in.body, in.offer.policy.RequiredFields); err != nil {
-		return refuse(http.StatusBadRequest, "%v", err)
+	if refused := p.check(in); refused != nil {
+		return refused
 	}
 	switch n := len(in.idempotencyKey); {
 	case n > maxIdempotencyKey:
 		return refuse(http.StatusBadRequest, "an Idempotency-Key has at most %d octets", maxIdempotencyKey)
 	case n == 0 && in.offer.policy.IdempotencyKey == topology.IdempotencyRequired && !in.probe:
 		return refuse(http.StatusBadRequest, "this service needs an Idempotency-Key, by which repeated requests are known")
+	}
+	return nil
+}
+
+// check checks a body that is here. Probes have one that no policy can object to, and are checked for syntax alone.
+func (p *PoP) check(in *intake) *refusal {
+	var err error
+	if in.probe {
+		err = payload.Probe(in.body)
+	} else {
+		err = in.offer.payload.Check(in.body)
+	}
+	if err != nil {
+		return refuse(http.StatusBadRequest, "%v", err)
+	}
+	if sig := in.offer.policy.Signature; sig != nil && !in.probe {
+		secret := p.config.WebhookSecret(in.offer.name)
+		if len(secret) == 0 {
+			return &refusal{status: http.StatusServiceUnavailable, detail: "this PoP cannot check signatures now", retryAfter: 5 * time.Second}
+		}
+		err = payload.Signed(sig, in.body, in.Header.Get(sig.Header), in.Header.Get(sig.Timestamp), secret, in.began)
+	}
+	if err != nil {
+		return refuse(http.StatusUnauthorized, "%v", err)
 	}
 	return nil
 }
@@ -371,7 +403,31 @@ func (in *intake) finish(err error) error {
 	return nil
 }
 
-// elsewhere answers a request for another path.
+// elsewhere answers a request for another path: one that belongs to a cluster is told where to go.
 func (p *PoP) elsewhere(in *intake) *refusal {
-	return refuse(http.StatusNotFound, "payloads are posted to %s", Path)
+	snap := p.config.Snapshot()
+	if snap == nil {
+		return refuse(http.StatusNotFound, "payloads are posted to %s", Path)
+	}
+	if in.offer = p.offers(snap).service(p.config.Name, in.Host); in.offer == nil {
+		return refuse(http.StatusNotFound, "payloads are posted to %s", Path)
+	}
+	to, ok := in.offer.payload.Place(in.Path)
+	if !ok {
+		return refuse(http.StatusNotFound, "payloads are posted to %s", Path)
+	}
+	for _, name := range p.forward.Order(in.offer.name) {
+		if cluster := snap.Topology.Clusters[name]; cluster != nil && cluster.Public != "" {
+			in.cluster = name
+			location := strings.TrimSuffix(cluster.Public, "/") + to
+			if in.Query != "" {
+				location += "?" + in.Query
+			}
+			return &refusal{
+				status: http.StatusTemporaryRedirect, location: location,
+				detail: "PoPs take payloads alone; this is done by cluster " + name + ", which is nearest: go to " + location,
+			}
+		}
+	}
+	return refuse(http.StatusNotFound, "PoPs take payloads alone; this is done by clusters, of which none can be reached from outside now")
 }

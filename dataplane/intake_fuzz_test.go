@@ -34,8 +34,8 @@ func FuzzIntake(f *testing.F) {
 	record.QuotaPerMinute = 1 << 40
 	w.newer.Store(&topology.Snapshot{Topology: w.snap.Topology, Keys: topology.NewKeySet(map[string]*topology.Key{id: record})})
 
-	f.Add("POST", Path, host, "X-API-Key: KEY\nContent-Type: application/json", []byte(payload), int64(len(payload)))
-	f.Add("POST", Path, host+":443", "Authorization: Bearer KEY\nContent-Type: application/json;charset=utf-8\nIdempotency-Key: k", []byte(payload+"\r\n"), int64(-1))
+	f.Add("POST", Path, host, "X-API-Key: KEY\nContent-Type: application/json", []byte(aPayload), int64(len(aPayload)))
+	f.Add("POST", Path, host+":443", "Authorization: Bearer KEY\nContent-Type: application/json;charset=utf-8\nIdempotency-Key: k", []byte(aPayload+"\r\n"), int64(-1))
 	f.Add("POST", Path, "sin1."+host, "X-API-Key: KEY\nContent-Type: application/json\nTraceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
 		[]byte(`{"hash":"a","hash":"b","sender":1,"amount":1}`), int64(45))
 	f.Add("GET", "/api/v1/receipts/sin1.aaaaaaaaaaaaaaaaaaaaaaaaaa", host, "X-API-Key: KEY", []byte{}, int64(0))

@@ -56,7 +56,7 @@ func TestKeyScopes(t *testing.T) {
 			k := *rotated
 			test.change(&k)
 			w.newer.Store(&topology.Snapshot{Topology: w.snap.Topology, Keys: topology.NewKeySet(map[string]*topology.Key{id: &k})})
-			r := request(test.key, payload)
+			r := request(test.key, aPayload)
 			r.RemoteAddr = test.from
 			answer := w.post(r)
 			if answer.Code != test.want || !strings.Contains(answer.Body.String(), test.detail) {
@@ -73,13 +73,13 @@ func TestKeyScopes(t *testing.T) {
 	k.Services, k.QuotaPerMinute = []string{"other.example"}, 1
 	w.newer.Store(&topology.Snapshot{Topology: w.snap.Topology, Keys: topology.NewKeySet(map[string]*topology.Key{id: &k})})
 	for range 3 {
-		r := request(text, payload)
+		r := request(text, aPayload)
 		r.Header.Set("Content-Type", "text/plain")
 		if answer := w.post(r); answer.Code != 403 {
 			t.Errorf("got %d, want 403 every time", answer.Code)
 		}
 	}
-	long := request(text, payload)
+	long := request(text, aPayload)
 	long.ContentLength = 1 << 30
 	if answer := w.post(long); answer.Code != 413 {
 		t.Errorf("got %d, want 413", answer.Code)
@@ -103,7 +103,7 @@ func TestRotatedKeysShareAQuota(t *testing.T) {
 	w.newer.Store(&topology.Snapshot{Topology: w.snap.Topology, Keys: topology.NewKeySet(map[string]*topology.Key{id: rotated})})
 	admitted := 0
 	for i := range 30 { // more than two windows' quota, in case a minute ends meanwhile
-		switch answer := w.post(request([]string{w.key, text}[i%2], payload)); answer.Code {
+		switch answer := w.post(request([]string{w.key, text}[i%2], aPayload)); answer.Code {
 		case 202:
 			admitted++
 		case 429:

@@ -14,8 +14,9 @@ import (
 // Limits of the transports that no operator needs to change.
 const (
 	maxHeader        = 16 << 10         // octets of a request's header
-	maxHeaderFields  = 100              // of a request; 431
+	maxHeaderFields  = 128              // of a request; more are answered 431
 	handshakeTimeout = 5 * time.Second  // of TLS, and to receive a header over TCP
+	writeTimeout     = 10 * time.Second // for a client to take some of its answer
 	idleTimeout      = 30 * time.Second // of a connection without a request, whatever else it sends
 	stuckTimeout     = time.Minute      // of a connection whose requests get on neither with their bodies nor with their answers
 	maxCancelled     = 100              // requests of a connection that the client gives up in a second; more close it

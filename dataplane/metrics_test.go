@@ -67,17 +67,17 @@ func TestMetrics(t *testing.T) {
 		"spool_oldest_seconds{pop=sin1}": 0, "spool_failing{pop=sin1}": 0, "spool_max_envelopes{pop=sin1}": 1e6, "spool_max_bytes{pop=sin1}": 1 << 30,
 		"forward_cluster_standing{cluster=ap,pop=sin1,standing=well}": 1, "forward_cluster_standing{cluster=ap,pop=sin1,standing=down}": 0,
 	})
-	w.post(request(w.key, payload))
-	w.post(request(w.key, payload))
-	w.post(request("", payload))
-	probe := request(w.probe, payload)
+	w.post(request(w.key, aPayload))
+	w.post(request(w.key, aPayload))
+	w.post(request("", aPayload))
+	probe := request(w.probe, aPayload)
 	probe.Header.Set("X-Isochrone-Probe", "1")
 	w.post(probe)
 	w.told(t, "after requests", map[string]float64{
 		"intake_accepted_total{pop=sin1}": 2, "intake_refused_total{code=401,pop=sin1}": 1, "intake_probes_total{pop=sin1}": 1,
 		"spool_envelopes{pop=sin1}": 2,
 	})
-	if got := w.metrics(t); got["isochrone_spool_oldest_seconds{pop=sin1}"] <= 0 || got["isochrone_spool_bytes{pop=sin1}"] < 2*float64(len(payload)) {
+	if got := w.metrics(t); got["isochrone_spool_oldest_seconds{pop=sin1}"] <= 0 || got["isochrone_spool_bytes{pop=sin1}"] < 2*float64(len(aPayload)) {
 		t.Errorf("of what is kept: %v", got)
 	}
 
@@ -107,7 +107,7 @@ func TestMetrics(t *testing.T) {
 	w.clusters["ap"].status.Store(422)
 	w.told(t, "after a refusal for good", map[string]float64{"spool_dead_letters{pop=sin1}": 2, "spool_envelopes{pop=sin1}": 0, "spool_oldest_seconds{pop=sin1}": 0})
 	w.clusters["ap"].status.Store(202)
-	w.post(request(w.key, payload))
+	w.post(request(w.key, aPayload))
 	w.told(t, "after an acknowledgement", map[string]float64{
 		"forward_acknowledged_total{pop=sin1}": 1, "forward_cluster_standing{cluster=ap,pop=sin1,standing=well}": 1,
 	})

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/isochrone/isochrone/dataplane/payload"
 	"github.com/isochrone/isochrone/topology"
 )
 
@@ -20,8 +21,9 @@ type offers struct {
 
 // offer is one service of a PoP.
 type offer struct {
-	name   string
-	policy *topology.Intake
+	name    string
+	policy  *topology.Intake
+	payload *payload.Checker
 }
 
 // offers returns what the PoP takes by a snapshot.
@@ -37,7 +39,12 @@ func (p *PoP) offers(snap *topology.Snapshot) *offers {
 		if service.PoPs != nil && !slices.Contains(service.PoPs, p.config.Name) {
 			continue
 		}
-		made.services[name] = &offer{name: name, policy: &service.Intake}
+		checker, err := payload.Compile(&service.Intake)
+		if err != nil { // validation has let it through
+			p.config.Log.Error("a service is not offered", "service", name, "error", err)
+			continue
+		}
+		made.services[name] = &offer{name: name, policy: &service.Intake, payload: checker}
 		made.only = made.services[name]
 		made.early = made.early || service.Intake.IdempotencyKey == topology.IdempotencyRequired
 	}

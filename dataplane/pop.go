@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"crypto/x509"
 	"errors"
 	"log/slog"
 	"net"
@@ -12,7 +13,10 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
+	"github.com/isochrone/isochrone/dataplane/forward"
+	"github.com/isochrone/isochrone/dataplane/overload"
 	"github.com/isochrone/isochrone/dataplane/quota"
+	"github.com/isochrone/isochrone/dataplane/receipt"
 	"github.com/isochrone/isochrone/dataplane/spool"
 	"github.com/isochrone/isochrone/dataplane/tracing"
 	"github.com/isochrone/isochrone/health"
@@ -22,19 +26,22 @@ import (
 
 // Config is what a PoP needs.
 type Config struct {
-	Name         string                      // of the PoP in the topology
-	Snapshot     func() *topology.Snapshot   // newest; nil before the first; called for every request
-	Verdicts     func() health.Verdicts      // of clusters
-	Model        *rtt.Model                  // by which clusters are near
-	Spool        *spool.Spool                // closed by Run
-	Quota        *quota.Ledger               // of this PoP alone
-	Secret       func(service string) []byte // the key of request ids that are made of an Idempotency-Key, alike in all PoPs of a service
-	ClusterToken func(cluster string) string // the bearer token for a cluster
-	Log          *slog.Logger
+	Name          string                      // of the PoP in the topology
+	Snapshot      func() *topology.Snapshot   // newest; nil before the first; called for every request
+	Verdicts      func() health.Verdicts      // of clusters
+	Model         *rtt.Model                  // by which clusters are near
+	Spool         *spool.Spool                // closed by Run
+	Quota         *quota.Ledger               // of this PoP alone
+	Secret        func(service string) []byte // the key of request ids that are made of an Idempotency-Key, alike in all PoPs of a service
+	WebhookSecret func(service string) []byte // the key of the signatures of a service's payloads; nil for services without any
+	ClusterToken  func(cluster string) string // the bearer token for a cluster
+	Log           *slog.Logger
 
+	Receipts         *receipt.Signer                         // signs what was accepted before and is posted again; the spool's envelopes are signed by Seal; nil for no receipts
+	Peer             Peer                                    // nil if other PoPs cannot be asked
 	Dial             Dial                                    // opens connections to clusters; nil takes TCP
 	Acknowledged     func(e *spool.Envelope, cluster string) // called when a cluster has acknowledged; may be nil
-	Workers          int                                     // envelopes that are forwarded at a time; default 32
+	Roots            *x509.CertPool                          // that certificates of clusters stand on; nil takes the system's
 	MaxInFlightBytes int64                                   // of bodies that are being read; default 256 MiB
 	Access           *AccessLog                              // nil for none
 	Tracer           *tracing.Tracer                         // likewise
@@ -49,7 +56,7 @@ type PoP struct {
 	config   Config
 	counts   counts
 	bodies   *semaphore.Weighted
-	clusters *clusters
+	forward  *forward.Forwarder
 	front    *Front
 	stopping chan struct{} // closed when Run begins to end
 	offered  atomic.Pointer[offers]
@@ -59,20 +66,22 @@ type PoP struct {
 
 // counts are totals since the start, and what is open now.
 type counts struct {
-	accepted, probes, forwarded, retried, panics atomic.Uint64
-	refused                                      map[int]*atomic.Uint64 // by status; the keys never change
+	accepted, probes, panics atomic.Uint64
+	refused                  map[int]*atomic.Uint64 // by status; the keys never change
 }
 
 // New returns a PoP.
 func New(c Config) *PoP {
-	c.Workers = cmp.Or(c.Workers, 32)
 	c.MaxInFlightBytes = cmp.Or(c.MaxInFlightBytes, 256<<20)
 	p := &PoP{
-		config: c, bodies: semaphore.NewWeighted(c.MaxInFlightBytes), clusters: newClusters(c), stopping: make(chan struct{}),
-		released: make(chan struct{}), front: c.Front,
+		config: c, bodies: semaphore.NewWeighted(c.MaxInFlightBytes), stopping: make(chan struct{}), released: make(chan struct{}), front: c.Front,
+		forward: forward.New(forward.Config{
+			Name: c.Name, Snapshot: c.Snapshot, Verdicts: c.Verdicts, Model: c.Model, Spool: c.Spool, ClusterToken: c.ClusterToken, Log: c.Log,
+			Dial: c.Dial, Roots: c.Roots, Acknowledged: c.Acknowledged, Tracer: c.Tracer,
+		}),
 	}
 	if p.front == nil {
-		p.front = NewFront(FrontConfig{Log: c.Log, Early: p.early})
+		p.front = NewFront(FrontConfig{Name: c.Name, Log: c.Log, Early: p.early})
 	}
 	p.intakes.New = func() any { return &intake{hash: sha256.New()} }
 	p.counts.refused = map[int]*atomic.Uint64{}
@@ -84,10 +93,10 @@ func New(c Config) *PoP {
 
 // Stats returns totals since the start and what is in the spool now, by name.
 func (p *PoP) Stats() map[string]uint64 {
-	held := p.config.Spool.Stats()
+	held, forwarded := p.config.Spool.Stats(), p.forward.Stats()
 	stats := map[string]uint64{
-		"accepted": p.counts.accepted.Load(), "probes": p.counts.probes.Load(), "forwarded": p.counts.forwarded.Load(),
-		"retried": p.counts.retried.Load(), "panics": p.counts.panics.Load(),
+		"accepted": p.counts.accepted.Load(), "probes": p.counts.probes.Load(), "forwarded": forwarded.Acknowledged,
+		"retried": forwarded.Retried, "panics": p.counts.panics.Load(),
 		"pending": uint64(held.Pending), "pending_bytes": uint64(held.Bytes), "dead_letters": uint64(held.Dead),
 	}
 	for status, n := range p.counts.refused {
@@ -107,6 +116,19 @@ func (p *PoP) early() bool {
 	return snap != nil && p.offers(snap).early
 }
 
+// Load tells how busy the PoP is.
+func (p *PoP) Load() overload.Load { return p.front.Overload().Load() }
+
+// Draining reports whether the PoP has begun to end.
+func (p *PoP) Draining() bool {
+	select {
+	case <-p.front.Draining():
+		return true
+	default:
+		return false
+	}
+}
+
 // Released is closed when Run has closed the spool: somebody else may open it.
 func (p *PoP) Released() <-chan struct{} { return p.released }
 
@@ -118,7 +140,7 @@ func (p *PoP) Run(ctx context.Context, sockets ...Listeners) error {
 	forwarded := make(chan struct{})
 	go func() {
 		defer close(forwarded)
-		p.forward(forwarding)
+		p.forward.Run(forwarding)
 	}()
 	p.front.Handle(p)
 	served := make(chan error, 1)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -22,6 +23,7 @@ type quicServer struct {
 	transport *quic.Transport
 	listener  *quic.EarlyListener
 	http      *h3.Server
+	begun     atomic.Int64 // connections that have begun, and are not served yet
 	accepting context.Context
 	stop      context.CancelFunc
 	serving   sync.WaitGroup
@@ -29,7 +31,7 @@ type quicServer struct {
 
 func (f *Front) listenQUIC(l Listeners) (*quicServer, error) {
 	s := &quicServer{front: f, socket: l.UDP, http: h3.New(h3.Config{
-		Handler: f, MaxHeaderBytes: maxHeader, HeaderTimeout: handshakeTimeout, WriteTimeout: bodyGrace, Log: f.config.Log,
+		Handler: f, MaxHeaderBytes: maxHeader, HeaderTimeout: handshakeTimeout, WriteTimeout: writeTimeout, Log: f.config.Log,
 	})}
 	s.accepting, s.stop = context.WithCancel(context.Background())
 	s.transport = &quic.Transport{
@@ -38,7 +40,7 @@ func (f *Front) listenQUIC(l Listeners) (*quicServer, error) {
 		VerifySourceAddress: func(from net.Addr) bool {
 			return f.limits.suspicious(addrOf(from)) || f.overload.ShedShare() > 0
 		},
-		ConnContext: f.admitQUIC,
+		ConnContext: s.admit,
 	}
 	config := l.TLS.Clone()
 	config.MinVersion = tls.VersionTLS13
@@ -82,11 +84,14 @@ func (f *Front) grow(c *quic.Conn, octets uint64) bool {
 	return true
 }
 
-// admitQUIC counts a connection that begins, or refuses it.
-func (f *Front) admitQUIC(ctx context.Context, client *quic.ClientInfo) (context.Context, error) {
+// admit counts a connection that begins, or refuses it.
+func (s *quicServer) admit(ctx context.Context, client *quic.ClientInfo) (context.Context, error) {
+	f := s.front
 	select {
 	case <-f.draining:
-		return nil, errEnding
+		if !f.handedOver.Load() {
+			return nil, errEnding
+		}
 	default:
 	}
 	end, err := f.limits.begin(addrOf(client.RemoteAddr), client.AddrVerified, false)
@@ -95,8 +100,13 @@ func (f *Front) admitQUIC(ctx context.Context, client *quic.ClientInfo) (context
 		return nil, err
 	}
 	f.quic.Add(1)
-	c := &connection{began: f.began, end: func() { f.quic.Add(-1); end() }}
-	context.AfterFunc(ctx, c.end)
+	s.begun.Add(1)
+	c := &connection{began: f.began, served: sync.OnceFunc(func() { s.begun.Add(-1) })}
+	context.AfterFunc(ctx, func() {
+		f.quic.Add(-1)
+		c.served()
+		end()
+	})
 	return context.WithValue(ctx, connectionKey{}, c), nil
 }
 
@@ -124,8 +134,16 @@ func (s *quicServer) serveConn(conn *quic.Conn) {
 		}
 		_ = conn.CloseWithError(quic.ApplicationErrorCode(code), why) // it may have ended
 	}
-	c.linger = func() time.Duration { return lingerFor(conn.ConnectionStats().SmoothedRTT) }
+	c.linger = func() time.Duration {
+		select {
+		case <-conn.HandshakeComplete():
+			return lingerFor(conn.ConnectionStats().SmoothedRTT)
+		default: // a request may come with its end
+			return lingerFor(time.Second)
+		}
+	}
 	defer s.front.connections.add(c)()
+	c.served()
 	s.http.ServeConn(conn)
 }
 
@@ -135,26 +153,17 @@ func lingerFor(rtt time.Duration) time.Duration {
 	return min(max(3*rtt, 100*time.Millisecond), time.Second)
 }
 
+// settle expects that packets of new connections come here no more.
+func (s *quicServer) settle(ctx context.Context) {
+	s.front.when(ctx, func() bool { return s.begun.Load() == 0 })
+}
+
 func (s *quicServer) drain(ctx context.Context) {
 	_ = s.http.Shutdown(ctx) // an error means that the time is over
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		s.serving.Wait()
-	}()
-	select {
-	case <-ended:
-	case <-ctx.Done():
-		s.http.Close()
-		s.listener.Close()
-		s.transport.Close()
-		<-ended
-	}
 }
 
 func (s *quicServer) close() {
 	s.stop()
-	s.http.Close()
 	s.listener.Close()
 	s.transport.Close()
 	s.socket.Close()

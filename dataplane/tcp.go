@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/isochrone/isochrone/dataplane/exchange"
@@ -17,8 +18,11 @@ import (
 
 // tcpServer is HTTP/2 and HTTP/1.1 on one socket.
 type tcpServer struct {
+	front    *Front
 	http     *http.Server
 	listener *countedListener
+	begun    atomic.Int64 // connections without a request yet
+	settling atomic.Bool
 }
 
 // suites are those of TLS 1.2, where it is asked for: with forward secrecy and authenticated encryption.
@@ -47,30 +51,49 @@ func (f *Front) newTCPServer(l Listeners) *tcpServer {
 		config.MinVersion, config.CipherSuites = tls.VersionTLS12, suites
 	}
 	config.NextProtos = []string{"h2", "http/1.1"}
-	s := &tcpServer{listener: &countedListener{Listener: l.TCP, front: f}}
+	s := &tcpServer{front: f}
+	s.listener = &countedListener{Listener: l.TCP, server: s}
 	s.http = &http.Server{
 		Handler: handler, TLSConfig: withTickets(config, l.TicketKeys),
 		ReadHeaderTimeout: handshakeTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: f.limits.Streams, MaxReceiveBufferPerConnection: 1 << 20, MaxReceiveBufferPerStream: 256 << 10,
-			WriteByteTimeout: bodyGrace, SendPingTimeout: idleTimeout / 2, PingTimeout: idleTimeout / 2,
+			WriteByteTimeout: writeTimeout, SendPingTimeout: idleTimeout / 2, PingTimeout: idleTimeout / 2,
+		},
+		ConnState: func(c net.Conn, is http.ConnState) {
+			if is != http.StateNew {
+				connectionOver(c).served()
+			}
 		},
 		ErrorLog: slog.NewLogLogger(f.config.Log.Handler(), slog.LevelDebug),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			if wrapped, ok := c.(*tls.Conn); ok {
-				c = wrapped.NetConn()
-			}
-			return context.WithValue(ctx, connectionKey{}, c.(*countedConn).connection)
+			return context.WithValue(ctx, connectionKey{}, connectionOver(c))
 		},
 	}
 	return s
 }
 
+// connectionOver returns the connection that TLS runs over.
+func connectionOver(c net.Conn) *connection {
+	if wrapped, ok := c.(*tls.Conn); ok {
+		c = wrapped.NetConn()
+	}
+	return c.(*countedConn).connection
+}
+
 func (s *tcpServer) serve() error {
-	if err := s.http.ServeTLS(s.listener, "", ""); !errors.Is(err, http.ErrServerClosed) {
+	if err := s.http.ServeTLS(s.listener, "", ""); !errors.Is(err, http.ErrServerClosed) && !s.settling.Load() {
 		return fmt.Errorf("HTTP/2: %w", err)
 	}
 	return nil
+}
+
+// settle has the other process accept all further connections. Those of here become known to net/http with their first request, and
+// only such are told to go.
+func (s *tcpServer) settle(ctx context.Context) {
+	s.settling.Store(true)
+	s.listener.Close()
+	s.front.when(ctx, func() bool { return s.begun.Load() == 0 })
 }
 
 func (s *tcpServer) drain(ctx context.Context) { _ = s.http.Shutdown(ctx) } // an error means that the time is over
@@ -80,31 +103,39 @@ func (s *tcpServer) close() { s.http.Close() }
 // countedListener accepts the connections that the limits allow. Others are reset at once.
 type countedListener struct {
 	net.Listener
-	front *Front
+	server *tcpServer
 }
 
 // Accept implements net.Listener.
 func (l *countedListener) Accept() (net.Conn, error) {
+	f := l.server.front
 	for {
 		conn, err := l.Listener.Accept()
 		if err != nil {
 			return nil, err
 		}
-		end, err := l.front.limits.begin(addrOf(conn.RemoteAddr()), true, true)
+		end, err := f.limits.begin(addrOf(conn.RemoteAddr()), true, true)
 		if err != nil {
-			l.front.refused.Add(1)
+			f.refused.Add(1)
 			if tcp, ok := conn.(*net.TCPConn); ok {
 				_ = tcp.SetLinger(0) // a reset leaves nothing behind
 			}
 			conn.Close()
 			continue
 		}
-		l.front.tcp.Add(1)
-		c := &connection{began: l.front.began, linger: func() time.Duration { return time.Second }} // net/http ends it before
+		f.tcp.Add(1)
+		c := &connection{began: f.began, linger: func() time.Duration { return time.Second }} // net/http ends it before
+		l.server.begun.Add(1)
+		c.served = sync.OnceFunc(func() { l.server.begun.Add(-1) })
 		c.moved()
-		remove := l.front.connections.add(c)
+		remove := f.connections.add(c)
 		counted := &countedConn{Conn: conn, connection: c}
-		c.end = sync.OnceFunc(func() { remove(); l.front.tcp.Add(-1); end() })
+		counted.end = sync.OnceFunc(func() {
+			remove()
+			c.served()
+			f.tcp.Add(-1)
+			end()
+		})
 		c.close = func(string) { counted.Close() }
 		return counted, nil
 	}
@@ -114,10 +145,11 @@ func (l *countedListener) Accept() (net.Conn, error) {
 type countedConn struct {
 	net.Conn
 	connection *connection
+	end        func() // of its count; once
 }
 
 // Close implements net.Conn.
 func (c *countedConn) Close() error {
-	c.connection.end()
+	c.end()
 	return c.Conn.Close()
 }

@@ -94,7 +94,10 @@ func (a *reply) resolve(wire string, hops int) {
 	a.aa = true
 	n, name, once := z.nodes[wire], "", false
 	if n == nil {
-		if n = z.wildcard(wire); n == nil {
+		if n = a.serving.challenges.find(wire, a.now); n == nil {
+			n = z.wildcard(wire)
+		}
+		if n == nil {
 			a.nonexistent(z, wire)
 			return
 		}

@@ -11,6 +11,7 @@ import (
 type serving struct {
 	view       *router.View // nil before the first
 	index      *index       // likewise
+	challenges *challenges  // of ACME; nil for none
 	epoch      int64        // of the signatures: see epochLength
 	popCounter []uint16     // by router.Choice
 	settings   Settings
@@ -111,6 +112,9 @@ func (s *Server) renew(view *router.View, rekeyed bool) {
 		if old.index != nil && isNew {
 			next.headStart(began)
 		}
+	}
+	if view != nil {
+		next.challenges = old.challenges.renewed(view.Table.Snapshot().Challenges, next.index)
 	}
 	s.serving.Store(&next)
 	retabled := view != nil && (old.view == nil || !view.Table.DecidesAs(old.view.Table))

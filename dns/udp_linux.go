@@ -243,7 +243,7 @@ func (t *udpThread) answer(i int, heard bool) {
 		if !t.server.enqueue(&job{
 			packet: append([]byte(nil), buffer[:t.in[i].length]...), from: from,
 			address: append([]byte(nil), t.addresses[i][:t.in[i].hdr.Namelen]...), reply: t.sendOne, done: t.pending.Done,
-		}, t.q.node != nil, t.counts) {
+		}, t.q.node != nil || t.serving.challenges.has(t.q), t.counts) {
 			t.pending.Done()
 		}
 		return

@@ -8,17 +8,18 @@ import (
 )
 
 // Assembler makes snapshots of stored values, as they come and go. Keys are those of the store, without its root:
-// topology/KIND/NAME, overrides/NAME, keys/ID, secrets/NAME and dnssec/ZONE; others are disregarded. It keeps the last good topology
-// while what is stored is invalid; overrides, keys and secrets are taken or ignored one by one, and of a zone's signing the last
+// topology/KIND/NAME, overrides/NAME, keys/ID, secrets/NAME, dnssec/ZONE and acme/challenges/NAME; others are disregarded. It keeps the last good topology
+// while what is stored is invalid; overrides, keys, secrets and challenges are taken or ignored one by one, and of a zone's signing the last
 // valid one stays in force. An Assembler is not safe for concurrent use.
 type Assembler struct {
-	objects   map[Ref]parsed[Object]
-	overrides map[string]parsed[*Override]
-	keys      keySetEditor
-	badKeys   map[string][]Fault // by id
-	secrets   map[string]parsed[*Sealed]
-	signing   map[string]parsed[*Signing] // the last valid one, and the faults of what is stored now
-	awaited   map[string]bool             // zones of signing that was in force before and has not been read again yet
+	objects    map[Ref]parsed[Object]
+	overrides  map[string]parsed[*Override]
+	keys       keySetEditor
+	badKeys    map[string][]Fault // by id
+	secrets    map[string]parsed[*Sealed]
+	signing    map[string]parsed[*Signing] // the last valid one, and the faults of what is stored now
+	challenges map[string]parsed[*Challenge]
+	awaited    map[string]bool // zones of signing that was in force before and has not been read again yet
 
 	touched  bool // a topology value changed since the last snapshot
 	last     *Snapshot
@@ -45,7 +46,8 @@ func NewAssembler(good *Topology, revision int64) *Assembler {
 	return &Assembler{
 		objects: map[Ref]parsed[Object]{}, overrides: map[string]parsed[*Override]{}, badKeys: map[string][]Fault{},
 		secrets: map[string]parsed[*Sealed]{}, signing: map[string]parsed[*Signing]{}, awaited: map[string]bool{},
-		last: &Snapshot{Topology: good, Good: revision, Signing: map[string]*Signing{}}, touched: true,
+		challenges: map[string]parsed[*Challenge]{},
+		last:       &Snapshot{Topology: good, Good: revision, Signing: map[string]*Signing{}}, touched: true,
 	}
 }
 
@@ -83,6 +85,8 @@ func (a *Assembler) Put(key string, value []byte) {
 		a.secrets[parts[1]] = parsed[*Sealed]{value: s, faults: faults}
 	case parts[0] == "dnssec" && len(parts) == 2:
 		a.putSigning(parts[1], value)
+	case parts[0] == "acme" && len(parts) == 3 && parts[1] == "challenges":
+		a.putChallenge(parts[2], value)
 	}
 }
 
@@ -104,6 +108,8 @@ func (a *Assembler) Delete(key string) {
 		delete(a.secrets, parts[1])
 	case parts[0] == "dnssec" && len(parts) == 2:
 		delete(a.signing, parts[1])
+	case parts[0] == "acme" && len(parts) == 3 && parts[1] == "challenges":
+		delete(a.challenges, parts[2])
 	}
 }
 
@@ -211,6 +217,7 @@ func (a *Assembler) Snapshot(revision int64) *Snapshot {
 			next.Secrets[name] = s.value
 		}
 	}
+	a.challenged(next)
 	next.Hash, next.SigningHash, next.KeysHash = sum.String(), a.signed(next).String(), next.Keys.Hash()
 	sortFaults(next.Ignored)
 	sortFaults(next.Warnings)

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/textproto"
 	"net/url"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -185,6 +186,14 @@ func CompileJSONSchema(text string) (*jsonschema.Schema, error) {
 	if err != nil {
 		return nil, fmt.Errorf("is not a JSON Schema: %s", strings.ReplaceAll(err.Error(), schemaName, "it"))
 	}
+	WalkJSONSchema(schema, func(s *jsonschema.Schema) {
+		if s.DynamicRef != nil || s.RecursiveRef != nil {
+			err = errors.New("has $dynamicRef or $recursiveRef, whose cost cannot be bounded: want $ref")
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
 	return schema, nil
 }
 
@@ -195,4 +204,37 @@ type noLoader struct{}
 // Load implements jsonschema.URLLoader: it refuses everything.
 func (noLoader) Load(url string) (any, error) {
 	return nil, errors.New("it refers to " + url + ", and nothing outside is loaded: put that below $defs")
+}
+
+// WalkJSONSchema visits a compiled schema and all that it refers to, each once.
+func WalkJSONSchema(root *jsonschema.Schema, visit func(*jsonschema.Schema)) {
+	seen := map[*jsonschema.Schema]bool{}
+	var walk func(reflect.Value)
+	walk = func(v reflect.Value) {
+		switch v.Kind() {
+		case reflect.Pointer:
+			s, ok := v.Interface().(*jsonschema.Schema)
+			if !ok || s == nil || seen[s] {
+				return
+			}
+			seen[s] = true
+			for i := range v.Elem().NumField() {
+				if v.Type().Elem().Field(i).IsExported() {
+					walk(v.Elem().Field(i))
+				}
+			}
+			visit(s)
+		case reflect.Interface:
+			walk(v.Elem())
+		case reflect.Slice:
+			for i := range v.Len() {
+				walk(v.Index(i))
+			}
+		case reflect.Map:
+			for entry := v.MapRange(); entry.Next(); {
+				walk(entry.Value())
+			}
+		}
+	}
+	walk(reflect.ValueOf(root))
 }

@@ -39,7 +39,9 @@ func TestIntakeFaults(t *testing.T) {
 		{"tolerance", func(in *Intake) { in.Signature = &Signature{Tolerance: Duration(2 * time.Hour)} }, "signature.tolerance", "2h"},
 		{"dead soon", func(in *Intake) { in.DeadAfter = Duration(time.Second) }, "dead_after", "1s"},
 		{"idempotency", func(in *Intake) { in.IdempotencyKey = "always" }, "idempotency_key", "always"},
-		{"elsewhere", func(in *Intake) { in.Elsewhere = []Elsewhere{{Path: "/ws"}, {Path: "/stream/*", To: "/s/*"}, {Path: "/*"}} }, "", ""},
+		{"elsewhere", func(in *Intake) {
+			in.Elsewhere = []Elsewhere{{Path: "/ws"}, {Path: "/stream/*", To: "/s/*"}, {Path: "/*"}}
+		}, "", ""},
 		{"our own path", func(in *Intake) { in.Elsewhere = []Elsewhere{{Path: "/api/v1/ingest"}} }, "elsewhere[0].path", "own"},
 		{"all our own paths", func(in *Intake) { in.Elsewhere = []Elsewhere{{Path: "/api/v1/*"}} }, "elsewhere[0].path", "own"},
 		{"no path", func(in *Intake) { in.Elsewhere = []Elsewhere{{Path: "ws"}} }, "elsewhere[0].path", "such as"},

@@ -167,18 +167,19 @@ type Cluster struct {
 
 // Snapshot is a consistent reading of the store. All that it holds is immutable.
 type Snapshot struct {
-	Revision  int64                // of the store; a later snapshot of one store has a higher one
-	Topology  *Topology            // the last good topology, never nil
-	Good      int64                // the revision at which Topology was read; lower than Revision when what came later is invalid or about something else
-	Faults    []Fault              // why the newest topology is not in force; empty when it is
-	TooOld    bool                 // that is because of a schema that is newer than this program knows
-	Warnings  []Fault              // what is likely not meant of the topology and the overrides in force
-	Overrides map[string]*Override // the valid ones, by name, expired ones included
-	Keys      *KeySet              // the valid ones
-	Secrets   map[string]*Sealed   // the valid ones, by name
-	Signing   map[string]*Signing  // by zone: of each the last valid one that was read
-	Signed    int64                // the revision at which Signing last changed
-	Ignored   []Fault              // overrides, keys, secrets and signing that are invalid, each ignored by itself
+	Revision   int64                 // of the store; a later snapshot of one store has a higher one
+	Topology   *Topology             // the last good topology, never nil
+	Good       int64                 // the revision at which Topology was read; lower than Revision when what came later is invalid or about something else
+	Faults     []Fault               // why the newest topology is not in force; empty when it is
+	TooOld     bool                  // that is because of a schema that is newer than this program knows
+	Warnings   []Fault               // what is likely not meant of the topology and the overrides in force
+	Overrides  map[string]*Override  // the valid ones, by name, expired ones included
+	Keys       *KeySet               // the valid ones
+	Secrets    map[string]*Sealed    // the valid ones, by name
+	Signing    map[string]*Signing   // by zone: of each the last valid one that was read
+	Signed     int64                 // the revision at which Signing last changed
+	Challenges map[string]*Challenge // the valid ones of ACME, by name; the very map of the last snapshot unless they have changed
+	Ignored    []Fault               // overrides, keys, secrets and signing that are invalid, each ignored by itself
 
 	// Hashes of 64 hexadecimal digits, which are the same in all nodes that have the same in force, however they came by it. Nodes of
 	// some kinds do not follow keys, or signing.

@@ -49,13 +49,16 @@ they are in the store: sealed, or as hashes. The key files that open them are no
 		RunE: func(command *cobra.Command, args []string) error {
 			return flags.withLong(command.Context(), func(ctx context.Context, s *store.Store) error {
 				var summary store.Summary
+				shown := startProgress(command.ErrOrStderr(), "backing up", 0, octets)
+				defer shown.end()
 				err := writeWhole(args[0], command.OutOrStdout(), func(w io.Writer) (err error) {
-					summary, err = s.Backup(ctx, w)
+					summary, err = s.Backup(ctx, writeProgress{w, shown})
 					return err
 				})
 				if err != nil {
 					return err
 				}
+				shown.end()
 				fmt.Fprintf(command.ErrOrStderr(), "backed up revision %d: %s\n", summary.Revision, sectionsOf(summary))
 				return nil
 			})
@@ -64,6 +67,9 @@ they are in the store: sealed, or as hashes. The key files that open them are no
 	flags.register(command)
 	return command
 }
+
+// restorePasses is how often a restore reads the file: it checks it, writes what it has but topology, and then that.
+const restorePasses = 3
 
 func newRestoreCommand() *cobra.Command {
 	var (
@@ -78,7 +84,7 @@ is written, and a store that is not empty is refused, unless --replace is given.
 with what they have until all is there; when it is broken off, it can be repeated.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(command *cobra.Command, args []string) error {
-			in := command.InOrStdin()
+			in, shown := command.InOrStdin(), (*progress)(nil)
 			if args[0] != "-" {
 				file, err := os.Open(args[0])
 				if err != nil {
@@ -86,12 +92,18 @@ with what they have until all is there; when it is broken off, it can be repeate
 				}
 				defer file.Close()
 				in = file
+				if info, err := file.Stat(); err == nil && info.Mode().IsRegular() {
+					shown = startProgress(command.ErrOrStderr(), "restoring", restorePasses*info.Size(), octets)
+					defer shown.end()
+					in = readProgress{file, shown}
+				}
 			}
 			return flags.withLong(command.Context(), func(ctx context.Context, s *store.Store) error {
 				summary, err := s.Restore(ctx, in, store.RestoreOptions{Replace: replace, Author: author()})
 				if err != nil {
 					return fmt.Errorf("restore %s: %w", args[0], err)
 				}
+				shown.end()
 				fmt.Fprintf(command.OutOrStdout(), "restored at revision %d what was taken %s: %s\n",
 					summary.Revision, summary.Time.Local().Format(time.DateTime), sectionsOf(summary))
 				return nil

@@ -22,6 +22,7 @@ func TestContract(t *testing.T) {
 		})
 	}
 	t.Run("raw HTTP/1.1", c.raw)
+	t.Run("raw HTTP/3", c.raw3)
 }
 
 // statuses tries each fault alone.
@@ -190,6 +191,7 @@ func (c *contract) order(t *testing.T, over wire) {
 		{"path", 404, "path", func(r *call) { r.path = "/x" }},
 		{"method", 405, "method", func(r *call) { r.method = "PUT" }},
 		{"host", 421, "host", func(r *call) { r.host = "www.example.net" }},
+		{"early data", 425, "early", func(r *call) { *r = r.with("Early-Data", "1") }},
 		{"length", 413, "body", func(r *call) { r.body = padded(contractMax + 1) }},
 		{"key", 401, "key", func(r *call) { *r = r.with("X-API-Key", "iso_aaaaaaaa_aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa") }},
 		{"scope", 403, "key", func(r *call) { *r = r.with("X-API-Key", scoped) }},

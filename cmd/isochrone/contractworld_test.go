@@ -122,12 +122,7 @@ func startContract(t *testing.T, alone bool, flags ...string) *contract {
 	c.running = startUp(t, dir, "--without", without)
 	server := httptest.NewServer(c.region)
 	t.Cleanup(server.Close)
-	document := filepath.Join(t.TempDir(), "topology.yaml")
-	text := strings.ReplaceAll(c.run(t, "topology", "get"), c.Clusters["ap"], server.URL)
-	if err := os.WriteFile(document, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	c.run(t, "topology", "apply", "--yes", "-f", document)
+	c.edit(t, c.Clusters["ap"], server.URL)
 	var err error
 	c.at, c.key = c.PoPs["sin1"], strings.TrimSpace(c.run(t, "key", "create", "--quota", "100000000"))
 	if c.roots, err = readRoots(c.CA); err != nil {
@@ -137,7 +132,9 @@ func startContract(t *testing.T, alone bool, flags ...string) *contract {
 		c.pop = start(t, "PoP sin1 serves", append([]string{"pop", "sin1", "--dir", dir, "--http", "127.0.0.1:0"}, flags...)...)
 		c.monitored = &monitored{regexp.MustCompile(`\((http://.*)\)`).FindStringSubmatch(c.pop.output.String())[1]}
 	}
-	c.wires = []wire{{"HTTP/3.0", c.http3(t)}, {"HTTP/2.0", c.tcp(t, true)}, {"HTTP/1.1", c.tcp(t, false)}}
+	var end func()
+	c.wires, end = c.clients()
+	t.Cleanup(end)
 	eventually(t, "the key to be known", func() error {
 		got, err := c.try(t.Context(), c.wires[0], call{})
 		if err == nil && got.status != 202 {
@@ -152,26 +149,43 @@ func (c *contract) tls(protocols ...string) *tls.Config {
 	return &tls.Config{RootCAs: c.roots, ServerName: contractHost, NextProtos: protocols, MinVersion: tls.VersionTLS13}
 }
 
-func (c *contract) http3(t *testing.T) *http3.Transport {
-	transport := &http3.Transport{
+// edit replaces a text in the topology.
+func (c *contract) edit(t *testing.T, from, to string) {
+	t.Helper()
+	document := filepath.Join(t.TempDir(), "topology.yaml")
+	before := c.run(t, "topology", "get")
+	after := strings.Replace(before, from, to, 1)
+	if after == before {
+		t.Fatalf("the topology does not have %q:\n%s", from, before)
+	}
+	if err := os.WriteFile(document, []byte(after), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.run(t, "topology", "apply", "--yes", "-f", document)
+}
+
+// clients makes a client of each version of HTTP, and what closes them.
+func (c *contract) clients() (wires []wire, end func()) {
+	h3 := &http3.Transport{
 		TLSClientConfig: c.tls(),
 		Dial: func(ctx context.Context, _ string, config *tls.Config, settings *quic.Config) (*quic.Conn, error) {
 			return quic.DialAddr(ctx, c.at, config, settings)
 		},
 	}
-	t.Cleanup(func() { transport.Close() })
-	return transport
-}
-
-func (c *contract) tcp(t *testing.T, h2 bool) *http.Transport {
-	transport := &http.Transport{
-		TLSClientConfig: c.tls(), ForceAttemptHTTP2: h2, DisableCompression: true, ExpectContinueTimeout: 30 * time.Second,
-		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, network, c.at)
-		},
+	tcp := func(h2 bool) *http.Transport {
+		return &http.Transport{
+			TLSClientConfig: c.tls(), ForceAttemptHTTP2: h2, DisableCompression: true, ExpectContinueTimeout: 30 * time.Second,
+			DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+				return new(net.Dialer).DialContext(ctx, network, c.at)
+			},
+		}
 	}
-	t.Cleanup(transport.CloseIdleConnections)
-	return transport
+	h2, h1 := tcp(true), tcp(false)
+	return []wire{{"HTTP/3.0", h3}, {"HTTP/2.0", h2}, {"HTTP/1.1", h1}}, func() {
+		h3.Close()
+		h2.CloseIdleConnections()
+		h1.CloseIdleConnections()
+	}
 }
 
 // call is a request that differs from a good one in what is given.
@@ -286,8 +300,7 @@ func (a answered) problem(t *testing.T, what string, status int) {
 }
 
 var (
-	requestID       = regexp.MustCompile(`^sin1\.[a-z2-7]{20,}$`)
-	traceparentForm = regexp.MustCompile(`^00-[0-9a-f]{32}-[0-9a-f]{16}-0[01]$`)
+	requestID = regexp.MustCompile(`^sin1\.[a-z2-7]{20,}$`)
 )
 
 // accepted holds a 202, and what reaches the cluster, to the contract. It returns the request id.

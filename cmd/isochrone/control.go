@@ -19,6 +19,7 @@ import (
 	"github.com/isochrone/isochrone/internal/certfile"
 	"github.com/isochrone/isochrone/internal/systemd"
 	"github.com/isochrone/isochrone/topology/relay"
+	"github.com/isochrone/isochrone/topology/sealed"
 	"github.com/isochrone/isochrone/topology/store"
 )
 
@@ -104,6 +105,15 @@ func (c *control) start(ctx context.Context, l net.Listener) (err error) {
 		})
 	}
 	c.parts = newControlParts(c.etcd, f.etcd.prefix, store.NodeName("control", f.name), c.node, c.sources, c.log)
+	if f.secretKey != "" {
+		identities, err := sealed.ReadIdentities(f.secretKey)
+		if err != nil {
+			return fmt.Errorf("secret-key: %w", err)
+		}
+		if err := c.parts.issue(&f.issue, identities, c.node); err != nil {
+			return err
+		}
+	}
 	c.parts.run(above)
 	mounts, err := c.mounts(above)
 	if err != nil {
@@ -115,6 +125,7 @@ func (c *control) start(ctx context.Context, l net.Listener) (err error) {
 	}
 	registry := newRegistry(c.node)
 	c.sources.measure(registry)
+	c.parts.measure(registry)
 	if c.cert != nil {
 		measureExpiry(registry, c.cert.Certificate)
 	}

@@ -23,6 +23,8 @@ type controlFlags struct {
 	insecure          bool
 	caDir             string
 	urls, relay       []string
+	secretKey         string
+	issue             issueFlags
 	sources           sourceFlags
 	probe, verbose    bool
 }
@@ -40,6 +42,9 @@ func (f *controlFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&f.caDir, "ca-dir", "", "`folder` with the deployment's CA and its key: new nodes may join here")
 	flags.StringSliceVar(&f.urls, "url", nil, "`URLs` of control planes that nodes which join are told")
 	flags.StringSliceVar(&f.relay, "relay-url", nil, "`URLs` where nodes which join follow the topology (default: --url)")
+	flags.StringVar(&f.secretKey, "secret-key", "", "key `file` of the role of control planes, of mode 0600: the leader makes keys of session tickets, and seals what PoPs get")
+	flags.StringSliceVar(&f.issue.recipients, "pop-recipient", nil, "`recipients` (age1…) of the role of PoPs, who can open what the leader makes for them")
+	f.issue.register(flags)
 	f.sources.register(flags)
 	flags.BoolVar(&f.probe, "probe", true, "probe PoPs and clusters from here, with probe.key in --dir")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "log more to the terminal")
@@ -57,7 +62,7 @@ func (f *controlFlags) complete(flags *pflag.FlagSet) error {
 		return fmt.Errorf("--dir: %w", err)
 	}
 	f.dir = dir
-	faults := []error{f.etcd.check()}
+	faults := []error{f.etcd.check(), f.issue.check(f.secretKey)}
 	fault := func(wrong bool, format string, args ...any) {
 		if wrong {
 			faults = append(faults, fmt.Errorf(format, args...))
@@ -68,6 +73,7 @@ func (f *controlFlags) complete(flags *pflag.FlagSet) error {
 	fault(f.cert == "" && f.listen.IsValid() && !f.listen.Addr().IsLoopback() && !f.insecure,
 		"listen: %v is for other machines, which would send their tokens in clear: name a certificate with tls-cert and tls-key (or say insecure)", f.listen)
 	fault(f.cert != "" && f.insecure, "insecure: with tls-cert nothing is served in clear: want one of both")
+	fault(f.secretKey != "" && len(f.issue.recipients) == 0, "pop-recipient: with secret-key, want the recipients (age1…) of PoPs, as \"isochrone secret keygen\" prints them")
 	fault(f.caDir != "" && f.cert == "", "ca-dir: nodes join by TLS only: name a certificate with tls-cert and tls-key")
 	fault(f.caDir != "" && len(f.urls) == 0, "url: nodes that join are told where control planes are: want such as https://control.example.net:8443")
 	if err := ca.CheckName(f.name); err != nil {

@@ -20,6 +20,7 @@ import (
 	"github.com/isochrone/isochrone/controlplane"
 	"github.com/isochrone/isochrone/controlplane/leader"
 	"github.com/isochrone/isochrone/controlplane/page"
+	"github.com/isochrone/isochrone/dataplane/certs/acme"
 	"github.com/isochrone/isochrone/topology/store"
 )
 
@@ -32,6 +33,8 @@ type controlParts struct {
 	store   *store.Store
 	service *controlplane.Service
 	nodes   atomic.Pointer[map[string]store.Node] // nil before they have been read
+	tasks   []leader.Task                         // more of the leader's
+	acme    *acme.Manager                         // nil for none
 	leads   atomic.Bool                           // does this process
 	leader  atomic.Pointer[string]                // name of the one that does; nil before it is known
 }
@@ -66,12 +69,20 @@ func (c *controlParts) run(on *layer) {
 		return c.store.FollowNodes(ctx, func(nodes map[string]store.Node) { c.nodes.Store(&nodes) })
 	})
 	on.run("leader's tasks", func(ctx context.Context) error {
-		return leader.Run(ctx, leader.Candidate{Client: c.etcd, Prefix: c.root, Name: c.name, Log: c.log},
+		tasks := append(slices.Clone(c.tasks),
 			leader.Task{Name: "record outside edits", Run: c.store.RecordOutside},
 			leader.Every(trimInterval, "trim history and audit", func(ctx context.Context) error { return c.store.Trim(ctx, store.Limits{}) }),
 			leader.Task{Name: "say who leads", Run: c.lead})
+		return leader.Run(ctx, leader.Candidate{Client: c.etcd, Prefix: c.root, Name: c.name, Log: c.log}, tasks...)
 	})
 	on.run("leader", c.lookForLeader)
+}
+
+// measure registers what this process tells as the leader.
+func (c *controlParts) measure(registry *prometheus.Registry) {
+	if c.acme != nil {
+		registry.MustRegister(c.acme.Collector())
+	}
 }
 
 // trimInterval is how often is looked what of history and audit is too old or too much.

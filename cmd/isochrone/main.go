@@ -62,7 +62,7 @@ Start with "isochrone up": everything in one process, on loopback.`,
 	add("client", newSendCommand())
 	add("edit", newStatusCommand(), newExplainCommand(), newTopologyCommand(), newZoneCommand(), newDrainCommand(), newUndrainCommand(),
 		newForceCommand(), newUnforceCommand(), newPinCommand(), newUnpinCommand(), newOverridesCommand(), newKeyCommand(), newTokenCommand(),
-		newAuditCommand(), newNodesCommand(), newWhoamiCommand(), newContextCommand(), newBackupCommand(), newRestoreCommand())
+		newAuditCommand(), newNodesCommand(), newSpoolCommand(), newWhoamiCommand(), newContextCommand(), newBackupCommand(), newRestoreCommand())
 	add("secure", newCACommand(), newEtcdCommand(), newSecretCommand())
 	add("offline", newMapCommand(), newRTTCommand(), newSimulateCommand())
 	return root

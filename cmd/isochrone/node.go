@@ -19,7 +19,9 @@ import (
 	"time"
 
 	"github.com/isochrone/isochrone/dataplane"
+	"github.com/isochrone/isochrone/dataplane/certs"
 	"github.com/isochrone/isochrone/dataplane/quota"
+	"github.com/isochrone/isochrone/dataplane/receipt"
 	"github.com/isochrone/isochrone/dataplane/spool"
 	"github.com/isochrone/isochrone/dataplane/tracing"
 	"github.com/isochrone/isochrone/health"
@@ -42,6 +44,7 @@ type node struct {
 	before   health.Verdicts      // of the process that this one replaces
 	access   *dataplane.AccessLog // of the PoPs; nil for none
 	tracer   *tracing.Tracer      // likewise
+	certs    *certs.Source        // of the PoPs
 
 	upstream atomic.Pointer[upstream] // nil before the first
 	snapshot atomic.Pointer[topology.Snapshot]
@@ -208,42 +211,48 @@ func exists(snap *topology.Snapshot, t health.Target) bool {
 	return snap.Topology.Clusters[t.Name] != nil
 }
 
-// runPoP makes the dataplane of one PoP, with its spool, and runs it on a layer. Bind is called when nobody else runs this PoP.
-func (n *node) runPoP(name string, bind func() ([]listeners, error), on *layer) (*dataplane.PoP, error) {
-	unlock, err := n.dir.lock("pops", name)
-	if err != nil {
+// receiptKeyFile is where in a PoP's folder the key of its receipts is.
+const receiptKeyFile = "receipt.key"
+
+// runPoP makes the dataplane of one PoP, with its spool, and runs it on a layer. Bind is called when nobody else runs this PoP, but
+// perhaps the process before this one, which leaves it its sockets and its spool.
+func (n *node) runPoP(process *popProcess, bind func() ([]listeners, error), on *layer) (*dataplane.PoP, error) {
+	name := process.name
+	if err := process.open(n.dir); err != nil {
 		return nil, err
 	}
 	sockets, err := bind()
 	if err != nil {
-		unlock()
-		return nil, err
-	}
-	log := n.log.With("pop", name)
-	queue, err := spool.Open(n.dir.path("pops", name, "spool"), spool.Options{Log: log})
-	if err != nil {
-		unlock()
-		return nil, err
+		return nil, errors.Join(err, process.lock.Close())
 	}
 	secret, err := n.dir.secret("service.secret")
 	if err != nil {
-		unlock()
-		return nil, errors.Join(err, queue.Close())
+		return nil, errors.Join(err, process.lock.Close())
+	}
+	if err := process.serve(n, sockets, secret, on); err != nil {
+		return nil, errors.Join(err, process.lock.Close())
+	}
+	log := n.log.With("pop", name)
+	receiptKey, err := receipt.LoadOrCreateKey(n.dir.path("pops", name, receiptKeyFile))
+	if err != nil {
+		return nil, errors.Join(err, process.lock.Close())
+	}
+	signer := receipt.NewSigner(receiptKey)
+	queue, err := spool.Open(n.dir.path("pops", name, "spool"), spool.Options{Log: log, Seal: dataplane.Seal(signer, name)})
+	if err != nil {
+		return nil, errors.Join(err, process.lock.Close())
 	}
 	grants := quota.New(quota.Config{PoP: name, Store: n, Log: log})
 	pop := dataplane.New(dataplane.Config{
 		Name: name, Snapshot: n.Snapshot, Verdicts: n.Verdicts, Model: rtt.Default(), Spool: queue,
-		Quota: grants, Secret: n.serviceSecret([]byte(secret)), ClusterToken: n.clusterToken, Log: log,
-		Access: n.access, Tracer: n.tracer,
+		Quota: grants, Secret: n.serviceSecret([]byte(secret)), WebhookSecret: n.webhookSecret, Receipts: signer,
+		ClusterToken: n.clusterToken, Log: log, Access: n.access, Tracer: n.tracer, Front: process.front,
 	})
-	var served []dataplane.Listeners
-	for _, l := range sockets {
-		served = append(served, dataplane.Listeners{UDP: l.udp, TCP: l.tcp, TLS: &tls.Config{GetCertificate: n.certificate}})
-	}
 	on.run("PoP "+name, func(ctx context.Context) error {
-		defer unlock()
-		return runBeside(ctx, grants.Run, func(ctx context.Context) error { return pop.Run(ctx, served...) })
+		defer process.lock.Close()
+		return runBeside(ctx, grants.Run, func(ctx context.Context) error { return pop.Run(ctx) })
 	})
+	process.started(pop)
 	return pop, nil
 }
 
@@ -259,7 +268,7 @@ func runBeside(ctx context.Context, needed, what func(context.Context) error) er
 	return what(ctx)
 }
 
-// certificate returns that of the service that a client asks for, of this address when it asks for none, or of the first
+// certificate returns, of the node's own CA, that of the service that a client asks for, of this address when it asks for none, or of the first
 // service.
 func (n *node) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	services := n.Snapshot().Topology.Services
@@ -296,6 +305,12 @@ func (n *node) serviceSecret(ofMachine []byte) func(service string) []byte {
 		}
 		return ofMachine
 	}
+}
+
+// webhookSecret returns the key of the signatures of a service's payloads: a sealed secret, or nothing.
+func (n *node) webhookSecret(service string) []byte {
+	secret, _ := n.secrets.value(webhookHMACSecret + service)
+	return secret
 }
 
 // popTargets lists the PoPs for probing. Each is asked for the first service that it offers; one that offers none is not

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/isochrone/isochrone/dataplane/receipt"
 	"github.com/isochrone/isochrone/topology"
 	"github.com/isochrone/isochrone/topology/store"
 )
@@ -86,6 +87,9 @@ func (w *world) place(ctx context.Context, snap *topology.Snapshot) error {
 		}
 		change.Message = "the example world"
 	}
+	if err := w.publishReceiptKeys(t, pops, change.Put); err != nil {
+		return err
+	}
 	if len(change.Put) > 0 {
 		_, err := w.store.Apply(ctx, change)
 		if errors.Is(err, topology.ErrInvalid) { // because of what somebody else has put there, who can mend it once this runs
@@ -100,6 +104,28 @@ func (w *world) place(ctx context.Context, snap *topology.Snapshot) error {
 	}
 	for _, name := range w.options.without {
 		w.closeSockets(name)
+	}
+	return nil
+}
+
+// publishReceiptKeys puts the public keys of the receipts of the PoPs here into the topology, where they are missing: beside older ones,
+// by which older receipts are checked.
+func (w *world) publishReceiptKeys(t *topology.Topology, pops map[string]netip.AddrPort, put map[topology.Ref]topology.Object) error {
+	for name := range pops {
+		key, err := receipt.LoadOrCreateKey(w.options.dir.path("pops", name, receiptKeyFile))
+		if err != nil {
+			return err
+		}
+		public, ref := receipt.NewSigner(key).Public(), topology.Ref{Kind: topology.PoPs, Name: name}
+		p, _ := put[ref].(*topology.PoP)
+		if p == nil {
+			p = t.PoPs[name]
+		}
+		if p != nil && !slices.Contains(p.ReceiptKeys, public) {
+			known := *p
+			known.ReceiptKeys = append(slices.Clone(p.ReceiptKeys), public)
+			put[ref] = &known
+		}
 	}
 	return nil
 }

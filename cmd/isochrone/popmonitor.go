@@ -2,10 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -32,21 +33,24 @@ func (f *singleFlags) read(command *cobra.Command) error {
 
 // monitor has a PoP monitored, and returns what to say of it. Several PoPs of one machine cannot all have the default address; those
 // that do not get it are not monitored.
-func (f *singleFlags) monitor(command *cobra.Command, n *node, name string, pop *dataplane.PoP, on *layer) (string, error) {
+func (f *singleFlags) monitor(command *cobra.Command, n *node, process *popProcess, pop *dataplane.PoP) (string, error) {
 	if !f.http.IsValid() {
 		return "", nil
 	}
-	l, err := net.Listen("tcp", f.http.String())
+	l, err := process.pool.Stream(f.http)
 	switch {
 	case err != nil && command.Flags().Changed("http"):
-		return "", listenError(f.http, "--http", err)
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return "", listenError(f.http, "--http", err)
+		}
+		return "", fmt.Errorf("--http: %w", err)
 	case err != nil:
 		n.log.Warn("this PoP has no metrics: name an address for them with --http", "error", err)
 		return "", nil
 	}
-	m := newMonitor(n, func(time.Time) readiness { return n.popReadiness(name, pop) })
-	m.MustRegister(pop.Collector())
-	on.run("http", func(ctx context.Context) error { return m.run(ctx, l) })
+	m := newMonitor(n, func(time.Time) readiness { return n.popReadiness(process.name, pop) })
+	m.MustRegister(pop.Collector(), n.certs.Collector())
+	process.monitor.run("http", func(ctx context.Context) error { return m.run(ctx, l) })
 	return fmt.Sprintf(" (http://%s)", l.Addr()), nil
 }
 
@@ -56,6 +60,10 @@ func (n *node) popReadiness(name string, pop *dataplane.PoP) readiness {
 	if snap := n.Snapshot(); snap != nil && snap.Topology.PoPs[name] != nil {
 		state := snap.Topology.PoPs[name].State
 		service.OK, service.Value = state != topology.Disabled, string(state)
+	}
+	ending := check{Name: "ending", OK: !pop.Draining(), Value: "no"}
+	if !ending.OK {
+		ending.Value = "the process ends, or a successor has taken over"
 	}
 	held := pop.Held()
 	spool := check{Name: "spool", OK: !held.Failing, Value: "the disk takes what is written"}
@@ -67,5 +75,5 @@ func (n *node) popReadiness(name string, pop *dataplane.PoP) readiness {
 		Bound: fmt.Sprintf("%d envelopes, %d bytes", held.Max, held.MaxBytes),
 	}
 	dead := check{Name: "dead_letters", OK: held.Dead == 0, Value: strconv.Itoa(held.Dead), Only: shown}
-	return ready(service, spool, room, dead, n.etcdCheck(), n.topologyCheck(), n.secretsCheck())
+	return ready(service, ending, spool, room, dead, n.etcdCheck(), n.topologyCheck(), n.secretsCheck(), n.certsCheck())
 }

@@ -27,7 +27,10 @@ Nodes take theirs with --secret-key. These names have a use:
 
   cluster-token.NAME    bearer token that PoPs show the cluster
   service-hmac.SERVICE  key of the request ids of a service, alike in all its PoPs
+  webhook-hmac.SERVICE  key that a service's payloads are signed with, where it wants signatures
   tsig.KEYNAME          TSIG key of zone transfers, as ALGORITHM:BASE64 (hmac-sha256:…)
+  acme.SERVICE          certificate and key that the leader has got by ACME for PoPs
+  tickets               keys of session tickets that PoPs share, rotated by the leader
 
 What is sealed is never handed out by the API: "show" and "reseal" go to etcd itself.`
 	return command

@@ -17,6 +17,8 @@ import (
 	"filippo.io/age"
 	"github.com/spf13/pflag"
 
+	"github.com/isochrone/isochrone/dataplane/certs/acme"
+	"github.com/isochrone/isochrone/dataplane/certs/rotation"
 	"github.com/isochrone/isochrone/dns"
 	"github.com/isochrone/isochrone/topology"
 	"github.com/isochrone/isochrone/topology/sealed"
@@ -26,6 +28,7 @@ import (
 const (
 	clusterTokenSecret = "cluster-token."
 	serviceHMACSecret  = "service-hmac."
+	webhookHMACSecret  = "webhook-hmac."
 	tsigSecret         = "tsig."
 )
 
@@ -40,7 +43,7 @@ func secretsOf(kind string) []string {
 	case "dns":
 		return []string{tsigSecret}
 	case "pop", "up": // whose DNS server takes no zone transfers with keys
-		return []string{clusterTokenSecret, serviceHMACSecret}
+		return []string{clusterTokenSecret, serviceHMACSecret, webhookHMACSecret, acme.Prefix, rotation.Secret}
 	}
 	return nil
 }

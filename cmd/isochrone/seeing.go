@@ -41,7 +41,10 @@ func (f *seeingFlags) start(ctx context.Context, n *node, on *layer) (err error)
 		return fmt.Errorf("--access-log: %w", err)
 	}
 	if n.access != nil {
-		on.run("access log", func(ctx context.Context) error { return runAccessLog(ctx, n.access) })
+		on.run("access log", n.access.Run)
+	}
+	if n.access != nil || n.kind == "pop" { // a PoP that has no log is not ended by who rotates those of others
+		on.run("SIGHUP", func(ctx context.Context) error { return reopenAtHangup(ctx, n.access) })
 	}
 	n.tracer, err = tracing.Open(ctx, tracing.Options{Sample: f.traceSample, Version: version()})
 	if err != nil {
@@ -60,19 +63,17 @@ func (f *seeingFlags) start(ctx context.Context, n *node, on *layer) (err error)
 	return nil
 }
 
-// runAccessLog writes the log, and opens it anew at each SIGHUP.
-func runAccessLog(ctx context.Context, l *dataplane.AccessLog) error {
-	reopen := make(chan os.Signal, 1)
-	signal.Notify(reopen, syscall.SIGHUP)
-	defer signal.Stop(reopen)
-	ended := make(chan error, 1)
-	go func() { ended <- l.Run(ctx) }()
+// reopenAtHangup opens the log anew at each SIGHUP; there may be none.
+func reopenAtHangup(ctx context.Context, l *dataplane.AccessLog) error {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
 	for {
 		select {
-		case <-reopen:
+		case <-hangup:
 			l.Reopen()
-		case err := <-ended:
-			return err
+		case <-ctx.Done():
+			return nil
 		}
 	}
 }

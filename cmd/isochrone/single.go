@@ -8,13 +8,18 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"os"
+	"os/signal"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/isochrone/isochrone/internal/devca"
+	"github.com/isochrone/isochrone/internal/sockets"
 	"github.com/isochrone/isochrone/internal/statedir"
 	"github.com/isochrone/isochrone/internal/systemd"
 )
@@ -25,10 +30,13 @@ type singleFlags struct {
 	dir       string
 	follow    followFlags
 	secretKey string
+	certs     certFlags // of a PoP
 	listen    []string
 	http      netip.AddrPort // of a PoP
 	seeing    seeingFlags    // likewise
 	verbose   bool
+
+	transports transportFlags // of a PoP
 }
 
 func (f *singleFlags) register(command *cobra.Command, pop bool) {
@@ -38,7 +46,9 @@ func (f *singleFlags) register(command *cobra.Command, pop bool) {
 	if pop {
 		f.follow.register(flags)
 		registerSecretKey(flags, &f.secretKey)
+		f.certs.register(flags)
 		f.registerHTTP(flags)
+		f.transports.register(flags)
 		f.seeing.register(flags)
 	} else {
 		f.follow.etcd.register(flags)
@@ -112,18 +122,40 @@ starts and goes on without either.`,
 			if err := flags.read(command); err != nil {
 				return err
 			}
-			l := newLayers()
-			if err := startPoP(command.Context(), command, args[0], &flags, l); err != nil {
-				return errors.Join(err, l.stop())
-			}
-			return l.wait(command.Context())
+			return runPoPProcess(command, args[0], &flags)
 		},
 	}
 	flags.register(command, true)
 	return command
 }
 
-func startPoP(ctx context.Context, command *cobra.Command, name string, f *singleFlags, l *layers) error {
+// runPoPProcess runs a PoP until the process is told to end, or a successor has taken over.
+func runPoPProcess(command *cobra.Command, name string, f *singleFlags) error {
+	if os.Getenv("GOMAXPROCS") == "" { // a thread that waits for the disk keeps its processor for milliseconds when nobody else asks for it
+		runtime.GOMAXPROCS(max(2, runtime.GOMAXPROCS(0)))
+	}
+	pool, err := sockets.Inherit()
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	upgrade := make(chan os.Signal, 1)
+	signal.Notify(upgrade, syscall.SIGUSR2) // from now on it does not end the process
+	defer signal.Stop(upgrade)
+	process, err := newPoPProcess(name, pool, f.transports, newLogger(command, f.verbose).With("pop", name))
+	if err != nil {
+		return err
+	}
+	l := newLayers()
+	if err := startPoP(command.Context(), command, process, f, l); err != nil {
+		pool.Close()
+		return errors.Join(err, l.stop())
+	}
+	return process.run(command.Context(), upgrade, l)
+}
+
+func startPoP(ctx context.Context, command *cobra.Command, process *popProcess, f *singleFlags, l *layers) error {
+	name := process.name
 	n, err := f.start(ctx, command, "pop", name, filepath.Join("pops", name, "last-good.yaml"), l)
 	if err != nil {
 		return err
@@ -142,31 +174,26 @@ func startPoP(ctx context.Context, command *cobra.Command, name string, f *singl
 	if err != nil {
 		return err
 	}
-	bind := func() ([]listeners, error) {
-		var sockets []listeners
-		for _, at := range addrs {
-			s, err := listen(at, "--listen")
-			if err != nil {
-				return nil, err
-			}
-			sockets = append(sockets, s)
-		}
-		return sockets, nil
-	}
 	l.add().run("health", func(ctx context.Context) error { return n.checkHealth(ctx, clusterTargets, nil) })
 	if err := f.seeing.start(ctx, n, l.add()); err != nil {
 		return err
 	}
-	pop, err := n.runPoP(name, bind, l.add())
+	if err := n.openCerts(&f.certs, l.add()); err != nil {
+		return err
+	}
+	process.monitor = l.add() // below the PoP: /ready says so while it ends
+	pop, err := n.runPoP(process, func() ([]listeners, error) { return process.bind(addrs) }, l.add())
 	if err != nil {
 		return err
 	}
-	monitored, err := f.monitor(command, n, name, pop, l.add())
+	monitored, err := f.monitor(command, n, process, pop)
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(command.OutOrStdout(), "PoP %s serves %v%s\n", name, addrs, monitored)
-	systemd.Notify("READY=1")
+	if process.before == nil {
+		systemd.Notify("READY=1")
+	}
 	return nil
 }
 

@@ -24,6 +24,7 @@ import (
 //	api.token       a token of the control API, of the role admin
 //	api.key         the example world's API key
 //	probe.key       the key of the health checker's probes
+//	secrets.key     the key of sealed secrets, of an "isochrone up" that gets certificates by ACME
 //	service.secret  the key of the request ids' HMAC
 //	clusters/NAME/  a reference cluster's log of envelopes, and its token
 //	pops/NAME/      a PoP's spool

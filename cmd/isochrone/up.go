@@ -25,6 +25,8 @@ type upOptions struct {
 	sources        sourceFlags
 	without        []string
 	secretKey      string
+	certs          certFlags
+	issue          issueFlags
 	seeing         seeingFlags
 }
 
@@ -68,6 +70,8 @@ start it writes an example world into etcd. State is kept in --dir. Ctrl-C ends 
 	o.sources.register(flags)
 	flags.StringSliceVar(&o.without, "without", nil, "`name` of a PoP or cluster not to run here (repeatable)")
 	registerSecretKey(flags, &o.secretKey)
+	o.certs.register(flags)
+	o.issue.register(flags)
 	o.seeing.register(flags)
 	flags.BoolVarP(&verbose, "verbose", "v", false, "log more to the terminal")
 	return command
@@ -82,6 +86,14 @@ func up(ctx context.Context, o upOptions, log *slog.Logger, out io.Writer) error
 	}
 	defer unlock()
 	if err := statedir.RemoveUp(string(o.dir)); err != nil { // of a process that was killed
+		return err
+	}
+	if o.issue.directory != "" && o.secretKey == "" {
+		if o.secretKey, err = ownRoleKey(o.dir); err != nil {
+			return err
+		}
+	}
+	if err := o.issue.check(o.secretKey); err != nil {
 		return err
 	}
 	w := newWorld(o, log)

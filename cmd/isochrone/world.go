@@ -210,9 +210,16 @@ func openCluster(dir stateDir, name string) (*cluster.Cluster, error) {
 
 // startPoPs starts the dataplanes on the sockets that place has bound.
 func (w *world) startPoPs() error {
+	if err := w.node.openCerts(&w.options.certs, w.layers.add()); err != nil {
+		return err
+	}
 	layer := w.layers.add()
 	for _, name := range slices.Sorted(maps.Keys(w.popSockets)) {
-		pop, err := w.node.runPoP(name, func() ([]listeners, error) { return []listeners{w.popSockets[name]}, nil }, layer)
+		process, err := newPoPProcess(name, new(sockets.Pool), transportFlags{drainTimeout: time.Second}, w.log.With("pop", name))
+		if err != nil {
+			return err
+		}
+		pop, err := w.node.runPoP(process, func() ([]listeners, error) { return []listeners{w.popSockets[name]}, nil }, layer)
 		if err != nil {
 			return err
 		}
@@ -252,6 +259,9 @@ func (w *world) startAPI(ctx context.Context, on *layer) error {
 	if err := w.control.service.Auth.Load(ctx); err != nil { // so that the token is good at once
 		return errors.Join(err, api.Close())
 	}
+	if err := w.control.issue(&w.options.issue, w.node.secrets.identities, w.node); err != nil {
+		return errors.Join(err, api.Close())
+	}
 	w.control.run(on)
 	on.run("API", func(ctx context.Context) error {
 		return serveHTTP(ctx, api, w.control.handler(w.registry(), ctx.Done(), nil))
@@ -287,6 +297,8 @@ func (w *world) registry() *prometheus.Registry {
 	registry := newRegistry(w.node)
 	w.sources.measure(registry)
 	registry.MustRegister(w.dns.Collector())
+	registry.MustRegister(w.node.certs.Collector())
+	w.control.measure(registry)
 	for _, pop := range w.pops {
 		registry.MustRegister(pop.Collector())
 	}

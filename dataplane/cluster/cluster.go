@@ -22,6 +22,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -36,8 +37,12 @@ const (
 	maxRemembered = 1_000_000 // request ids that duplicates are known by
 )
 
-// LogFile is the name of the append-only file in a cluster's folder. Its lines read: request id, SHA-256, octets, and
-// "conflict" for an id that had come with another hash before.
+// LogFile is the name of the append-only file in a cluster's folder. A line has these, with a space between any two, and ends in a line feed:
+//
+//	request id, SHA-256 of the body in lower-case hex, octets of the body, w=N with the number of the quota window that the PoP
+//	admitted it in, and "conflict" for an id that had come with another hash before
+//
+// The window is left out where the PoP did not tell it; lines of older versions never have it.
 const LogFile = "envelopes.log"
 
 // Cluster is a reference cluster. It is an http.Handler and may be used concurrently.
@@ -70,6 +75,7 @@ type arrival struct {
 	core   string
 	hash   hash
 	size   int
+	window string // number of the quota window, "" for none
 	result string
 }
 
@@ -119,14 +125,22 @@ func (c *Cluster) load() error {
 }
 
 func parseLine(line string) (*arrival, error) {
-	var digits, mark string
-	a := new(arrival)
-	if n, _ := fmt.Sscan(line, &a.id, &digits, &a.size, &mark); n < 3 {
+	fields := strings.Fields(line)
+	if len(fields) < 3 {
 		return nil, fmt.Errorf("%.80q is not: request id, SHA-256, octets", line)
 	}
-	decoded, err := hex.DecodeString(digits)
+	a := &arrival{id: fields[0]}
+	decoded, err := hex.DecodeString(fields[1])
 	if err != nil || len(decoded) != len(a.hash) {
-		return nil, fmt.Errorf("%.80q is not a SHA-256", digits)
+		return nil, fmt.Errorf("%.80q is not a SHA-256", fields[1])
+	}
+	if a.size, err = strconv.Atoi(fields[2]); err != nil || a.size < 0 {
+		return nil, fmt.Errorf("%.80q is no number of octets", fields[2])
+	}
+	for _, field := range fields[3:] {
+		if window, ok := strings.CutPrefix(field, "w="); ok {
+			a.window = window
+		}
 	}
 	a.hash, a.core = hash(decoded), coreOf(a.id)
 	return a, nil
@@ -134,8 +148,11 @@ func parseLine(line string) (*arrival, error) {
 
 func (a *arrival) line() string {
 	mark := ""
+	if a.window != "" {
+		mark = " w=" + a.window
+	}
 	if a.result == conflict {
-		mark = " conflict"
+		mark += " conflict"
 	}
 	return fmt.Sprintf("%s %x %d%s\n", a.id, a.hash, a.size, mark)
 }
@@ -262,7 +279,7 @@ func (c *Cluster) receive(w http.ResponseWriter, r *http.Request) {
 		refuse(http.StatusBadRequest, "an envelope needs an X-Request-Id of up to 200 printable characters without spaces")
 		return
 	}
-	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
+	body, err := readBody(r)
 	if err != nil {
 		refuse(http.StatusServiceUnavailable, "the body did not arrive whole")
 		return
@@ -272,6 +289,9 @@ func (c *Cluster) receive(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a := &arrival{id: id, core: coreOf(id), hash: sha256.Sum256(body), size: len(body)}
+	if window, err := strconv.ParseInt(r.Header.Get("X-Isochrone-Window"), 10, 64); err == nil {
+		a.window = strconv.FormatInt(window, 10)
+	}
 	if hex.EncodeToString(a.hash[:]) != r.Header.Get("X-Request-Hash") {
 		refuse(http.StatusBadRequest, "X-Request-Hash is not the SHA-256 of the body in lower-case hex")
 		return
@@ -284,8 +304,22 @@ func (c *Cluster) receive(w http.ResponseWriter, r *http.Request) {
 		problem.Write(w, http.StatusConflict, "a duplicate of what is stored")
 		return
 	}
-	writeJSON(w, http.StatusAccepted, map[string]string{"status": a.result, "id": id})
+	w.Header()["Content-Type"] = jsonType
+	w.WriteHeader(http.StatusAccepted)
+	_, _ = io.WriteString(w, `{"status":"`+a.result+`"}`+"\n") // an error means that the PoP has gone
 }
+
+// readBody reads a body, at once if its length is told and within the limit.
+func readBody(r *http.Request) ([]byte, error) {
+	if r.ContentLength < 0 || r.ContentLength > maxBody {
+		return io.ReadAll(io.LimitReader(r.Body, maxBody+1))
+	}
+	body := make([]byte, r.ContentLength)
+	_, err := io.ReadFull(r.Body, body)
+	return body, err
+}
+
+var jsonType = []string{"application/json"} // shared by all answers, which do not change it
 
 func writeJSON(w http.ResponseWriter, status int, value any) {
 	w.Header().Set("Content-Type", "application/json")

@@ -3,6 +3,7 @@ package cluster
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -112,5 +113,31 @@ func TestHealthAndStats(t *testing.T) {
 		if w.Code != want {
 			t.Errorf("%s: got %d, want %d", path, w.Code, want)
 		}
+	}
+}
+
+// TestLog reads the lines of the file, with and without a window, as other tests of envelopes do, and has those of older versions read.
+func TestLog(t *testing.T) {
+	dir := t.TempDir()
+	old := "sin1.old " + strings.Repeat("ab", 32) + " 3\nsin1.old " + strings.Repeat("cd", 32) + " 3 conflict\n"
+	if err := os.WriteFile(filepath.Join(dir, LogFile), []byte(old), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := mustOpen(t, dir)
+	window := func(n string) func(http.Header) { return func(h http.Header) { h.Set("X-Isochrone-Window", n) } }
+	post(c, "sin1.aa", "one", window("29402000"))
+	post(c, "sin1.aa", "two", window("29402001"))
+	post(c, "sin1.bb", "one", window("no number"))
+	got, err := os.ReadFile(filepath.Join(dir, LogFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	one, two := sha256.Sum256([]byte("one")), sha256.Sum256([]byte("two"))
+	want := old + fmt.Sprintf("sin1.aa %x 3 w=29402000\nsin1.aa %x 3 w=29402001 conflict\nsin1.bb %x 3\n", one, two, one)
+	if string(got) != want {
+		t.Errorf("got:\n%s\nwant:\n%s", got, want)
+	}
+	if again := mustOpen(t, dir).Stats().Stored; again != 5 {
+		t.Errorf("%d are read back, want 5", again)
 	}
 }

@@ -51,14 +51,17 @@ type Answer struct {
 	Status int
 	Fields []Field
 	Body   []byte
-	Abort  bool // send none of this, but end the stream or the connection: nobody has the time to answer
+	// Rejected says that nobody has looked at the request, so that the client may send it again, elsewhere or over a new connection.
+	// HTTP/3 can say that (H3_REQUEST_REJECTED, RFC 9114 section 4.1.1); over others the rest is the answer.
+	Rejected bool
+	Abort    bool // send none of this, but end the stream or the connection: nobody has the time to answer
 }
 
 // Add adds a field.
 func (a *Answer) Add(name, value string) { a.Fields = append(a.Fields, Field{name, value}) }
 
 // Reset makes an answer empty and keeps its memory.
-func (a *Answer) Reset() { a.Status, a.Fields, a.Body, a.Abort = 0, a.Fields[:0], a.Body[:0], false }
+func (a *Answer) Reset() { *a = Answer{Fields: a.Fields[:0], Body: a.Body[:0]} }
 
 // Handler answers requests. It may be called concurrently. It fills in the answer, which keeps nothing of it afterwards.
 type Handler interface {

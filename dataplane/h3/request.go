@@ -171,6 +171,10 @@ func (s *Server) send(j job, b *buffers) {
 		abort(j.stream, http3.ErrCodeExcessiveLoad)
 		return
 	}
+	if b.answer.Rejected {
+		abort(j.stream, http3.ErrCodeRequestRejected)
+		return
+	}
 	j.conn.answered.Add(1)
 	b.out = appendAnswer(b.out[:0], &b.answer, b.request.Method == "HEAD")
 	_ = j.stream.SetWriteDeadline(time.Now().Add(s.config.WriteTimeout))

@@ -4,11 +4,11 @@ import "time"
 
 // Gains of the controller, for a delay measured in targets.
 const (
-	proportional = 0.01 // of what the delay is over the target, at each look
+	proportional = 0.02 // of what the delay is over the target, at each look
 	differential = 0.05 // of what it has grown since the last look
 	maxExcess    = 10.0 // targets; more makes no difference
 	maxShare     = 0.95 // something is always let in, so that the delay can be measured
-	burst        = 5    // looks in a row with a delay over the target, before anything is shed
+	burst        = 3    // looks with a delay over the target, and not as many with one below it, before anything is shed
 )
 
 // controller finds the share to shed from the delay of what was let in: a proportional-integral controller, as that of PIE
@@ -17,7 +17,7 @@ const (
 type controller struct {
 	share  float64 // in 0..maxShare
 	excess float64 // of the last look
-	over   int     // looks in a row with too long a delay
+	over   int     // looks with too long a delay, less those without
 }
 
 // look takes the delay of the last interval and returns the share to shed in the next one, in 0..0.95.
@@ -26,9 +26,9 @@ func (c *controller) look(delay, target time.Duration) float64 {
 	grown := excess - c.excess
 	c.excess = excess
 	if excess > 0 {
-		c.over++
+		c.over = min(c.over+1, burst)
 	} else {
-		c.over = 0
+		c.over = max(c.over-1, 0)
 	}
 	if c.share == 0 && c.over < burst {
 		return 0

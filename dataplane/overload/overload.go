@@ -30,9 +30,9 @@ const (
 
 // Options of an Overload. Zero values stand for the defaults.
 type Options struct {
-	Target   time.Duration // how long work may wait for a processor; default 15 ms
+	Target   time.Duration // how long work may wait for a processor; default 50 ms
 	Storage  time.Duration // how long it may wait for the disk; default 500 ms
-	Interval time.Duration // between looks; default 20 ms
+	Interval time.Duration // between looks; default 50 ms
 }
 
 // Overload decides which requests are worked on. Its methods may be called concurrently.
@@ -56,10 +56,10 @@ type count struct {
 
 // New returns an Overload that sheds nothing until Run looks.
 func New(o Options) *Overload {
-	o.Target = cmp.Or(o.Target, 15*time.Millisecond)
+	o.Target = cmp.Or(o.Target, 50*time.Millisecond)
 	o.Storage = cmp.Or(o.Storage, 500*time.Millisecond)
-	o.Interval = cmp.Or(o.Interval, 20*time.Millisecond)
-	n := &Overload{options: o, gap: time.Second / time.Duration(refusalsPerCore*runtime.GOMAXPROCS(0)), began: time.Now()}
+	o.Interval = cmp.Or(o.Interval, 50*time.Millisecond)
+	n := &Overload{options: o, gap: time.Second / time.Duration(refusalsPerCore*runtime.NumCPU()), began: time.Now()}
 	n.load.Store(&Load{})
 	return n
 }

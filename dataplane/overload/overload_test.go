@@ -22,10 +22,10 @@ type queue struct {
 	accepted, served float64
 }
 
-// run lets work come for some intervals of 20 ms at a multiple of what can be done, and returns what was let in, in seconds of
+// run lets work come for some intervals of 50 ms at a multiple of what can be done, and returns what was let in, in seconds of
 // work for each second, and the longest wait.
 func (q *queue) run(random *rand.Rand, intervals int, offered, refusalCost float64) (accepted float64, longest time.Duration) {
-	const interval = 0.02
+	const interval = 0.05
 	for range intervals {
 		came := offered * interval * (0.8 + 0.4*random.Float64())
 		in := came * (1 - q.share)
@@ -33,7 +33,7 @@ func (q *queue) run(random *rand.Rand, intervals int, offered, refusalCost float
 		q.backlog = max(0, q.backlog+in+min((came-in)*refusalCost, 0.05*interval)-interval)
 		delay := time.Duration(q.backlog * float64(time.Second))
 		longest = max(longest, delay)
-		q.share = q.control.look(delay, 15*time.Millisecond)
+		q.share = q.control.look(delay, 50*time.Millisecond)
 	}
 	return accepted / (float64(intervals) * interval), longest
 }
@@ -52,11 +52,11 @@ func TestControllerHoldsThePeak(t *testing.T) {
 			t.Errorf("seed %d: %.2f of the capacity offered, but %.2f let in", seed, offered, accepted)
 		case offered > 1.1 && accepted < 0.9:
 			t.Errorf("seed %d: %.2f times the capacity offered, and only %.2f let in", seed, offered, accepted)
-		case longest > 300*time.Millisecond:
+		case longest > 600*time.Millisecond:
 			t.Errorf("seed %d: %.2f times the capacity offered, and the queue grew to %v", seed, offered, longest)
 		}
 		if q.run(random, 150, 0.2, 0.5); q.share != 0 {
-			t.Errorf("seed %d: three seconds after the overload %.3f is shed", seed, q.share)
+			t.Errorf("seed %d: seven seconds after the overload %.3f is shed", seed, q.share)
 		}
 	}
 }

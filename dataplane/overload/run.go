@@ -82,7 +82,7 @@ func (t totals) load(before totals, queue time.Duration) *Load {
 	came := float64(t.entered-before.entered) + float64(t.shed-before.shed)
 	l := &Load{
 		RequestsPerSecond: came / seconds, QueueDelay: queue, StorageDelay: t.storageDelay(before),
-		CPU: min((t.cpu-before.cpu).Seconds()/seconds/float64(runtime.GOMAXPROCS(0)), 1),
+		CPU: min((t.cpu-before.cpu).Seconds()/seconds/float64(runtime.NumCPU()), 1),
 	}
 	if came > 0 {
 		l.ShedShare = float64(t.shed-before.shed) / came
@@ -95,10 +95,16 @@ func (t totals) load(before totals, queue time.Duration) *Load {
 type schedulerWaits struct {
 	sample [1]metrics.Sample
 	before []uint64
+	last   time.Duration // that was measured
+	few    int           // looks since then
 }
 
-// fewWaits is under how many measured waits there is no queue to speak of.
-const fewWaits = 10
+// Under fewWaits measured ones a look tells nothing, and those of the next one are taken together with them; after manyLooks of this
+// kind there is nothing to wait for.
+const (
+	fewWaits  = 10
+	manyLooks = 10
+)
 
 // late returns the wait since the last call that one of ten has exceeded, in steps of about an eighth. The median would not do: a
 // goroutine that another wakes and then waits for runs at once, whatever else there is.
@@ -116,17 +122,26 @@ func (s *schedulerWaits) late() time.Duration {
 	for i, c := range histogram.Counts {
 		n += c - s.before[i]
 	}
-	rest, late := n*9/10, 0.0
+	if n < fewWaits {
+		if s.few++; s.few > manyLooks {
+			s.last = 0
+		}
+		return s.last
+	}
+	s.few = 0
+	rest, found := n*9/10, false
 	for i, c := range histogram.Counts {
 		part := c - s.before[i]
-		if n >= fewWaits && part > rest && late == 0 {
-			late = histogram.Buckets[i+1]
+		if part > rest && !found {
+			found = true
+			late := histogram.Buckets[i+1]
 			if math.IsInf(late, 1) {
 				late = histogram.Buckets[i]
 			}
+			s.last = time.Duration(late * float64(time.Second))
 		}
 		rest -= min(part, rest)
 		s.before[i] = c
 	}
-	return time.Duration(late * float64(time.Second))
+	return s.last
 }

@@ -8,8 +8,7 @@ import (
 
 // How much an account holds, so that it seldom waits, does not take what others could use, and does not ask too often.
 const (
-	holdFor  = 5 * time.Second // of its demand
-	holdMin  = 4               // requests
+	holdFor  = 5 * time.Second // of its demand, and one more
 	holdPart = 128             // of what is left, for all PoPs together, whether there is demand or not
 	// Slices ahead, for all PoPs together: a part of the quota for the next window, and half as much for the one after it.
 	aheadPart = 64
@@ -101,11 +100,11 @@ func (a *account) asks(p *position, now time.Time) []Ask {
 	waiting := a.waiting.Load()
 	used := s.granted.Load() - s.left.Load()
 	a.measure(used+waiting, now)
-	hold := max(holdMin, int64(a.rate*holdFor.Seconds()))
+	hold := 1 + int64(a.rate*holdFor.Seconds())
 	if remaining := s.remaining.Load(); remaining > 0 && a.pops > 0 {
 		hold = max(hold, remaining/int64(holdPart*a.pops))
 	}
-	s.low.Store(max(holdMin/2, hold/4))
+	s.low.Store(max(min(hold/2, 2), hold/4))
 	var asks []Ask
 	if want := hold + waiting - s.left.Load(); want > 0 && s.spent.Load() < limit {
 		asks = append(asks, Ask{Key: a.key, Window: s.window, Limit: limit, Want: min(want, maxWant)})
@@ -126,7 +125,7 @@ func (a *account) measure(used int64, now time.Time) {
 	passed, more := now.Sub(a.measured).Seconds(), float64(max(0, used-a.used))
 	a.measured, a.used = now, used
 	switch rate := more / max(passed, 0.1); {
-	case rate > a.rate && more > holdMin/2:
+	case rate > a.rate && more > 1:
 		a.rate = rate // it may be a burst; it falls as fast
 	default:
 		a.rate += (rate - a.rate) * min(1, passed/2)

@@ -154,7 +154,7 @@ func TestNothingIsGrantedTwice(t *testing.T) {
 }
 
 func FuzzRecord(f *testing.F) {
-	for _, text := range []string{"0", "120 sin1 fra1 -nrt1", "-1 a", "9223372036854775807 a", "1  a", ""} {
+	for _, text := range []string{"0", "120 sin1=100/250 fra1=20/0", "-1 a=1/1", "2199023255551 a=1/0", "1  a", "1 =1/1", ""} {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

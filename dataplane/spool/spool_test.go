@@ -28,9 +28,9 @@ func envelope(id string, body []byte) *Envelope {
 	}
 }
 
-func mustOpen(t *testing.T, d disk, dead string, o Options) *Spool {
+func mustOpen(t *testing.T, d disk, o Options) *Spool {
 	t.Helper()
-	s, err := open(d, dead, o)
+	s, err := open(d, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,22 +40,12 @@ func mustOpen(t *testing.T, d disk, dead string, o Options) *Spool {
 // drain takes and returns everything that is in the queue now.
 func drain(t *testing.T, s *Spool) []*Item {
 	t.Helper()
-	var items []*Item
-	for {
-		item, err := s.take()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if item == nil {
-			return items
-		}
-		items = append(items, item)
-	}
+	return s.take(1<<30, nil)
 }
 
 func TestOrderAndContentOutliveARestart(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a", "spool")
-	s := mustOpen(t, folder(dir), dir+"/dead", Options{})
+	s := mustOpen(t, folder(dir), Options{})
 	for i := range 10 {
 		if err := s.Append(envelope(fmt.Sprint("id", i), bytes.Repeat([]byte{byte(i)}, i*100)), nil); err != nil {
 			t.Fatal(err)
@@ -70,7 +60,7 @@ func TestOrderAndContentOutliveARestart(t *testing.T) {
 	if err := s.Append(envelope("late", nil), nil); !errors.Is(err, ErrClosed) {
 		t.Errorf("Append after Close: got %v, want ErrClosed", err)
 	}
-	s = mustOpen(t, folder(dir), dir+"/dead", Options{})
+	s = mustOpen(t, folder(dir), Options{})
 	items := drain(t, s)
 	if len(items) != 6 || s.Stats().Pending != 6 {
 		t.Fatalf("got %d items, want 6", len(items))
@@ -90,8 +80,8 @@ func TestOrderAndContentOutliveARestart(t *testing.T) {
 
 func TestBounds(t *testing.T) {
 	body := make([]byte, 1000)
-	for name, o := range map[string]Options{"octets": {MaxBytes: 5600}, "envelopes": {MaxEnvelopes: 5}} {
-		s := mustOpen(t, newCrashDisk(1), t.TempDir(), o)
+	for name, o := range map[string]Options{"octets": {MaxBytes: 5700}, "envelopes": {MaxEnvelopes: 5}} {
+		s := mustOpen(t, newCrashDisk(1), o)
 		for i := range 5 {
 			if err := s.Append(envelope(fmt.Sprint(i), body), nil); err != nil {
 				t.Fatal(name, err)
@@ -109,8 +99,8 @@ func TestBounds(t *testing.T) {
 }
 
 func TestSettlementIsTold(t *testing.T) {
-	dead := t.TempDir()
-	s := mustOpen(t, newCrashDisk(1), dead, Options{})
+	dir := t.TempDir()
+	s := mustOpen(t, folder(dir), Options{})
 	defer s.Close()
 	var told []Settlement
 	for _, id := range []string{"good", "bad"} {
@@ -126,7 +116,7 @@ func TestSettlementIsTold(t *testing.T) {
 	if want := []Settlement{{Acknowledged: true}, {Reason: "the cluster answered 422"}}; !slices.Equal(told, want) {
 		t.Errorf("got %v, want %v", told, want)
 	}
-	files, _ := filepath.Glob(filepath.Join(dead, "bad.*.json"))
+	files, _ := filepath.Glob(filepath.Join(dir, "dead", "bad.*.json"))
 	if len(files) != 1 {
 		t.Fatalf("got dead letters %q, want one", files)
 	}
@@ -135,7 +125,7 @@ func TestSettlementIsTold(t *testing.T) {
 	if err := json.Unmarshal(text, &letter); err != nil || string(letter.Body) != "bad" || letter.Reason == "" {
 		t.Errorf("got %+v, %v", letter, err)
 	}
-	again, err := openDeadLetters(dead)
+	again, err := openDeadLetters(folder(dir).Sub("dead"), s.options.Log)
 	if err != nil || again.count() != 1 || again.size() != int64(len(text)) {
 		t.Errorf("after a restart: got %+v, %v", again, err)
 	}
@@ -143,7 +133,7 @@ func TestSettlementIsTold(t *testing.T) {
 
 // TestReturn gives an item back, behind the others.
 func TestReturn(t *testing.T) {
-	s := mustOpen(t, newCrashDisk(1), t.TempDir(), Options{})
+	s := mustOpen(t, newCrashDisk(1), Options{})
 	defer s.Close()
 	for _, id := range []string{"a", "b"} {
 		if err := s.Append(envelope(id, nil), nil); err != nil {
@@ -167,7 +157,7 @@ func TestReturn(t *testing.T) {
 // TestFailingDisk has writes and syncs fail: nothing is accepted then, and everything is well when the disk is.
 func TestFailingDisk(t *testing.T) {
 	d := newCrashDisk(1)
-	s := mustOpen(t, d, t.TempDir(), Options{})
+	s := mustOpen(t, d, Options{})
 	defer s.Close()
 	if err := s.Append(envelope("before", []byte("1")), nil); err != nil {
 		t.Fatal(err)
@@ -181,7 +171,7 @@ func TestFailingDisk(t *testing.T) {
 		}
 		*broken = false
 	}
-	if n := len(d.files); n > 2 {
+	if n := d.count(".segment"); n > 2 {
 		t.Errorf("a broken disk filled with %d files", n)
 	}
 	if err := s.Append(envelope("after", []byte("3")), nil); err != nil {
@@ -195,25 +185,25 @@ func TestFailingDisk(t *testing.T) {
 // TestDiskSpaceIsBounded has one old envelope stay pending while many come and go.
 func TestDiskSpaceIsBounded(t *testing.T) {
 	d := newCrashDisk(1)
-	s := mustOpen(t, d, t.TempDir(), Options{SegmentBytes: 10_000})
+	s := mustOpen(t, d, Options{SegmentBytes: 10_000})
 	old := []byte("old and alone")
 	if err := s.Append(envelope("old", old), nil); err != nil {
 		t.Fatal(err)
 	}
-	first, _ := s.take()
+	first := s.take(1, nil)[0]
 	for i := range 1000 {
 		if err := s.Append(envelope(fmt.Sprint(i), make([]byte, 1000)), nil); err != nil {
 			t.Fatal(err)
 		}
-		item, _ := s.take()
-		s.Acknowledge(item)
-		if n := len(d.files); n > 7 {
+		s.Acknowledge(s.take(1, nil)[0])
+		s.tick()
+		if n := d.count(".segment"); n > 7 {
 			t.Fatalf("%d segments of 10,000 octets for one envelope", n)
 		}
 	}
 	s.Close()
-	d.crash()
-	s = mustOpen(t, d, t.TempDir(), Options{SegmentBytes: 10_000})
+	d.crash(anything)
+	s = mustOpen(t, d, Options{SegmentBytes: 10_000})
 	defer s.Close()
 	if items := drain(t, s); len(items) != 1 || !bytes.Equal(items[0].Body, old) || first.ID != items[0].ID {
 		t.Errorf("got %v", items)
@@ -226,11 +216,11 @@ func TestCrashes(t *testing.T) {
 	marker := binary.BigEndian.AppendUint32(nil, recordMarker)
 	for seed := range uint64(40) {
 		rng := rand.New(rand.NewPCG(seed, 0))
-		d, dead := newCrashDisk(seed), t.TempDir()
+		d := newCrashDisk(seed)
 		options := Options{SegmentBytes: int64(500 + rng.IntN(5000))}
 		bodies, owed, offered := map[string][]byte{}, map[string]bool{}, map[string]bool{}
 		for life := range 15 {
-			s := mustOpen(t, d, dead, options)
+			s := mustOpen(t, d, options)
 			items := drain(t, s)
 			found := map[string]bool{}
 			for _, item := range items {
@@ -281,100 +271,10 @@ func TestCrashes(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			d.crash()
+			d.crash(anything)
 		}
 	}
 }
-
-// crashDisk is a disk in memory that can fail and crash.
-type crashDisk struct {
-	mu                  sync.Mutex
-	rng                 *rand.Rand
-	files               map[string]*crashFile
-	failSync, failWrite bool
-}
-
-type crashFile struct {
-	disk   *crashDisk
-	data   []byte
-	synced int
-}
-
-func newCrashDisk(seed uint64) *crashDisk {
-	return &crashDisk{rng: rand.New(rand.NewPCG(seed, 1)), files: map[string]*crashFile{}}
-}
-
-var errDisk = errors.New("input/output error")
-
-// crash loses an arbitrary end of what was not synced, or damages it.
-func (d *crashDisk) crash() {
-	for _, f := range d.files {
-		kept := f.synced + d.rng.IntN(len(f.data)-f.synced+1)
-		f.data = slices.Clone(f.data[:kept])
-		if kept > f.synced && d.rng.IntN(2) == 0 {
-			f.data[f.synced+d.rng.IntN(kept-f.synced)] ^= 0x55
-		}
-		f.synced = kept
-	}
-}
-
-func (d *crashDisk) Create(name string) (file, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.files[name] != nil {
-		return nil, os.ErrExist
-	}
-	d.files[name] = &crashFile{disk: d}
-	return d.files[name], nil
-}
-
-func (d *crashDisk) Open(name string) (file, error) { return d.files[name], nil }
-
-func (d *crashDisk) List() ([]string, error) {
-	var names []string
-	for name := range d.files {
-		names = append(names, name)
-	}
-	return names, nil
-}
-
-func (d *crashDisk) Remove(name string) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	delete(d.files, name)
-	return nil
-}
-
-func (f *crashFile) Write(p []byte) (int, error) {
-	f.disk.mu.Lock()
-	defer f.disk.mu.Unlock()
-	if f.disk.failWrite {
-		n := f.disk.rng.IntN(len(p) + 1)
-		f.data = append(f.data, p[:n]...)
-		return n, errDisk
-	}
-	f.data = append(f.data, p...)
-	return len(p), nil
-}
-
-func (f *crashFile) Sync() error {
-	f.disk.mu.Lock()
-	defer f.disk.mu.Unlock()
-	if f.disk.failSync {
-		return errDisk
-	}
-	f.synced = len(f.data)
-	return nil
-}
-
-func (f *crashFile) ReadAt(p []byte, off int64) (int, error) {
-	f.disk.mu.Lock()
-	defer f.disk.mu.Unlock()
-	return bytes.NewReader(f.data).ReadAt(p, off)
-}
-
-func (f *crashFile) Size() (int64, error) { return int64(len(f.data)), nil }
-func (f *crashFile) Close() error         { return nil }
 
 // FuzzSegment feeds a damaged segment: whatever is found in it must be a whole record of it.
 func FuzzSegment(f *testing.F) {
@@ -382,26 +282,33 @@ func FuzzSegment(f *testing.F) {
 	valid := append([]byte(segmentMagic), salt...)
 	valid = appendRecord(valid, salt, kindEnvelope, 1, envelope("id", []byte(`{"a":1}`)).appendTo)
 	valid = appendRecord(valid, salt, kindSettled, 1, nil)
+	valid = appendSettled(valid, salt, []settlement{{1, Delivered, 5}, {7, DeadLettered, 6}})
+	outcome := Outcome{ID: "pop.core", State: Delivered, Accepted: time.Unix(1, 0), Settled: time.Unix(2, 0), Cluster: "eu"}
+	valid = appendRecord(valid, salt, kindOutcome, 0, outcome.appendTo)
 	f.Add(valid)
+	f.Add(append([]byte(segmentMagic1), valid[len(segmentMagic1):]...))
 	f.Add(valid[:len(valid)-3])
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if len(data) < segmentHeader {
 			return
 		}
 		end := segmentHeader
-		lost := scan(data, data[len(segmentMagic):segmentHeader], func(offset int, content []byte) {
-			if offset < end {
+		format := formatOf(data)
+		lost, err := format.scan(bytes.NewReader(data), int64(len(data)), func(offset int64, content []byte) {
+			if offset < int64(end) {
 				t.Fatalf("records overlap at %d", offset)
 			}
-			end = offset + recordHeader + len(content)
+			end = int(offset) + recordHeader + len(content)
 			if content[0] == kindEnvelope {
-				if e, err := parseEnvelope(content[contentHeader:]); err == nil && !bytes.Equal(e.appendTo(nil), content[contentHeader:]) {
+				e, err := format.parseEnvelope(content[contentHeader:])
+				if err == nil && format.version == 2 && !bytes.Equal(e.appendTo(nil), content[contentHeader:]) {
 					t.Errorf("an envelope is not what it was read from")
 				}
 			}
+			parseOutcome(content[contentHeader:])
 		})
-		if lost < 0 || lost > len(data) {
-			t.Errorf("lost %d of %d", lost, len(data))
+		if lost < 0 || lost > int64(len(data)) || err != nil {
+			t.Errorf("lost %d of %d, %v", lost, len(data), err)
 		}
 	})
 }
@@ -421,7 +328,7 @@ func BenchmarkAppend(b *testing.B) {
 				b.Error(err)
 				return
 			}
-			if item, _ := s.take(); item != nil {
+			for _, item := range s.take(1, nil) {
 				s.Acknowledge(item)
 			}
 		}

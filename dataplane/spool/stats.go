@@ -6,6 +6,7 @@ import "time"
 type Stats struct {
 	Pending   int       // envelopes
 	Bytes     int64     // of them
+	Memory    int64     // of them that are kept in memory, about
 	Oldest    time.Time // arrival of the one that has waited the longest; zero when there is none
 	Dead      int       // dead letters
 	DeadBytes int64     // bytes of dead letters, which count as those of envelopes do
@@ -25,7 +26,7 @@ func (s *Spool) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return Stats{
-		Pending: len(s.pending), Bytes: s.bytes, Oldest: oldest, Dead: s.dead.count(), DeadBytes: s.dead.size(),
+		Pending: len(s.pending), Bytes: s.bytes, Memory: s.memory, Oldest: oldest, Dead: s.dead.count(), DeadBytes: s.dead.size(),
 		MaxBytes: s.options.MaxBytes, Max: s.options.MaxEnvelopes, Failing: s.failing, Failures: s.failures,
 	}
 }
@@ -43,9 +44,9 @@ func (s *Spool) oldestPending() time.Time {
 				s.mu.Unlock()
 				return time.Time{}
 			}
-			if p := s.pending[s.oldest]; p != nil {
+			if item := s.pending[s.oldest]; item != nil {
 				s.mu.Unlock()
-				return time.Unix(0, p.received)
+				return time.Unix(0, item.queued)
 			}
 			s.oldest++
 		}

@@ -9,8 +9,8 @@ import (
 )
 
 func TestOldest(t *testing.T) {
-	d, dead := newCrashDisk(1), t.TempDir()
-	s := mustOpen(t, d, dead, Options{})
+	d := newCrashDisk(1)
+	s := mustOpen(t, d, Options{})
 	at := func(i int) time.Time { return time.Unix(1_900_000_000+int64(i), 0) }
 	const n = 3 * oldestStep / 2
 	for i := range n {
@@ -41,7 +41,7 @@ func TestOldest(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	s = mustOpen(t, d, dead, Options{})
+	s = mustOpen(t, d, Options{})
 	oldest(at(n - 2))
 	for _, item := range drain(t, s) {
 		s.Acknowledge(item)
@@ -60,8 +60,8 @@ func TestOldest(t *testing.T) {
 
 // TestDeadLettersAreCountedAgain has an operator remove one of two.
 func TestDeadLettersAreCountedAgain(t *testing.T) {
-	dead := t.TempDir()
-	s := mustOpen(t, newCrashDisk(1), dead, Options{})
+	dir := t.TempDir()
+	s := mustOpen(t, folder(dir), Options{})
 	defer s.Close()
 	for i := range 2 {
 		if err := s.Append(envelope(fmt.Sprint("id", i), nil), nil); err != nil {
@@ -73,7 +73,7 @@ func TestDeadLettersAreCountedAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	files, err := filepath.Glob(filepath.Join(dead, "*.json"))
+	files, err := filepath.Glob(filepath.Join(dir, "dead", "*.json"))
 	if err != nil || len(files) != 2 || s.Stats().Dead != 2 {
 		t.Fatalf("got %v, %v, %+v", files, err, s.Stats())
 	}
@@ -89,7 +89,7 @@ func TestDeadLettersAreCountedAgain(t *testing.T) {
 
 func TestStatsTellOfADiskThatFails(t *testing.T) {
 	d := newCrashDisk(1)
-	s := mustOpen(t, d, t.TempDir(), Options{})
+	s := mustOpen(t, d, Options{})
 	defer s.Close()
 	told := func(failing bool, failures uint64) {
 		t.Helper()

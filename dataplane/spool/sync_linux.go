@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"errors"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -14,5 +15,19 @@ func (f diskFile) Sync() error {
 			continue
 		}
 		return os.NewSyscallError("fdatasync", err)
+	}
+}
+
+// Reserve takes room without making the file longer. A file system that cannot is well too: then a write tells that it is full.
+func (f diskFile) Reserve(bytes int64) error {
+	for {
+		err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, bytes)
+		switch {
+		case err == unix.EINTR:
+			continue
+		case errors.Is(err, errors.ErrUnsupported):
+			return nil
+		}
+		return os.NewSyscallError("fallocate", err)
 	}
 }

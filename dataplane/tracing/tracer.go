@@ -195,10 +195,11 @@ func (s Span) Phase(name string, from, to time.Time) {
 
 // Request is what the span of an intake says at its end. Empty fields are left out. It holds no secrets: never a key, only its id.
 type Request struct {
-	PoP, Service, ID, KeyID, Protocol string
-	Status                            int
-	Bytes                             int64
-	Detail                            string // of a refusal
+	PoP, Service, ID, KeyID string
+	Protocol                string // h3, h2 or http/1.1
+	Status                  int
+	Bytes                   int64
+	Detail                  string // of a refusal
 }
 
 // End ends the span of an intake. It is an error when it is the PoP's fault, as OpenTelemetry's conventions for HTTP have it.
@@ -208,7 +209,7 @@ func (s Span) End(r Request) {
 	}
 	s.span.SetAttributes(texts(
 		"isochrone.pop", r.PoP, "isochrone.service", r.Service, "isochrone.request_id", r.ID, "isochrone.key_id", r.KeyID,
-		"network.protocol.version", strings.TrimPrefix(strings.TrimSuffix(r.Protocol, ".0"), "HTTP/"), "isochrone.detail", r.Detail)...)
+		"network.protocol.version", strings.TrimLeft(r.Protocol, "htp/"), "isochrone.detail", r.Detail)...)
 	s.span.SetAttributes(attribute.Int("http.response.status_code", r.Status), attribute.Int64("http.request.body.size", r.Bytes))
 	if r.Status >= 500 {
 		s.span.SetStatus(codes.Error, r.Detail)

@@ -93,7 +93,7 @@ func TestATraceOverTheSpool(t *testing.T) {
 	span.Phase("quota", now, now)
 	span.Phase("spool", now.Add(time.Millisecond), now.Add(3*time.Millisecond))
 	kept := span.Traceparent()
-	span.End(Request{PoP: "sin1", Service: "intake.isochrone.test", ID: "sin1.x", KeyID: "abcdefgh", Protocol: "HTTP/3.0", Status: 202, Bytes: 10})
+	span.End(Request{PoP: "sin1", Service: "intake.isochrone.test", ID: "sin1.x", KeyID: "abcdefgh", Protocol: "h3", Status: 202, Bytes: 10})
 	first := tracer.Forward(kept, now)
 	header := string(first.AppendTraceparent(nil))
 	first.EndAttempt(Attempt{Cluster: "ap", ID: "sin1.x", Status: 503, Result: "retry"}, errors.New("503 Service Unavailable"))

@@ -2,7 +2,10 @@
 // a commit is under way are committed together by the next.
 package groupcommit
 
-import "sync"
+import (
+	"runtime"
+	"sync"
+)
 
 // Group collects items for commits. It has no goroutine of its own: one of the waiting callers commits for all. Its methods
 // may be called concurrently.
@@ -11,57 +14,93 @@ type Group[T any] struct {
 
 	mu      sync.Mutex
 	busy    bool
-	waiting []*call[T]
+	waiting batch[T]
+	spare   batch[T] // of an earlier commit, to be filled again
+	calls   sync.Pool
 }
 
-type call[T any] struct {
-	item T
-	done chan error    // the result
-	lead chan struct{} // closed when the caller is the next to commit
+// batch is items with their callers, in the order of arrival.
+type batch[T any] struct {
+	items []T
+	calls []*call
+}
+
+// call is a caller that waits. It is told once that it leads, or what became of its item.
+type call struct{ told chan outcome }
+
+type outcome struct {
+	leads bool
+	err   error
 }
 
 // New returns a Group whose commit function is called by one goroutine at a time, with items in the order of their arrival.
-// Its error is that of all its items.
-func New[T any](commit func([]T) error) *Group[T] { return &Group[T]{commit: commit} }
+// Its error is that of all its items. It must not keep the slice.
+func New[T any](commit func([]T) error) *Group[T] {
+	return &Group[T]{commit: commit, calls: sync.Pool{New: func() any { return &call{told: make(chan outcome, 1)} }}}
+}
 
 // Do commits an item and returns when that is done.
 func (g *Group[T]) Do(item T) error {
-	c := &call[T]{item: item, done: make(chan error, 1), lead: make(chan struct{})}
+	c := g.calls.Get().(*call)
+	defer g.calls.Put(c)
 	g.mu.Lock()
-	g.waiting = append(g.waiting, c)
+	g.waiting.items = append(g.waiting.items, item)
+	g.waiting.calls = append(g.waiting.calls, c)
 	leads := !g.busy
 	g.busy = true
 	g.mu.Unlock()
 	if !leads {
-		select {
-		case err := <-c.done:
-			return err
-		case <-c.lead:
+		if told := <-c.told; !told.leads {
+			return told.err
 		}
 	}
-	g.lead()
-	return <-c.done
+	return g.lead(c)
+}
+
+// gatherRounds is how often a leader lets others run who could join it.
+const gatherRounds = 4
+
+// gather lets callers join who are about to: those that could run but have no processor. When nobody comes, as while there is little to do,
+// it costs as good as nothing; when many do, they share a commit, and answers of the last one are sent before the next one begins.
+func (g *Group[T]) gather() {
+	for n := 1; ; {
+		for range gatherRounds {
+			runtime.Gosched()
+		}
+		g.mu.Lock()
+		now := len(g.waiting.items)
+		g.mu.Unlock()
+		if now < 2*n {
+			return
+		}
+		n = now
+	}
 }
 
 // lead commits all that wait, the caller's own item among them, and hands over to the first of those who came meanwhile.
-func (g *Group[T]) lead() {
+func (g *Group[T]) lead(own *call) error {
+	g.gather()
 	g.mu.Lock()
-	batch := g.waiting
-	g.waiting = nil
+	b := g.waiting
+	g.waiting, g.spare = g.spare, batch[T]{}
 	g.mu.Unlock()
-	items := make([]T, len(batch))
-	for i, c := range batch {
-		items[i] = c.item
-	}
-	err := g.commit(items)
+	err := g.commit(b.items)
 	g.mu.Lock()
-	if len(g.waiting) > 0 {
-		close(g.waiting[0].lead)
+	if len(g.waiting.calls) > 0 {
+		g.waiting.calls[0].told <- outcome{leads: true}
 	} else {
 		g.busy = false
 	}
 	g.mu.Unlock()
-	for _, c := range batch {
-		c.done <- err
+	for _, c := range b.calls {
+		if c != own {
+			c.told <- outcome{err: err}
+		}
 	}
+	clear(b.items)
+	clear(b.calls)
+	g.mu.Lock()
+	g.spare = batch[T]{b.items[:0], b.calls[:0]}
+	g.mu.Unlock()
+	return err
 }

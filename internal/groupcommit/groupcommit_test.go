@@ -31,8 +31,8 @@ func TestSharedCommits(t *testing.T) {
 			})
 		}
 		callers.Wait()
-		if len(sizes) != 2 || len(seen) != 100 {
-			t.Errorf("got commits of %v items, %d different ones; want 2 commits", sizes, len(seen))
+		if len(sizes) > 2 || len(seen) != 100 { // one if all came before the first began
+			t.Errorf("got commits of %v items, %d different ones; want 2 commits at most", sizes, len(seen))
 		}
 		for item, times := range seen {
 			if times != 1 {

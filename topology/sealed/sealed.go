@@ -122,3 +122,17 @@ func Open(name string, s *topology.Sealed, identities []age.Identity) ([]byte, e
 	}
 	return secret, nil
 }
+
+// RecipientsOf returns the recipients that identities open for, of those that ReadIdentities gives: for who seals for itself.
+func RecipientsOf(identities []age.Identity) []string {
+	var recipients []string
+	for _, identity := range identities {
+		switch i := identity.(type) {
+		case *age.X25519Identity:
+			recipients = append(recipients, i.Recipient().String())
+		case *age.HybridIdentity:
+			recipients = append(recipients, i.Recipient().String())
+		}
+	}
+	return recipients
+}

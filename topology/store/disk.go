@@ -66,6 +66,9 @@ func (k *Keeper) Save(snap *topology.Snapshot) error {
 	for zone, signing := range snap.Signing {
 		s.Values["dnssec/"+zone] = string(topology.MarshalValue(signing))
 	}
+	for name, challenge := range snap.Challenges {
+		s.Values["acme/challenges/"+name] = string(topology.MarshalValue(challenge))
+	}
 	return writeWhole(k.path, func(w io.Writer) error { return yaml.NewEncoder(w).Encode(s) })
 }
 

@@ -6,6 +6,7 @@
 //	/isochrone/keys/ID
 //	/isochrone/secrets/NAME    sealed: see package topology/sealed
 //	/isochrone/dnssec/ZONE     public keys and roll plan
+//	/isochrone/acme/challenges/NAME  what DNS nodes answer while a certificate is got
 //	/isochrone/history/NUMBER  what an edit of the topology changed, and what was there before: in the order of edits
 //	/isochrone/audit/TIME      who did what, for edits of all kinds
 //	/isochrone/nodes/KIND:NAME what a living process tells of itself, under a lease

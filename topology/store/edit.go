@@ -216,6 +216,40 @@ func (s *Store) PutSealed(ctx context.Context, name string, sealed *topology.Sea
 	})
 }
 
+// ReplaceSealed writes a sealed secret in place of what Sealed returned with revision base; 0 means that there must be none. It returns the
+// revision. The errors are ErrConflict and *topology.InvalidError.
+func (s *Store) ReplaceSealed(ctx context.Context, name string, sealed *topology.Sealed, base int64, author string) (int64, error) {
+	value := topology.MarshalValue(sealed)
+	if _, faults := topology.ParseSealed(name, value); len(faults) > 0 {
+		return 0, &topology.InvalidError{Faults: faults}
+	}
+	same := clientv3.Compare(clientv3.ModRevision(s.root+"secrets/"+name), "=", base) // that of a missing key is 0
+	revision, err := s.commit(ctx, []clientv3.Cmp{same}, []clientv3.Op{
+		clientv3.OpPut(s.root+"secrets/"+name, string(value)), s.audit(author, "put", "secrets/"+name),
+	})
+	if errors.Is(err, ErrConflict) {
+		err = fmt.Errorf("secrets/%s: %w: read it again", name, err)
+	}
+	return revision, err
+}
+
+// PutChallenge has DNS nodes answer a challenge of ACME, in place of one of the same name. It returns the revision from which on a node
+// that follows the store does. The error is *topology.InvalidError for one that none would take. It leaves no line in the audit, as
+// DeleteChallenge does not.
+func (s *Store) PutChallenge(ctx context.Context, name string, c *topology.Challenge) (int64, error) {
+	value := topology.MarshalValue(c)
+	if _, faults := topology.ParseChallenge(name, value); len(faults) > 0 {
+		return 0, &topology.InvalidError{Faults: faults}
+	}
+	return s.commit(ctx, nil, []clientv3.Op{clientv3.OpPut(s.root+"acme/challenges/"+name, string(value))})
+}
+
+// DeleteChallenge ends a challenge; it is no error when there is none.
+func (s *Store) DeleteChallenge(ctx context.Context, name string) error {
+	_, err := s.commit(ctx, nil, []clientv3.Op{clientv3.OpDelete(s.root + "acme/challenges/" + name)})
+	return err
+}
+
 // DeleteSealed deletes a sealed secret and returns the revision. The error is ErrNotFound when there is none of that name.
 func (s *Store) DeleteSealed(ctx context.Context, name, author string) (int64, error) {
 	return s.remove(ctx, "secrets/"+name, author)

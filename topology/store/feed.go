@@ -14,14 +14,14 @@ import (
 type Sections []string
 
 // sections are what a snapshot is made of.
-var sections = Sections{"topology/", "overrides/", "keys/", "secrets/", "dnssec/"}
+var sections = Sections{"topology/", "overrides/", "keys/", "secrets/", "dnssec/", "acme/challenges/"}
 
 // SectionsOf returns what a kind of node follows, of what a snapshot is made of: no more than it needs. A DNS node has no use for keys,
-// of which there may be many, and a PoP none for the signing of zones. All other kinds follow everything.
+// of which there may be many, and a PoP none for the signing of zones and the challenges of ACME. All other kinds follow everything.
 func SectionsOf(kind string) Sections {
 	switch kind {
 	case "dns":
-		return Sections{"topology/", "overrides/", "secrets/", "dnssec/"}
+		return Sections{"topology/", "overrides/", "secrets/", "dnssec/", "acme/challenges/"}
 	case "pop":
 		return Sections{"topology/", "overrides/", "keys/", "secrets/"}
 	}

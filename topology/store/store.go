@@ -89,6 +89,25 @@ func (s *Store) Signing(ctx context.Context, zone string) (*topology.Signing, in
 	return signing, response.Kvs[0].ModRevision, nil
 }
 
+// Sealed returns a sealed secret as it is stored, and the revision at which it was written, for ReplaceSealed. The errors are ErrNotFound
+// if there is none and *topology.InvalidError.
+func (s *Store) Sealed(ctx context.Context, name string) (*topology.Sealed, int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	response, err := s.client.Get(ctx, s.root+"secrets/"+name)
+	if err != nil {
+		return nil, 0, fmt.Errorf("read the store: %w", err)
+	}
+	if len(response.Kvs) == 0 {
+		return nil, 0, fmt.Errorf("secrets/%s: %w", name, ErrNotFound)
+	}
+	sealed, faults := topology.ParseSealed(name, response.Kvs[0].Value)
+	if len(faults) > 0 {
+		return nil, response.Kvs[0].ModRevision, &topology.InvalidError{Faults: faults}
+	}
+	return sealed, response.Kvs[0].ModRevision, nil
+}
+
 // pageOfValues is how many values of a section are read at once. 100,000 keys in one answer would have to come within the time of one
 // request, and over a long line they do not.
 const pageOfValues = 4000

@@ -1,0 +1,276 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/isochrone/isochrone/dataplane/spool"
+	"github.com/isochrone/isochrone/internal/statedir"
+)
+
+// spoolFlags say which spool a command reads, and what of it.
+type spoolFlags struct {
+	target  target // for --output
+	dir     string
+	service string
+	id      string
+	older   time.Duration
+	dead    bool
+}
+
+func newSpoolCommand() *cobra.Command {
+	f := new(spoolFlags)
+	group := newGroup("spool", "Look at what a PoP of this machine has accepted and not delivered, and send dead letters again",
+		newSpoolList(f), newSpoolShow(f), newSpoolReplay(f))
+	group.Long = `Looks into the spool of a PoP of this machine: envelopes that wait for a cluster, and dead letters,
+which a cluster has refused for good. The PoP may run or not: "ls" and "show" read its files and
+change nothing, "replay" only renames files of dead letters, which the PoP takes back into its
+queue within a second, or when it starts.`
+	flags := group.PersistentFlags()
+	flags.StringVar(&f.dir, "dir", statedir.Default(), "state `folder` of the PoP")
+	flags.StringVarP(&f.target.output, "output", "o", "table", "`form` of what is printed: table, json or yaml")
+	_ = group.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json", "yaml"}, cobra.ShellCompDirectiveNoFileComp))
+	return group
+}
+
+// registerFilters adds the flags that choose entries.
+func (f *spoolFlags) registerFilters(command *cobra.Command) {
+	flags := command.Flags()
+	flags.StringVar(&f.service, "service", "", "only those of a service: its host `name`")
+	flags.StringVar(&f.id, "id", "", "only those whose request id contains a `text`")
+	flags.DurationVar(&f.older, "older", 0, "only those that arrived longer ago than a `duration`, such as 10m")
+}
+
+// completePoPs completes the names of PoPs that have a folder.
+func (f *spoolFlags) completePoPs(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return f.pops(), cobra.ShellCompDirectiveNoFileComp
+}
+
+func (f *spoolFlags) pops() (names []string) {
+	found, _ := filepath.Glob(stateDir(f.dir).path("pops", "*", "spool"))
+	for _, path := range found {
+		names = append(names, filepath.Base(filepath.Dir(path)))
+	}
+	return names
+}
+
+// folder returns a PoP's spool.
+func (f *spoolFlags) folder(pop string) (string, error) {
+	if err := f.target.checkOutput(); err != nil {
+		return "", err
+	}
+	if !slices.Contains(f.pops(), pop) {
+		return "", fmt.Errorf("%s has no spool of PoP %q; it has those of: %s", f.dir, pop, strings.Join(f.pops(), ", "))
+	}
+	return stateDir(f.dir).path("pops", pop, "spool"), nil
+}
+
+// entries reads what a spool has and the flags choose.
+func (f *spoolFlags) entries(command *cobra.Command, folder string) ([]spool.Entry, error) {
+	bar := startProgress(command.ErrOrStderr(), "reading", 0, octets)
+	contents, err := spool.Inspect(folder, bar.at)
+	bar.end()
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, fmt.Errorf("%w: the spool is its PoP's user's alone", err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, fault := range contents.Faults {
+		fmt.Fprintln(command.ErrOrStderr(), fault)
+	}
+	chosen := []spool.Entry{}
+	for _, e := range contents.Entries {
+		if (f.service == "" || e.Service == f.service) && strings.Contains(e.ID, f.id) &&
+			(f.older == 0 || time.Since(e.Received) > f.older) && (!f.dead || e.State != spool.EntryPending) {
+			chosen = append(chosen, e)
+		}
+	}
+	return chosen, nil
+}
+
+func newSpoolList(f *spoolFlags) *cobra.Command {
+	limit := 0
+	command := &cobra.Command{
+		Use: "ls POP", Short: "List what waits in a spool, and dead letters", Args: cobra.ExactArgs(1), ValidArgsFunction: f.completePoPs,
+		Example: `  isochrone spool ls sin1 --dead --older 1h`,
+		RunE: func(command *cobra.Command, args []string) error {
+			folder, err := f.folder(args[0])
+			if err != nil {
+				return err
+			}
+			entries, err := f.entries(command, folder)
+			if err != nil {
+				return err
+			}
+			more := 0
+			if limit > 0 && len(entries) > limit {
+				entries, more = entries[:limit], len(entries)-limit
+			}
+			return f.target.show(command, entries, func(out io.Writer) error { return printEntries(out, entries, more) })
+		},
+	}
+	f.registerFilters(command)
+	command.Flags().BoolVar(&f.dead, "dead", false, "only dead letters")
+	command.Flags().IntVar(&limit, "limit", 0, "`number` of entries at most; 0 for all")
+	return command
+}
+
+func printEntries(out io.Writer, entries []spool.Entry, more int) error {
+	if len(entries) == 0 {
+		_, err := fmt.Fprintln(out, "nothing")
+		return err
+	}
+	err := columns(out, "ID\tSTATE\tRECEIVED\tSERVICE\tKEY\tOCTETS\tREASON", func(row func(...any)) {
+		for _, e := range entries {
+			row(e.ID, e.State, e.Received.Local().Format(time.DateTime), e.Service, e.KeyID, e.Bytes, e.Reason)
+		}
+	})
+	if err == nil && more > 0 {
+		_, err = fmt.Fprintf(out, "and %d more\n", more)
+	}
+	return err
+}
+
+// shownEntry is an entry with its body.
+type shownEntry struct {
+	spool.Entry
+	Body []byte `json:"body,omitempty"` // base64
+}
+
+func newSpoolShow(f *spoolFlags) *cobra.Command {
+	body := false
+	command := &cobra.Command{
+		Use: "show POP ID", Short: "Show an envelope or a dead letter", Args: cobra.ExactArgs(2), ValidArgsFunction: f.completePoPs,
+		Long: `Shows what is known of an envelope. With --body its body is printed too: as it is, and nothing else, in
+the form of a table; in base64 as JSON and YAML.`,
+		RunE: func(command *cobra.Command, args []string) error {
+			folder, err := f.folder(args[0])
+			if err != nil {
+				return err
+			}
+			entries, err := f.entries(command, folder)
+			if err != nil {
+				return err
+			}
+			i := slices.IndexFunc(entries, func(e spool.Entry) bool { return e.ID == args[1] })
+			if i < 0 {
+				return fmt.Errorf("the spool of %s has no envelope %q: a cluster has acknowledged it, or it never came here", args[0], args[1])
+			}
+			shown := shownEntry{Entry: entries[i]}
+			if body {
+				if shown.Body, err = shown.Entry.Body(folder); err != nil {
+					return err
+				}
+			}
+			return f.target.show(command, shown, func(out io.Writer) error {
+				if body {
+					_, err := out.Write(shown.Body)
+					return err
+				}
+				return printEntry(out, &shown.Entry)
+			})
+		},
+	}
+	command.Flags().BoolVar(&body, "body", false, "print the body")
+	return command
+}
+
+func printEntry(out io.Writer, e *spool.Entry) error {
+	return columns(out, "FIELD\tVALUE", func(row func(...any)) {
+		row("id", e.ID)
+		row("state", e.State)
+		if e.Reason != "" {
+			row("reason", e.Reason)
+			row("buried", e.Buried.Local().Format(time.RFC3339))
+		}
+		row("received", e.Received.Local().Format(time.RFC3339Nano))
+		row("service", e.Service)
+		row("key", e.KeyID)
+		row("window", e.Window)
+		row("content type", e.ContentType)
+		row("octets", e.Bytes)
+		row("sha256", e.SHA256)
+		if e.Traceparent != "" {
+			row("traceparent", e.Traceparent)
+		}
+		row("file", e.File)
+	})
+}
+
+func newSpoolReplay(f *spoolFlags) *cobra.Command {
+	all := false
+	command := &cobra.Command{
+		Use: "replay POP [ID...]", Short: "Send dead letters again", Args: cobra.MinimumNArgs(1), ValidArgsFunction: f.completePoPs,
+		Long: `Puts dead letters back into the queue of their PoP, which delivers them as if they had just come: those
+named, or with --all those that the other flags choose. A PoP that runs takes them within a second, one
+that does not when it starts. A letter leaves the folder of dead letters only when its envelope is on disk
+in the queue. One that a cluster refuses again is a dead letter again.`,
+		Example: `  isochrone spool replay sin1 --all --older 1h`,
+		RunE: func(command *cobra.Command, args []string) error {
+			if all == (len(args) > 1) {
+				return errors.New("say which dead letters: their ids, or --all")
+			}
+			folder, err := f.folder(args[0])
+			if err != nil {
+				return err
+			}
+			return f.replay(command, folder, args[1:])
+		},
+	}
+	f.registerFilters(command)
+	command.Flags().BoolVar(&all, "all", false, "all that the other flags choose")
+	return command
+}
+
+// replayed is what "spool replay" says.
+type replayed struct {
+	Replayed []string `json:"replayed"`
+}
+
+func (f *spoolFlags) replay(command *cobra.Command, folder string, ids []string) error {
+	f.dead = true
+	entries, err := f.entries(command, folder)
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		if !slices.ContainsFunc(entries, func(e spool.Entry) bool { return e.ID == id }) {
+			return fmt.Errorf("%q is no dead letter here", id)
+		}
+	}
+	said := replayed{Replayed: []string{}}
+	bar := startProgress(command.ErrOrStderr(), "putting back", 0, counted("dead letters"))
+	defer bar.end()
+	for i, e := range entries {
+		bar.at(int64(i), int64(len(entries)))
+		if e.State != spool.EntryDead || len(ids) > 0 && !slices.Contains(ids, e.ID) {
+			continue
+		}
+		err := spool.Replay(folder, filepath.Base(e.File))
+		if errors.Is(err, os.ErrNotExist) { // another command was faster
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("after %d dead letters: %w", len(said.Replayed), err)
+		}
+		said.Replayed = append(said.Replayed, e.ID)
+	}
+	bar.end()
+	return f.target.show(command, said, func(out io.Writer) error {
+		_, err := fmt.Fprintf(out, "%d dead letters go back into the queue\n", len(said.Replayed))
+		return err
+	})
+}

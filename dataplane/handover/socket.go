@@ -1,0 +1,196 @@
+package handover
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/net/ipv4"
+)
+
+// Socket is a UDP socket that can pass packets to the process before, or receive them from the one after it. It is a
+// quic.OOBCapablePacketConn: segmentation, batches and ECN work as with the UDP socket alone. Closing it closes the connections
+// that were given to it. ReadBatch is for one goroutine; other methods may be called at any time.
+type Socket struct {
+	*net.UDPConn
+	batch  *ipv4.PacketConn
+	ids    *IDs
+	before atomic.Pointer[peer] // who gets what belongs to it; nil for nobody
+	after  atomic.Pointer[peer] // from whom packets come; nil while they come from UDP
+	lost   atomic.Uint64
+	buffer []byte
+
+	mu       sync.Mutex
+	deadline time.Time // as it was set from outside
+}
+
+// peer is the connection to another process: it keeps the borders of messages, and their order (SOCK_SEQPACKET).
+type peer struct{ net.Conn }
+
+// NewSocket returns a Socket on a UDP socket, which has the ids of this process.
+func NewSocket(udp *net.UDPConn, ids *IDs) *Socket {
+	return &Socket{UDPConn: udp, batch: ipv4.NewPacketConn(udp), ids: ids, buffer: make([]byte, maxPassed)}
+}
+
+// PassTo passes packets of other generations to the process before this one, until that ends.
+func (s *Socket) PassTo(before net.Conn) {
+	s.swap(&s.before, before)
+}
+
+// ReceiveFrom leaves the UDP socket to the process after this one, and reads what that passes on. If that process ends, it reads the
+// UDP socket again.
+func (s *Socket) ReceiveFrom(after net.Conn) {
+	s.swap(&s.after, after)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_ = s.UDPConn.SetReadDeadline(time.Unix(1, 0)) // wakes a read; ReadBatch sees why
+	_ = after.SetReadDeadline(s.deadline)
+}
+
+func (s *Socket) swap(at *atomic.Pointer[peer], c net.Conn) {
+	if old := at.Swap(&peer{c}); old != nil {
+		old.Close()
+	}
+}
+
+// Lost returns how many packets could not be passed on: the other process did not read them in time.
+func (s *Socket) Lost() uint64 { return s.lost.Load() }
+
+// SetReadDeadline implements net.PacketConn.
+func (s *Socket) SetReadDeadline(t time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.deadline = t
+	if after := s.after.Load(); after != nil {
+		return after.SetReadDeadline(t)
+	}
+	return s.UDPConn.SetReadDeadline(t)
+}
+
+// SetDeadline implements net.PacketConn.
+func (s *Socket) SetDeadline(t time.Time) error {
+	return errors.Join(s.SetReadDeadline(t), s.SetWriteDeadline(t))
+}
+
+// Close implements net.PacketConn.
+func (s *Socket) Close() error {
+	for _, at := range []*atomic.Pointer[peer]{&s.before, &s.after} {
+		if p := at.Load(); p != nil {
+			p.Close()
+		}
+	}
+	return s.UDPConn.Close()
+}
+
+// ReadBatch reads the packets of this process. It is what quic-go reads by.
+func (s *Socket) ReadBatch(messages []ipv4.Message, flags int) (int, error) {
+	for {
+		if after := s.after.Load(); after != nil {
+			n, err := s.receive(after, messages)
+			if err == nil || errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, net.ErrClosed) {
+				return n, err
+			}
+			s.abandoned(after)
+			continue
+		}
+		n, err := s.batch.ReadBatch(messages, flags)
+		if err != nil {
+			if errors.Is(err, os.ErrDeadlineExceeded) && s.after.Load() != nil {
+				continue
+			}
+			return n, err
+		}
+		if before := s.before.Load(); before != nil {
+			if n = s.sort(before, messages[:n]); n == 0 {
+				continue
+			}
+		}
+		return n, nil
+	}
+}
+
+// abandoned reads UDP again: nobody passes packets on any more.
+func (s *Socket) abandoned(after *peer) {
+	after.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.after.CompareAndSwap(after, nil) {
+		_ = s.UDPConn.SetReadDeadline(s.deadline)
+	}
+}
+
+// sort passes foreign packets on, and moves the others to the front.
+func (s *Socket) sort(before *peer, messages []ipv4.Message) int {
+	own := 0
+	for i := range messages {
+		m := &messages[i]
+		if s.ids.foreign(m.Buffers[0][:m.N]) {
+			s.pass(before, m)
+			continue
+		}
+		// The buffers stay where they are, which quic-go owns by index; what is in them moves.
+		if to := &messages[own]; own != i {
+			to.N = copy(to.Buffers[0][:cap(to.Buffers[0])], m.Buffers[0][:m.N])
+			to.NN = copy(to.OOB[:cap(to.OOB)], m.OOB[:m.NN])
+			to.Flags, to.Addr = m.Flags, m.Addr
+		}
+		own++
+	}
+	return own
+}
+
+func (s *Socket) pass(before *peer, m *ipv4.Message) {
+	from, ok := m.Addr.(*net.UDPAddr)
+	if !ok || m.N > maxDatagram {
+		return
+	}
+	p := Packet{Source: from.AddrPort(), Data: m.Buffers[0][:m.N]}
+	p.readControl(m.OOB[:m.NN])
+	s.write(before, p.Append(s.buffer[:0]))
+}
+
+// write sends a packet to the process before this one. Nobody waits for one that does not read: a lost packet is sent again.
+func (s *Socket) write(before *peer, packet []byte) {
+	_ = before.SetWriteDeadline(time.Now().Add(passTimeout))
+	if _, err := before.Write(packet); err != nil {
+		s.lost.Add(1)
+		if !errors.Is(err, os.ErrDeadlineExceeded) && s.before.CompareAndSwap(before, nil) {
+			before.Close()
+		}
+	}
+}
+
+// passTimeout is how long a packet waits for the other process to read: the queue between them is full then.
+const passTimeout = time.Millisecond
+
+// receive reads one packet from the process after this one.
+func (s *Socket) receive(after *peer, messages []ipv4.Message) (int, error) {
+	for {
+		n, err := after.Read(s.buffer)
+		if err != nil {
+			return 0, err
+		}
+		if n == 0 {
+			return 0, io.EOF
+		}
+		p, err := Decode(s.buffer[:n])
+		if err != nil {
+			s.lost.Add(1)
+			continue
+		}
+		m := &messages[0]
+		if before := s.before.Load(); before != nil && s.ids.foreign(p.Data) { // a third process still ends
+			s.write(before, s.buffer[:n])
+			continue
+		}
+		m.N = copy(m.Buffers[0], p.Data)
+		m.NN = p.writeControl(m.OOB[:cap(m.OOB)])
+		m.Addr = net.UDPAddrFromAddrPort(netip.AddrPortFrom(p.Source.Addr(), p.Source.Port()))
+		return 1, nil
+	}
+}
