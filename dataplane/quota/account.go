@@ -21,11 +21,12 @@ type account struct {
 	asking  atomic.Bool  // it is in the queue, or the store is being asked
 	limit   atomic.Int64 // the quota, as a request knew it last
 	waiting atomic.Int64 // requests
+	missed  atomic.Int64 // requests that were denied, though there may have been some left
 
 	mu       sync.Mutex
 	ahead    []*slice  // for the next windows
 	measured time.Time // when the demand was measured
-	used     int64     // of the current slice, then
+	used     int64     // of the current slice, and missed, then
 	rate     float64   // requests a second
 	pops     int       // that share the quota, as far as it is known
 }
@@ -37,6 +38,7 @@ type slice struct {
 	granted   atomic.Int64 // in all
 	low       atomic.Int64 // more is asked for when no more than this is left
 	remaining atomic.Int64 // what the store had left; -1 when it was not asked
+	scraps    atomic.Int64 // if it has no more than this, that is not worth waiting for
 	spent     atomic.Int64 // the quota of which the store had nothing left; -1 when it has
 }
 
@@ -63,6 +65,7 @@ func (s *slice) add(g Granted, limit int64) {
 	s.left.Add(g.Granted)
 	if !g.Busy {
 		s.remaining.Store(g.Remaining)
+		s.scraps.Store(max(limit/50, int64(4*g.PoPs))) // grants are of one then
 	}
 	if g.Remaining == 0 && !g.Busy && !g.Closed { // of a key that there is not, there may be some soon
 		s.spent.Store(limit)
@@ -87,7 +90,7 @@ func (a *account) of(window int64, now time.Time) *slice {
 			later = append(later, taken)
 		}
 	}
-	a.ahead, a.measured, a.used = later, now, 0
+	a.ahead, a.measured, a.used = later, now, a.missed.Load()
 	a.current.Store(s)
 	return s
 }
@@ -99,7 +102,7 @@ func (a *account) asks(p *position, now time.Time) []Ask {
 	defer a.mu.Unlock()
 	waiting := a.waiting.Load()
 	used := s.granted.Load() - s.left.Load()
-	a.measure(used+waiting, now)
+	a.measure(used+waiting+a.missed.Load(), now)
 	hold := 1 + int64(a.rate*holdFor.Seconds())
 	if remaining := s.remaining.Load(); remaining > 0 && a.pops > 0 {
 		hold = max(hold, remaining/int64(holdPart*a.pops))
@@ -111,8 +114,12 @@ func (a *account) asks(p *position, now time.Time) []Ask {
 	}
 	if used > 0 && p.ends.Sub(now) < Window/2 && a.pops > 0 {
 		for n := int64(1); n <= ahead; n++ {
-			most := max(1, limit/(aheadPart*n*int64(a.pops)))
-			if want := min(most, max(1, used/4)); !a.has(s.window + n) {
+			most := max(5-2*n, limit/(aheadPart*n*int64(a.pops)))
+			want := min(most, max(1, used/4))
+			if taken := a.slice(s.window + n); taken != nil {
+				want -= taken.granted.Load()
+			}
+			if want > 0 {
 				asks = append(asks, Ask{Key: a.key, Window: s.window + n, Limit: limit, Want: want})
 			}
 		}
@@ -124,7 +131,7 @@ func (a *account) asks(p *position, now time.Time) []Ask {
 func (a *account) measure(used int64, now time.Time) {
 	passed, more := now.Sub(a.measured).Seconds(), float64(max(0, used-a.used))
 	a.measured, a.used = now, used
-	switch rate := more / max(passed, 0.1); {
+	switch rate := more / max(passed, 1); {
 	case rate > a.rate && more > 1:
 		a.rate = rate // it may be a burst; it falls as fast
 	default:
@@ -132,14 +139,14 @@ func (a *account) measure(used int64, now time.Time) {
 	}
 }
 
-// has reports whether a slice of a window is there already.
-func (a *account) has(window int64) bool {
+// slice returns the slice of a later window, or nil.
+func (a *account) slice(window int64) *slice {
 	for _, s := range a.ahead {
 		if s.window == window {
-			return true
+			return s
 		}
 	}
-	return false
+	return nil
 }
 
 // grant takes what was granted. A grant of a window that is over for this PoP is lost.
@@ -153,10 +160,13 @@ func (a *account) grant(ask Ask, g Granted) {
 	switch {
 	case s != nil && s.window == ask.Window:
 		s.add(g, ask.Limit)
-	case s != nil && s.window < ask.Window && !g.Closed && g.Granted > 0 && !a.has(ask.Window):
-		taken := newSlice(ask.Window)
+	case s != nil && s.window < ask.Window && g.Granted > 0:
+		taken := a.slice(ask.Window)
+		if taken == nil {
+			taken = newSlice(ask.Window)
+			a.ahead = append(a.ahead, taken)
+		}
 		taken.add(g, ask.Limit)
-		taken.low.Store(g.Granted / 2)
-		a.ahead = append(a.ahead, taken)
+		taken.low.Store(taken.granted.Load() / 2)
 	}
 }

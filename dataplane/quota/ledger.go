@@ -123,8 +123,8 @@ func (l *Ledger) try(key string, limit int64, now time.Time) (Decision, outcome)
 	if s == nil || s.window < p.number {
 		s = a.of(p.number, now)
 	}
-	if a.limit.Load() != limit {
-		a.limit.Store(limit)
+	if a.limit.Load() != limit && a.limit.Swap(limit) < limit {
+		s.remaining.Store(-1) // there is more than the store has told
 	}
 	d := Decision{Window: s.window, Limit: limit, Reset: max(0, p.ends.Sub(now))}
 	if left, ok := s.take(); ok {
@@ -142,8 +142,9 @@ func (l *Ledger) try(key string, limit int64, now time.Time) (Decision, outcome)
 		return d, away
 	}
 	l.ask(a)
-	if remaining := s.remaining.Load(); remaining >= 0 && remaining*100 < limit {
-		return d, denied // the rest of it is not worth waiting for
+	if remaining := s.remaining.Load(); remaining >= 0 && remaining < s.scraps.Load() {
+		a.missed.Add(1) // the rest of it is not worth waiting for
+		return d, denied
 	}
 	return d, unknown
 }
