@@ -31,6 +31,7 @@ type Server struct {
 	grace, hard         context.Context // end when Shutdown begins, and when all must go
 	beginGrace, endHard context.CancelFunc
 
+	tend  sync.Once
 	mu    sync.Mutex
 	ended bool           // no connection is taken any more
 	conns sync.WaitGroup // that are served
@@ -92,6 +93,7 @@ func (s *Server) ServeConn(c *quic.Conn) {
 	s.conns.Add(1)
 	s.mu.Unlock()
 	defer s.conns.Done()
+	s.tend.Do(func() { s.workers.Go(s.dismiss) })
 	served := &conn{Conn: c}
 	if at, ok := c.RemoteAddr().(*net.UDPAddr); ok {
 		served.remote = at.AddrPort()
@@ -168,10 +170,32 @@ func (s *Server) work(j job) {
 		}
 		next, ok := <-s.jobs
 		s.idle.Add(-1)
-		if !ok {
+		if !ok || next.conn == nil {
 			return
 		}
 		j = next
+	}
+}
+
+// dismissEach is how often half of the goroutines that wait for requests are ended, so that a burst leaves nothing behind.
+const dismissEach = 5 * time.Second
+
+// dismiss ends goroutines that are not needed, until the server ends.
+func (s *Server) dismiss() {
+	look := time.NewTicker(dismissEach)
+	defer look.Stop()
+	for {
+		select {
+		case <-look.C:
+		case <-s.grace.Done():
+			return
+		}
+		for range (s.idle.Load() + 1) / 2 {
+			select {
+			case s.jobs <- job{}: // none
+			default:
+			}
+		}
 	}
 }
 
