@@ -390,6 +390,11 @@ func TestDeadAfter(t *testing.T) {
 	if s := w.Stats(); s.Dead["expired"] != 1 {
 		t.Errorf("got %+v", s.Dead)
 	}
+	ap.status.Store(202)
+	e = w.post(t, "put back", func(e *spool.Envelope) { e.Received, e.Replayed = time.Now().Add(-time.Hour), time.Now() })
+	if got := w.settles(t, 2)[e.ID]; !got.Acknowledged {
+		t.Errorf("a dead letter that was put back: got %+v", got)
+	}
 }
 
 // TestOrder has operators and health decide about ap, the nearest cluster; without them the order is ap, then the others.

@@ -106,7 +106,8 @@ func (p *responseReader) next() (response, error) {
 			return response{}, err
 		}
 		if head.status >= 200 {
-			return head.response, p.body(&head)
+			err := p.body(&head) // which may say that the answer is the last
+			return head.response, err
 		}
 		if head.status == http.StatusSwitchingProtocols || head.length > 0 || head.chunked {
 			return response{}, fmt.Errorf("%w: %d, which was not asked for", errMalformed, head.status)
