@@ -191,3 +191,34 @@ func TestReplayMakesItsOwnRoom(t *testing.T) {
 		t.Errorf("got %+v", stats)
 	}
 }
+
+// TestKeyUsedAgain has a key used for one payload after another, as far as the first is forgotten: what becomes of one is not said of the other,
+// neither now nor after a restart.
+func TestKeyUsedAgain(t *testing.T) {
+	d := newCrashDisk(1)
+	s := mustOpen(t, d, Options{Outcomes: 1})
+	append := func(id, body string) *Item {
+		t.Helper()
+		if earlier, err := s.AppendOnce(envelope(id, []byte(body)), nil); err != nil || earlier != nil {
+			t.Fatalf("got %v, %v", earlier, err)
+		}
+		return s.take(1, nil)[0]
+	}
+	first := append("pop.key", "first")
+	s.Delivered(append("pop.other", "other"), "eu") // over the first
+	second := append("pop.key", "second")
+	check := func(body string, want State) {
+		t.Helper()
+		if known, ok := s.ByCore("key"); !ok || known.State != want || known.SHA256 != envelope("", []byte(body)).SHA256 {
+			t.Errorf("got %+v, %v", known, ok)
+		}
+	}
+	s.Delivered(first, "eu")
+	check("second", Pending)
+	s.Delivered(second, "eu")
+	check("second", Delivered)
+	s.Close()
+	s = mustOpen(t, d, Options{})
+	defer s.Close()
+	check("second", Delivered)
+}
