@@ -155,9 +155,15 @@ func TestOldOutcomeDoesNotHideAPendingOne(t *testing.T) {
 	}
 	s.Close()
 	s = mustOpen(t, d, Options{})
-	defer s.Close()
 	if known, ok := s.ByCore("key"); !ok || known.State != Pending || known.SHA256 != envelope("", []byte("second")).SHA256 {
 		t.Errorf("got %+v, %v", known, ok)
+	}
+	s.Delivered(s.take(1, nil)[0], "ap")
+	s.Close()
+	s = mustOpen(t, d, Options{})
+	defer s.Close()
+	if known, ok := s.ByCore("key"); !ok || known.Cluster != "ap" || known.SHA256 != envelope("", []byte("second")).SHA256 {
+		t.Errorf("after it was delivered: got %+v, %v", known, ok)
 	}
 }
 
