@@ -43,20 +43,27 @@ const (
 	aPayload = `{"hash":"0xab","sender":"0x01","amount": 1}`
 )
 
-// grants is a quota store in memory.
+// grants is a quota store in memory, which can fail.
 type grants struct {
-	mu   sync.Mutex
-	sums map[string]int64
-	fail error
+	*quota.Memory
+	fail atomic.Bool
 }
 
-func (g *grants) Grant(_ context.Context, key string, window, limit, want int64) (int64, error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	record := fmt.Sprint(key, window)
-	granted := min(want, limit-g.sums[record])
-	g.sums[record] += granted
-	return granted, g.fail
+func (g *grants) Exchange(ctx context.Context, r quota.Request) (quota.Answer, error) {
+	if g.fail.Load() {
+		return quota.Answer{}, io.ErrUnexpectedEOF
+	}
+	return g.Memory.Exchange(ctx, r)
+}
+
+// runQuota returns a ledger that runs until the test ends.
+func runQuota(t testing.TB, store quota.Store) *quota.Ledger {
+	ledger := quota.New(quota.Config{PoP: "sin1", Store: store})
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); _ = ledger.Run(ctx) }()
+	t.Cleanup(func() { stop(); <-done })
+	return ledger
 }
 
 // regional is a cluster that a test commands.
@@ -102,7 +109,7 @@ type world struct {
 
 func newWorld(t testing.TB, change func(*topology.Topology)) *world {
 	t.Helper()
-	w := &world{dir: t.TempDir(), clusters: map[string]*regional{}, grants: &grants{sums: map[string]int64{}}, acks: make(chan string, 1000)}
+	w := &world{dir: t.TempDir(), clusters: map[string]*regional{}, grants: &grants{Memory: quota.NewMemory(1)}, acks: make(chan string, 1000)}
 	pops, urls := map[string]netip.AddrPort{}, map[string]string{}
 	for i, name := range topology.ExamplePoPs {
 		pops[name] = netip.AddrPortFrom(netip.AddrFrom4([4]byte{203, 0, 113, byte(i + 1)}), 8443)
@@ -139,7 +146,7 @@ func newWorld(t testing.TB, change func(*topology.Topology)) *world {
 			}
 			return nil
 		},
-		Model: rtt.Default(), Spool: queue, Quota: quota.NewLedger(w.grants), Secret: func(string) []byte { return []byte("secret") },
+		Model: rtt.Default(), Spool: queue, Quota: runQuota(t, w.grants), Secret: func(string) []byte { return []byte("secret") },
 		ClusterToken: func(cluster string) string { return "token-" + cluster }, Log: slog.New(slog.DiscardHandler),
 		Acknowledged: func(_ *spool.Envelope, cluster string) { w.acks <- cluster },
 	})
@@ -308,7 +315,7 @@ func TestQuota(t *testing.T) {
 	if got := w.Stats(); got["probes"] != 1 || got["pending"] != uint64(codes[202]) {
 		t.Errorf("got %v, want a probe that is not queued", got)
 	}
-	w.grants.fail = io.ErrUnexpectedEOF
+	w.grants.fail.Store(true)
 	other := *w.snap.Keys.Lookup("aeaqcaib") // the quota of a key that has no grant yet cannot be asked for
 	other.Probe = false
 	keys := maps.Collect(w.snap.Keys.All())
@@ -549,7 +556,7 @@ func BenchmarkIntake(b *testing.B) {
 	snap := &topology.Snapshot{Topology: topology.Example(netip.MustParseAddr("127.0.0.1"), nil, nil), Keys: topology.NewKeySet(map[string]*topology.Key{id: key})}
 	p := New(Config{
 		Name: "sin1", Snapshot: func() *topology.Snapshot { return snap }, Verdicts: func() health.Verdicts { return nil },
-		Model: rtt.Default(), Spool: queue, Quota: quota.NewLedger(&grants{sums: map[string]int64{}}), Log: slog.New(slog.DiscardHandler),
+		Model: rtt.Default(), Spool: queue, Quota: runQuota(b, quota.NewMemory(1)), Log: slog.New(slog.DiscardHandler),
 	})
 	b.ReportAllocs()
 	b.SetParallelism(32)

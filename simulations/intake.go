@@ -148,11 +148,12 @@ func (w *intakeWorld) startPoP(snap *topology.Snapshot, dir string) error {
 	if err != nil {
 		return err
 	}
+	ledger := quota.New(quota.Config{PoP: "pop", Store: quota.NewMemory(1)}) // asking it takes no time, and is done before any post that is measured
 	pop := dataplane.New(dataplane.Config{
 		Name: "pop", Spool: queue, Log: log, Model: rtt.Default(), Secret: func(string) []byte { return []byte("secret") },
 		Snapshot:     func() *topology.Snapshot { return snap },
 		Verdicts:     func() health.Verdicts { return nil },
-		Quota:        quota.NewLedger(&grants{sums: map[string]int64{}}),
+		Quota:        ledger,
 		ClusterToken: func(string) string { return clusterToken },
 		Dial:         w.network.Dialer(w.pop.Addr()),
 		Acknowledged: func(e *spool.Envelope, _ string) { w.acks <- acknowledgement{e.ID, time.Now()} },
@@ -163,11 +164,19 @@ func (w *intakeWorld) startPoP(snap *topology.Snapshot, dir string) error {
 		},
 	}}
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
+	done, ended := make(chan error, 1), make(chan struct{})
 	go func() { done <- pop.Run(ctx, sockets) }()
+	counting, stop := context.WithCancel(context.Background())
+	go func() {
+		defer close(ended)
+		_ = ledger.Run(counting) // ends with its context
+	}()
 	w.stop = append(w.stop, func() error {
 		cancel()
-		return <-done
+		err := <-done
+		stop()
+		<-ended
+		return err
 	})
 	return nil
 }
@@ -247,23 +256,6 @@ func (w *intakeWorld) close() error {
 		failures = append(failures, fmt.Errorf("%d payloads were posted, the cluster has %+v", w.posted, got))
 	}
 	return errors.Join(failures...)
-}
-
-// grants keeps the quotas of a world; asking it takes no time. (A PoP asks once for a tenth of a quota, before any post that
-// is measured.)
-type grants struct {
-	mu   sync.Mutex
-	sums map[string]int64
-}
-
-// Grant implements quota.Store.
-func (g *grants) Grant(_ context.Context, key string, window, limit, want int64) (int64, error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	record := fmt.Sprint(key, "/", window)
-	granted := min(want, limit-g.sums[record])
-	g.sums[record] += granted
-	return granted, nil
 }
 
 // lockedBuffer is a buffer that several goroutines write to.

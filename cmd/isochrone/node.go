@@ -242,17 +242,30 @@ func (n *node) runPoP(process *popProcess, bind func() ([]listeners, error), on 
 	if err != nil {
 		return nil, errors.Join(err, process.lock.Close())
 	}
+	grants := quota.New(quota.Config{PoP: name, Store: n, Log: log})
 	pop := dataplane.New(dataplane.Config{
 		Name: name, Snapshot: n.Snapshot, Verdicts: n.Verdicts, Model: rtt.Default(), Spool: queue,
-		Quota: quota.NewLedger(n), Secret: n.serviceSecret([]byte(secret)), WebhookSecret: n.webhookSecret, Receipts: signer,
+		Quota: grants, Secret: n.serviceSecret([]byte(secret)), WebhookSecret: n.webhookSecret, Receipts: signer,
 		ClusterToken: n.clusterToken, Log: log, Access: n.access, Tracer: n.tracer, Front: process.front,
 	})
 	on.run("PoP "+name, func(ctx context.Context) error {
 		defer process.lock.Close()
-		return pop.Run(ctx)
+		return runBeside(ctx, grants.Run, func(ctx context.Context) error { return pop.Run(ctx) })
 	})
 	process.started(pop)
 	return pop, nil
+}
+
+// runBeside runs what another one needs until its very end, which may be long after that of ctx.
+func runBeside(ctx context.Context, needed, what func(context.Context) error) error {
+	beside, end := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = needed(beside) // ends with its context
+	}()
+	defer func() { end(); <-done }()
+	return what(ctx)
 }
 
 // certificate returns, of the node's own CA, that of the service that a client asks for, of this address when it asks for none, or of the first

@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/spf13/pflag"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -25,21 +24,12 @@ import (
 // newHub returns a relay of the store in etcd. It is to run, and to be mounted at relay.Path of a server with HTTP/2 that verifies the
 // client certificates that are given (tls.VerifyClientCertIfGiven) with the CA of the nodes. Who of those may follow, admit says.
 func newHub(client *clientv3.Client, root string, admit func(*x509.Certificate) error, log *slog.Logger) *relay.Hub {
-	s, grants := store.New(client, root), quota.NewEtcdStore(client, root)
-	grant := func(ctx context.Context, key string, window, limit, want int64) (int64, error) {
-		now := time.Now().Unix() / int64(quota.Window/time.Second)
-		if drift := window - now; drift > mostDrift || drift < -mostDrift { // one of the future would end all grants until then
-			return 0, fmt.Errorf("window %d is not of now, which is %d: the clocks differ too much", window, now)
-		}
-		return grants.Grant(ctx, key, window, limit, want)
-	}
+	s := store.New(client, root)
 	return relay.NewHub(relay.Config{
-		Feed: s.Feed(store.SectionsOf("control")), Revision: s.Revision, Register: s.Register, Grant: grant, Admit: admit, Log: log,
+		Feed: s.Feed(store.SectionsOf("control")), Revision: s.Revision, Register: s.Register, Admit: admit, Log: log,
+		Quota: quotaForRelay(quota.NewEtcdStore(client, root)),
 	})
 }
-
-// mostDrift is by how many windows of quota the clocks of a PoP and of its control plane may differ.
-const mostDrift = 10
 
 // identityFolder is where a node that has joined keeps its certificate, in the state folder.
 const identityFolder = "identity"
@@ -163,7 +153,7 @@ func (f *followFlags) connect(ctx context.Context, dir, kind, name string) (*ups
 	}
 	client := relay.NewClient(r.relays, config)
 	return &upstream{
-		feed: client.Feed, register: client.Register, quota: client,
+		feed: client.Feed, register: client.Register, quota: relayed{client},
 		close: func() error { client.Close(); return nil },
 	}, nil
 }

@@ -47,6 +47,7 @@ func startPairs(t *testing.T, c *etcdtest.Cluster, world *running, client *clien
 	pair.Steering.Answers, pair.Steering.TTL, pair.Steering.ECS, pair.Steering.WhenAllDown = 2, topology.Duration(time.Second), topology.UseECS, topology.FailOpen
 	pair.Steering.Rank = topology.RankByRTT
 	pair.Intake.Ack, pair.Intake.MaxBodyBytes = topology.AckSpool, 1<<16
+	pair.Intake.ContentTypes = []string{"application/json"}
 	if _, err := w.store.Apply(t.Context(), store.Change{Put: map[topology.Ref]topology.Object{
 		{Kind: topology.Services, Name: pairService}: pair,
 	}, Author: "test"}); err != nil {

@@ -8,6 +8,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/isochrone/isochrone/dataplane/quota"
+	"github.com/isochrone/isochrone/topology/relay"
 	"github.com/isochrone/isochrone/topology/store"
 )
 
@@ -38,10 +39,43 @@ const connectPause = 2 * time.Second
 // errNoUpstream says that nobody can be asked for quota.
 var errNoUpstream = errors.New("there is neither etcd nor a relay yet")
 
-// Grant implements quota.Store with the upstream of the moment.
-func (n *node) Grant(ctx context.Context, key string, window, limit, want int64) (int64, error) {
+// Exchange implements quota.Store with the upstream of the moment.
+func (n *node) Exchange(ctx context.Context, r quota.Request) (quota.Answer, error) {
 	if up := n.upstream.Load(); up != nil {
-		return up.quota.Grant(ctx, key, window, limit, want)
+		return up.quota.Exchange(ctx, r)
 	}
-	return 0, errNoUpstream
+	return quota.Answer{}, errNoUpstream
+}
+
+// relayed is a quota.Store behind a relay.
+type relayed struct{ *relay.Client }
+
+// Exchange implements quota.Store.
+func (c relayed) Exchange(ctx context.Context, r quota.Request) (quota.Answer, error) {
+	ask := relay.Quota{Open: r.Open, Lost: r.Lost}
+	for _, one := range r.Asks {
+		ask.Asks = append(ask.Asks, relay.QuotaAsk(one))
+	}
+	got, err := c.Quota(ctx, ask)
+	answer := quota.Answer{Window: got.Window, Rest: got.Rest}
+	for _, g := range got.Grants {
+		answer.Grants = append(answer.Grants, quota.Granted(g))
+	}
+	return answer, err
+}
+
+// quotaForRelay is what a relay asks of a store for PoPs.
+func quotaForRelay(s quota.Store) func(ctx context.Context, q relay.Quota) (relay.QuotaAnswer, error) {
+	return func(ctx context.Context, q relay.Quota) (relay.QuotaAnswer, error) {
+		r := quota.Request{PoP: q.PoP, Open: q.Open, Lost: q.Lost}
+		for _, one := range q.Asks {
+			r.Asks = append(r.Asks, quota.Ask(one))
+		}
+		got, err := s.Exchange(ctx, r)
+		answer := relay.QuotaAnswer{Window: got.Window, Rest: got.Rest}
+		for _, g := range got.Grants {
+			answer.Grants = append(answer.Grants, relay.QuotaGranted(g))
+		}
+		return answer, err
+	}
 }

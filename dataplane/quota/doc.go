@@ -1,10 +1,20 @@
-// Package quota admits requests of API keys, so that the PoPs together never admit more for a key in a window than its
-// quota.
+// Package quota admits requests of API keys, so that the PoPs together never admit more for a key in a window than its quota.
 //
-// Time is cut into numbered windows of one minute. A PoP takes grants of a tenth of the quota from a record that all PoPs
-// share, by compare-and-swap, and admits requests from its grant without asking anybody. A grant is good for its window
-// alone; what is not used of it is lost, at a restart too. So the sum that is admitted for a window is at most the quota,
-// whoever crashes.
+// Windows are numbered, and one number is for all keys: that of the record quota/window. Whoever has watched a window for a minute on its
+// own monotonic clock opens the next one by compare-and-swap. No wall clock is asked, but once: for the first number that there ever is.
 //
-// A window is known by the PoP's own clock: PoPs whose clocks differ may work in neighbouring windows at the same time.
+// A PoP takes grants from a record of the key and the window, by compare-and-swap, before it runs out, and admits requests from them
+// without asking anybody. A grant is good for its window alone; nobody takes it back; what is not used of it is lost, at a restart too, and
+// so is one whose answer was lost. So the sum that is admitted for a number is at most the quota, whoever crashes, is stopped, is cut off,
+// or has a bad clock.
+//
+// A PoP that hears nothing of the windows any more goes on by its own clock with the small slices that it has taken ahead for the next two
+// windows, and then with nothing.
+//
+// The clock, the records and the accounts are pure: they are told the time. Ledger is what goes on around them: one exchange with the store
+// at a time, which carries what many keys ask for.
+//
+//	ledger := quota.New(quota.Config{PoP: "sin1", Store: quota.NewEtcdStore(client, "/isochrone/")})
+//	go ledger.Run(ctx)
+//	decision, err := ledger.Admit(ctx, keyID, key.QuotaPerMinute, time.Now())
 package quota

@@ -2,122 +2,338 @@ package quota
 
 import (
 	"context"
+	"errors"
+	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
-// Window is the length of a window.
-const Window = time.Minute
+const (
+	patience = 2 * time.Second        // of a request that waits for a grant, and of an exchange
+	pause    = 50 * time.Millisecond  // from the beginning of an exchange to that of the next: what is asked for meanwhile goes with it
+	poll     = 500 * time.Millisecond // from an exchange to the next when nothing is asked for
+	sweep    = 5 * time.Second        // from one look at all accounts to the next
+)
 
-// grants is how many grants make a quota.
-const grants = 10
+// ErrAway is returned when it is not known whether there is any quota left: the store cannot be asked.
+var ErrAway = errors.New("the store of quota cannot be asked")
 
-// grantTimeout is how long a request waits for a grant.
-const grantTimeout = 2 * time.Second
-
-// Store holds what has been granted of each key in each window, for all PoPs.
-type Store interface {
-	// Grant takes up to want of what is left of the key's limit in the window, and returns how much that is. It is atomic
-	// among all that share the store.
-	Grant(ctx context.Context, key string, window, limit, want int64) (granted int64, err error)
+// Config is what a Ledger needs.
+type Config struct {
+	PoP   string // the PoP's name, of which there is one Ledger
+	Store Store
+	Log   *slog.Logger // nil for none
 }
 
-// Ledger is one PoP's account of its grants. It may be used concurrently.
+// Ledger is one PoP's account of its grants. It may be used concurrently. It asks for grants while it runs.
 type Ledger struct {
-	store Store
+	config   Config
+	position atomic.Pointer[position]
+	accounts sync.Map // *account by key
+	wake     chan struct{}
+	waited   atomic.Uint64
 
-	mu       sync.Mutex
-	window   int64 // the newest
-	accounts map[string]*account
+	mu    sync.Mutex
+	clock clock
+	lost  int64
+	queue []*account
+	news  chan struct{} // closed after the next exchange
+	fault error         // of the last exchange
+	swept time.Time
 }
 
-// account is what a key has left in the newest window.
-type account struct {
-	left      int64
-	exhausted bool          // there is no more to be granted
-	asking    chan struct{} // closed when the grant that is asked for has come; nil when none is
-	err       error         // of the latest asking
+// New returns a Ledger without grants.
+func New(c Config) *Ledger {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Ledger{config: c, wake: make(chan struct{}, 1), news: make(chan struct{})}
 }
-
-// NewLedger returns a Ledger without grants.
-func NewLedger(store Store) *Ledger { return &Ledger{store: store, accounts: map[string]*account{}} }
 
 // Decision is whether a request is admitted.
 type Decision struct {
 	Admitted   bool
 	Window     int64         // its number
 	Limit      int64         // of the window
-	Remaining  int64         // what is known to be left
+	Remaining  int64         // what this PoP has left; all PoPs together have at least that
 	Reset      time.Duration // until the window ends
-	RetryAfter time.Duration // until the next window, when not admitted
+	RetryAfter time.Duration // when not admitted: until a client that is alone is admitted
 }
 
-// Admit takes one from the key's quota at a time. With an error it is not known whether there is any left: the store could
-// not be asked.
+// outcome is what a try came to.
+type outcome int
+
+const (
+	admitted outcome = iota
+	denied
+	unknown // it is being asked for
+	away    // it cannot be asked for
+)
+
+// Admit takes one from the key's quota of so many requests a window. The key must be a known one: each has an account for as long as it
+// is used. With an error (ErrAway, or that of ctx) it is not known whether there is any left. It waits only when the account is empty.
 func (l *Ledger) Admit(ctx context.Context, key string, limit int64, now time.Time) (Decision, error) {
-	window := now.Unix() / int64(Window/time.Second)
-	denied := Decision{Window: window, Limit: limit, RetryAfter: time.Unix((window+1)*int64(Window/time.Second), 0).Sub(now)}
-	denied.Reset = denied.RetryAfter
+	d, result := l.try(key, limit, now)
+	if result == admitted || result == denied {
+		return d, nil
+	}
+	return l.wait(ctx, key, limit, now)
+}
+
+// wait is Admit for an account that is empty.
+func (l *Ledger) wait(ctx context.Context, key string, limit int64, now time.Time) (Decision, error) {
+	l.waited.Add(1)
+	began, a := time.Now(), l.account(key)
+	a.waiting.Add(1)
+	defer a.waiting.Add(-1)
+	timeout := time.NewTimer(patience)
+	defer timeout.Stop()
 	for {
 		l.mu.Lock()
-		if window > l.window {
-			l.window = window
-			clear(l.accounts)
-		}
-		if window < l.window { // the clock went back, or the request is late: its window is over
-			l.mu.Unlock()
-			return denied, nil
-		}
-		a := l.accounts[key]
-		if a == nil {
-			a = new(account)
-			l.accounts[key] = a
-		}
-		switch {
-		case a.left > 0:
-			a.left--
-			admitted := Decision{Admitted: true, Window: window, Limit: limit, Remaining: a.left, Reset: denied.Reset}
-			l.mu.Unlock()
-			return admitted, nil
-		case a.exhausted:
-			l.mu.Unlock()
-			return denied, nil
-		}
-		asks := a.asking == nil
-		if asks {
-			a.asking = make(chan struct{})
-		}
-		asking := a.asking
+		news, fault, began2 := l.news, l.fault, l.clock.number > 0
 		l.mu.Unlock()
-		if asks {
-			l.ask(ctx, a, key, window, limit)
+		d, result := l.try(key, limit, now.Add(time.Since(began)))
+		if result == admitted || result == denied {
+			return d, nil
+		}
+		if result == away && (fault != nil || began2) {
+			return d, errors.Join(ErrAway, fault)
 		}
 		select {
-		case <-asking:
+		case <-news:
+		case <-timeout.C:
+			return d, ErrAway
 		case <-ctx.Done():
-			return Decision{}, ctx.Err()
-		}
-		l.mu.Lock()
-		err := a.err
-		l.mu.Unlock()
-		if err != nil {
-			return Decision{}, err
+			return d, ctx.Err()
 		}
 	}
 }
 
-// ask gets a grant for an account.
-func (l *Ledger) ask(ctx context.Context, a *account, key string, window, limit int64) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), grantTimeout) // others wait for it too
-	defer cancel()
-	granted, err := l.store.Grant(ctx, key, window, limit, max(1, limit/grants))
+// try admits a request without waiting.
+func (l *Ledger) try(key string, limit int64, now time.Time) (Decision, outcome) {
+	p := l.position.Load()
+	if p == nil || !now.Before(p.until) {
+		if p = l.locate(now); p == nil {
+			return Decision{Limit: limit}, away
+		}
+	}
+	a := l.account(key)
+	s := a.current.Load()
+	if s == nil || s.window < p.number {
+		s = a.of(p.number, now)
+	}
+	if a.limit.Load() != limit && a.limit.Swap(limit) < limit {
+		s.remaining.Store(-1) // there is more than the store has told
+	}
+	d := Decision{Window: s.window, Limit: limit, Reset: max(0, p.ends.Sub(now))}
+	if left, ok := s.take(); ok {
+		if left <= s.low.Load() {
+			l.ask(a)
+		}
+		d.Admitted, d.Remaining = true, min(left, limit)
+		return d, admitted
+	}
+	d.RetryAfter = d.Reset + margin
+	if spent := s.spent.Load(); spent >= limit || p.rest {
+		return d, denied
+	}
+	if !p.news {
+		return d, away
+	}
+	l.ask(a)
+	if remaining := s.remaining.Load(); remaining >= 0 && remaining < s.scraps.Load() {
+		a.missed.Add(1) // the rest of it is not worth waiting for
+		return d, denied
+	}
+	return d, unknown
+}
+
+// margin is how long it may take until a PoP knows of the next window, and has a grant of it.
+const margin = time.Second
+
+// locate finds out in which window the PoP is.
+func (l *Ledger) locate(now time.Time) *position {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	a.err = err
-	if err == nil {
-		a.left += granted // an account of an earlier window is out of use by now, and the grant is lost
-		a.exhausted = granted == 0
-	}
-	close(a.asking)
-	a.asking = nil
+	p := l.clock.at(now)
+	l.position.Store(p)
+	return p
 }
+
+func (l *Ledger) account(key string) *account {
+	if known, ok := l.accounts.Load(key); ok {
+		return known.(*account)
+	}
+	known, _ := l.accounts.LoadOrStore(key, &account{key: key})
+	return known.(*account)
+}
+
+// ask has the store asked for more for an account.
+func (l *Ledger) ask(a *account) {
+	if a.asking.Load() || !a.asking.CompareAndSwap(false, true) {
+		return
+	}
+	l.mu.Lock()
+	l.queue = append(l.queue, a)
+	l.mu.Unlock()
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// request returns what to ask the store now, and for which accounts.
+func (l *Ledger) request(now time.Time) (r Request, of []*account) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r = Request{PoP: l.config.PoP, Lost: l.lost}
+	if l.clock.due(now) {
+		r.Open = l.clock.number
+	}
+	p := l.clock.at(now)
+	l.position.Store(p)
+	if p == nil {
+		for _, a := range l.queue {
+			a.asking.Store(false)
+		}
+		l.queue = nil
+		return r, nil
+	}
+	taken := 0
+	for _, a := range l.queue {
+		asks := a.asks(p, now)
+		if len(r.Asks)+len(asks) > MaxAsks {
+			break
+		}
+		if taken++; len(asks) == 0 {
+			a.asking.Store(false)
+			continue
+		}
+		for _, ask := range asks {
+			r.Asks, of = append(r.Asks, ask), append(of, a)
+		}
+	}
+	l.queue = append([]*account(nil), l.queue[taken:]...)
+	return r, of
+}
+
+// answered takes the answer to a request, or that there is none.
+func (l *Ledger) answered(r Request, of []*account, answer Answer, err error, asked, now time.Time) {
+	if err == nil && len(answer.Grants) != len(r.Asks) {
+		err = errors.New("it answers other questions")
+	}
+	if err == nil {
+		for i, ask := range r.Asks {
+			if g := answer.Grants[i]; g.Granted >= 0 && g.Granted <= ask.Want {
+				of[i].grant(ask, g)
+			}
+		}
+	}
+	for _, a := range of {
+		a.asking.Store(false)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err == nil {
+		l.lost = 0
+		if answer.Window < l.clock.number {
+			l.lost = l.clock.number
+		}
+		l.clock.hear(answer.Window, answer.Rest, asked, now)
+		l.position.Store(l.clock.at(now))
+	}
+	l.fault = err
+	close(l.news)
+	l.news = make(chan struct{})
+}
+
+// look has slices taken ahead, and drops accounts that are not in use.
+func (l *Ledger) look(now time.Time) {
+	p := l.position.Load()
+	if p == nil || now.Sub(l.swept) < sweep {
+		return
+	}
+	l.swept = now
+	l.accounts.Range(func(key, value any) bool {
+		a := value.(*account)
+		s := a.current.Load()
+		switch {
+		case s != nil && s.window < p.number-ahead && !a.asking.Load() && a.waiting.Load() == 0:
+			l.accounts.CompareAndDelete(key, value)
+		case s != nil && s.window == p.number && p.ends.Sub(now) < Window/2 && s.granted.Load() > s.left.Load():
+			l.ask(a)
+		}
+		return true
+	})
+}
+
+// Run asks for grants and follows the windows until ctx ends, whose error it returns. It may be called once.
+func (l *Ledger) Run(ctx context.Context) error {
+	for {
+		began := time.Now()
+		l.look(began)
+		r, of := l.request(began)
+		exchange, cancel := context.WithTimeout(ctx, patience)
+		answer, err := l.config.Store.Exchange(exchange, r)
+		cancel()
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		l.tell(err)
+		l.answered(r, of, answer, err, began, time.Now())
+		if err := l.rest(ctx, began, err != nil); err != nil {
+			return err
+		}
+	}
+}
+
+// tell logs when the store goes and comes.
+func (l *Ledger) tell(err error) {
+	l.mu.Lock()
+	before, number := l.fault, l.clock.number
+	l.mu.Unlock()
+	switch {
+	case err != nil && before == nil:
+		l.config.Log.Warn("no grants of quota are to be had", "window", number, "error", err)
+	case err == nil && before != nil:
+		l.config.Log.Info("grants of quota are to be had again", "window", number)
+	}
+}
+
+// rest waits until the next exchange is due.
+func (l *Ledger) rest(ctx context.Context, began time.Time, failed bool) error {
+	l.mu.Lock()
+	wait, more := poll, len(l.queue) > 0
+	if l.clock.number > 0 {
+		if left := time.Until(l.clock.seen.Add(Window)); left > 0 && left < wait {
+			wait = left
+		}
+	}
+	l.mu.Unlock()
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	if !more && !failed {
+		select {
+		case <-l.wake:
+		case <-timer.C:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	if failed {
+		timer.Reset(4 * pause)
+	} else {
+		timer.Reset(pause - time.Since(began))
+	}
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
+}
+
+// Waited returns how many requests have waited for the store.
+func (l *Ledger) Waited() uint64 { return l.waited.Load() }

@@ -161,16 +161,22 @@ func (c *Client) Register(ctx context.Context, current func() store.Node) error 
 	}
 }
 
-// Grant takes a grant of a key's quota, as dataplane/quota's Store does. After an error it may have been granted: then it is lost.
-func (c *Client) Grant(ctx context.Context, key string, window, limit, want int64) (int64, error) {
-	var got Granted
-	if err := c.Post(ctx, quotaPath, Grant{key, window, limit, want}, &got); err != nil {
-		return 0, fmt.Errorf("grant for key %s: %w", key, err)
+// Quota asks for the number of the present window and for grants, as dataplane/quota's Store does. After an error they may have been made:
+// then they are lost.
+func (c *Client) Quota(ctx context.Context, q Quota) (QuotaAnswer, error) {
+	var got QuotaAnswer
+	if err := c.Post(ctx, quotaPath, q, &got); err != nil {
+		return QuotaAnswer{}, fmt.Errorf("quota: %w", err)
 	}
-	if got.Granted < 0 || got.Granted > want {
-		return 0, fmt.Errorf("grant for key %s: %d of %d wanted", key, got.Granted, want)
+	if len(got.Grants) != len(q.Asks) {
+		return QuotaAnswer{}, fmt.Errorf("quota: %d answers for %d keys", len(got.Grants), len(q.Asks))
 	}
-	return got.Granted, nil
+	for i, g := range got.Grants {
+		if g.Granted < 0 || g.Granted > q.Asks[i].Want {
+			return QuotaAnswer{}, fmt.Errorf("quota of key %s: %d of %d wanted", q.Asks[i].Key, g.Granted, q.Asks[i].Want)
+		}
+	}
+	return got, nil
 }
 
 // Post sends JSON to the relay in use and reads its answer, which is not wanted when it is nil.

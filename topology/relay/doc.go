@@ -7,7 +7,7 @@
 //	GET  /v1/relay/watch?sum=SUM&revision=REV
 //	                               what is stored and what changes, as a stream of messages (message.go)
 //	POST /v1/relay/report          what the node tells of itself: it stands in nodes/ for as long as the node's stream lives
-//	POST /v1/relay/quota           a grant of a key's quota, of a PoP
+//	POST /v1/relay/quota           the number of the window, and grants of keys' quota, of a PoP
 //
 // A node that comes back says by a sum what it has. If the hub's ring of the last changes leads on from there, it is told those, else all
 // there is, unless the hub lags behind what another one has told the node. The sum is of what is stored and not of who tells it, so it is as

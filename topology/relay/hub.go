@@ -21,8 +21,8 @@ type Config struct {
 	Revision func(ctx context.Context) (int64, error)
 	// Register keeps a node's record in the store until ctx ends; nil for none. It is (*store.Store).Register.
 	Register func(ctx context.Context, name string, current func() store.Node) error
-	// Grant takes a grant of a key's quota, as dataplane/quota's Store does; nil when there is none.
-	Grant func(ctx context.Context, key string, window, limit, want int64) (granted int64, err error)
+	// Quota tells of windows and grants quota of keys, as dataplane/quota's Store does; nil when there is none.
+	Quota func(ctx context.Context, q Quota) (QuotaAnswer, error)
 	// Admit refuses nodes that have not been let in, or were turned out since, by their certificates, which the server has verified; nil
 	// for none. It is asked for each request, and again and again while a stream lasts. It does not wait. The error is ErrUnsure while it
 	// cannot tell.

@@ -62,7 +62,7 @@ func TestTurnedOut(t *testing.T) {
 	pop.saw("403 Forbidden: turned out")
 	for _, err := range []error{
 		pop.client.Post(t.Context(), reportPath, store.Node{Kind: "pop"}, nil),
-		func() error { _, err := pop.client.Grant(t.Context(), "k", 1, 1, 1); return err }(),
+		func() error { _, err := pop.client.Quota(t.Context(), Quota{}); return err }(),
 	} {
 		if err == nil || !strings.Contains(err.Error(), "turned out") {
 			t.Errorf("a node that was turned out: got %v", err)

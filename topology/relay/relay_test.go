@@ -24,6 +24,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
+	"github.com/isochrone/isochrone/topology"
 	"github.com/isochrone/isochrone/topology/store"
 )
 
@@ -458,17 +459,35 @@ func TestEtcdAway(t *testing.T) {
 	both.has(s)
 }
 
+// quotaKey is the record of a key.
+func quotaKey(t *testing.T, limit int64) string {
+	t.Helper()
+	_, _, key, err := topology.NewKey(rand.Reader, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	key.QuotaPerMinute = limit
+	return string(topology.MarshalKey(key))
+}
+
 // TestIdentity has everybody ask for what is not theirs.
 func TestIdentity(t *testing.T) {
 	a, s := newAuthority(t), newSource()
-	s.values["keys/broken"] = "x"
 	granted := atomic.Int64{}
-	hub := a.serve(t, "127.0.0.1:0", Config{Feed: s.feed, Grant: func(_ context.Context, key string, window, limit, want int64) (int64, error) {
-		if key == "broken" {
-			return 0, errors.New("etcd is away")
+	s.values["keys/k"], s.values["keys/broken"] = quotaKey(t, 8), quotaKey(t, 8)
+	hub := a.serve(t, "127.0.0.1:0", Config{Feed: s.feed, Quota: func(_ context.Context, q Quota) (QuotaAnswer, error) {
+		answer := QuotaAnswer{Window: 7}
+		for _, ask := range q.Asks {
+			if ask.Key == "broken" {
+				return QuotaAnswer{}, errors.New("etcd is away")
+			}
+			if q.PoP != "sin1" || q.Open != 6 {
+				return QuotaAnswer{}, fmt.Errorf("got %+v", q)
+			}
+			granted.Add(min(ask.Want, ask.Limit))
+			answer.Grants = append(answer.Grants, QuotaGranted{Granted: min(ask.Want, ask.Limit)})
 		}
-		granted.Add(want)
-		return min(want, limit), nil
+		return answer, nil
 	}})
 	for _, name := range []string{"", "operator:alice", "pop:", "pop", "pop:a/b", "control:c1", "sin1"} {
 		client := NewClient([]string{hub.url}, a.client(t, name))
@@ -490,14 +509,21 @@ func TestIdentity(t *testing.T) {
 	pop, dns := NewClient([]string{hub.url}, a.client(t, "pop:sin1")), NewClient([]string{hub.url}, a.client(t, "dns:ns1"))
 	defer pop.Close()
 	defer dns.Close()
-	if got, err := pop.Grant(t.Context(), "k", 7, 100, 10); got != 10 || err != nil {
-		t.Errorf("a grant: got %d, %v", got, err)
+	// The quota that counts is that of the relay, which knows no other key.
+	got, err := pop.Quota(t.Context(), Quota{Open: 6, Asks: []QuotaAsk{{"other", 7, 100, 10}, {"k", 7, 100, 10}}})
+	if want := (QuotaAnswer{Window: 7, Grants: []QuotaGranted{{Closed: true}, {Granted: 8}}}); err != nil || !cmp.Equal(got, want) {
+		t.Errorf("grants: got %+v, %v, want %+v", got, err, want)
+	}
+	ask := func(c *Client, asks ...QuotaAsk) error {
+		_, err := c.Quota(t.Context(), Quota{Asks: asks})
+		return err
 	}
 	for name, err := range map[string]error{
-		"only PoPs": func() error { _, err := dns.Grant(t.Context(), "k", 7, 100, 10); return err }(),
-		"the id of": func() error { _, err := pop.Grant(t.Context(), "../nodes/x", 7, 100, 10); return err }(),
-		"no such":   func() error { _, err := pop.Grant(t.Context(), "other", 7, 100, 10); return err }(),
-		"etcd is":   func() error { _, err := pop.Grant(t.Context(), "broken", 7, 100, 10); return err }(),
+		"only PoPs": ask(dns, QuotaAsk{"k", 7, 100, 10}),
+		"the id of": ask(pop, QuotaAsk{"../nodes/x", 7, 100, 10}),
+		"twice":     ask(pop, QuotaAsk{"k", 7, 100, 10}, QuotaAsk{"k", 7, 100, 1}),
+		"at most":   ask(pop, make([]QuotaAsk, maxAsks+1)...),
+		"etcd is":   ask(pop, QuotaAsk{"broken", 7, 100, 10}),
 		"a stream":  pop.Post(t.Context(), reportPath, store.Node{Kind: "pop"}, nil),
 		"another":   pop.Post(t.Context(), reportPath, store.Node{Kind: "dns"}, nil),
 		"too large": pop.Post(t.Context(), reportPath, strings.Repeat("x", maxBody), nil),
@@ -508,7 +534,7 @@ func TestIdentity(t *testing.T) {
 			t.Errorf("got %v, want a refusal with %q", err, name)
 		}
 	}
-	if granted.Load() != 10 {
+	if granted.Load() != 8 {
 		t.Errorf("%d were granted", granted.Load())
 	}
 }

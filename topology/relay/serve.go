@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/isochrone/isochrone/internal/problem"
+	"github.com/isochrone/isochrone/topology"
 	"github.com/isochrone/isochrone/topology/store"
 )
 
@@ -213,25 +214,65 @@ func (s *stream) send(frames [][]byte) error {
 	return s.to.Flush()
 }
 
-// Grant asks for a grant of a key's quota.
-type Grant struct {
+// Quota is what a PoP asks of the quota of keys, as package dataplane/quota's Request is.
+type Quota struct {
+	PoP  string     `json:"-"` // by its certificate
+	Open int64      `json:"open,omitempty"`
+	Lost int64      `json:"lost,omitempty"`
+	Asks []QuotaAsk `json:"asks,omitempty"`
+}
+
+// QuotaAsk asks for some of the quota of one key. The relay knows the quota itself.
+type QuotaAsk struct {
 	Key    string `json:"key"` // its id
 	Window int64  `json:"window"`
-	Limit  int64  `json:"limit"` // the quota
+	Limit  int64  `json:"-"`
 	Want   int64  `json:"want"`
 }
 
-// Granted is how much was granted.
-type Granted struct {
-	Granted int64 `json:"granted"`
+// QuotaAnswer is the answer, as package dataplane/quota's Answer is.
+type QuotaAnswer struct {
+	Window int64          `json:"window"`
+	Rest   bool           `json:"rest,omitempty"`
+	Grants []QuotaGranted `json:"grants,omitempty"`
 }
 
-// quota grants a PoP some of a key's quota.
+// QuotaGranted answers a QuotaAsk.
+type QuotaGranted struct {
+	Granted   int64 `json:"granted,omitempty"`
+	Remaining int64 `json:"remaining,omitempty"`
+	PoPs      int   `json:"pops,omitempty"`
+	Closed    bool  `json:"closed,omitempty"`
+	Busy      bool  `json:"busy,omitempty"`
+}
+
+// maxAsks is how many grants are asked for at once.
+const maxAsks = 100
+
+func (q *Quota) check() error {
+	if len(q.Asks) > maxAsks || q.Open < 0 || q.Lost < 0 {
+		return fmt.Errorf("want at most %d asks, and numbers of windows", maxAsks)
+	}
+	seen := map[QuotaAsk]bool{}
+	for _, ask := range q.Asks {
+		if ask.Key == "" || len(ask.Key) > 100 || strings.Contains(ask.Key, "/") || ask.Window < 0 || ask.Want < 1 {
+			return errors.New("want the id of a key, a window and how much is wanted")
+		}
+		ask.Want = 0
+		if seen[ask] {
+			return fmt.Errorf("key %s is asked for twice in window %d", ask.Key, ask.Window)
+		}
+		seen[ask] = true
+	}
+	return nil
+}
+
+// quota tells a PoP of windows and grants it some of the quota of keys, as far as these are known here.
 func (h *Hub) quota(w http.ResponseWriter, r *http.Request, who client) {
-	var ask Grant
+	var ask Quota
 	err := readJSON(r.Body, &ask)
-	if bad := ask.Key == "" || len(ask.Key) > 100 || strings.Contains(ask.Key, "/"); err == nil && (bad || ask.Window < 0 || ask.Limit < 0 || ask.Want < 1) {
-		err = errors.New("want the id of a key, a window, a limit and how much is wanted")
+	if err == nil {
+		err = ask.check()
 	}
 	switch {
 	case err != nil:
@@ -240,27 +281,49 @@ func (h *Hub) quota(w http.ResponseWriter, r *http.Request, who client) {
 	case who.kind != "pop":
 		problem.Write(w, http.StatusForbidden, "only PoPs have use for quota")
 		return
-	case h.config.Grant == nil:
+	case h.config.Quota == nil:
 		problem.Write(w, http.StatusNotFound, "this relay grants no quota")
 		return
-	case !h.stored("keys/" + ask.Key): // else a PoP could have records made without end
-		problem.Write(w, http.StatusForbidden, "there is no such key")
-		return
 	}
-	granted, err := h.config.Grant(r.Context(), ask.Key, ask.Window, ask.Limit, ask.Want)
+	known := Quota{PoP: who.name, Open: ask.Open, Lost: ask.Lost}
+	var places []int
+	for i, one := range ask.Asks { // a key that is not known could have records made without end
+		if one.Limit = h.limit(one.Key); one.Limit > 0 {
+			known.Asks, places = append(known.Asks, one), append(places, i)
+		}
+	}
+	got, err := h.config.Quota(r.Context(), known)
+	if err == nil && len(got.Grants) != len(places) {
+		err = errors.New("the store answers other questions")
+	}
 	if err != nil {
 		problem.Write(w, http.StatusServiceUnavailable, err.Error())
 		return
 	}
+	answer := QuotaAnswer{Window: got.Window, Rest: got.Rest, Grants: make([]QuotaGranted, len(ask.Asks))}
+	for i := range answer.Grants {
+		answer.Grants[i].Closed = true
+	}
+	for n, i := range places {
+		answer.Grants[i] = got.Grants[n]
+	}
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(Granted{granted}) // who is gone has lost the grant
+	_ = json.NewEncoder(w).Encode(answer) // who is gone has lost the grants
 }
 
-// stored reports whether there is a key of the store.
-func (h *Hub) stored(key string) bool {
+// limit returns the quota of a key, and 0 for one that there is not.
+func (h *Hub) limit(id string) int64 {
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.values[key] != nil
+	text := h.values["keys/"+id]
+	h.mu.Unlock()
+	if text == nil {
+		return 0
+	}
+	key, faults := topology.ParseKey(id, text)
+	if len(faults) > 0 || key == nil {
+		return 0
+	}
+	return key.QuotaPerMinute
 }
 
 // readJSON reads one value.
