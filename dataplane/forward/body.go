@@ -111,7 +111,7 @@ func chunkSize(line []byte) (int, error) {
 		}
 		size = size<<4 | d
 	}
-	if digits == 0 || digits < len(line) && line[digits] != ';' && line[digits] != ' ' && line[digits] != '\t' {
+	if rest := bytes.TrimRight(line[digits:], " \t"); digits == 0 || len(rest) > 0 && rest[0] != ';' {
 		return 0, fmt.Errorf("%w: no chunk size", errMalformed)
 	}
 	return size, nil

@@ -5,8 +5,20 @@ import (
 	"time"
 )
 
+// Bounds of dead letters that wait for the disk. After an outage of days all that is in the spool expires at once; what is beyond the bounds
+// goes back to its end. What a cluster has refused is written in any case: it would be sent again.
+const (
+	maxUnburied     = 256
+	maxUnburiedSize = 16 << 20 // octets of their bodies
+)
+
 // expire makes a dead letter of what no cluster has taken in time.
 func (f *Forwarder) expire(j *job, age time.Duration) {
+	if f.unburied >= maxUnburied || f.unburiedSize >= maxUnburiedSize {
+		f.refund(j)
+		f.giveBack(j)
+		return
+	}
 	reason := fmt.Sprintf("no cluster has taken it in %s", age)
 	if j.failure != "" {
 		reason += "; the last failure: " + j.failure
@@ -34,6 +46,8 @@ func (f *Forwarder) lastFailure(service string) string {
 func (f *Forwarder) mail(l letter) {
 	f.refund(l.job)
 	f.letters = append(f.letters, l)
+	f.unburied++
+	f.unburiedSize += len(l.item.Body)
 	select {
 	case f.writing <- struct{}{}:
 	default:
@@ -62,11 +76,17 @@ func (f *Forwarder) bury(ended <-chan struct{}) {
 }
 
 func (f *Forwarder) write(l letter) {
-	if err := f.config.Spool.Bury(l.item, l.reason); err != nil {
-		f.config.Log.Error("a dead letter cannot be kept; its envelope stays in the queue", "error", err)
-		f.mu.Lock()
+	size := len(l.item.Body)
+	err := f.config.Spool.Bury(l.item, l.reason)
+	f.mu.Lock()
+	f.unburied--
+	f.unburiedSize -= size
+	if err != nil {
 		f.postpone(l.job, time.Now().Add(longestDelay))
-		f.mu.Unlock()
+	}
+	f.mu.Unlock()
+	if err != nil {
+		f.config.Log.Error("a dead letter cannot be kept; its envelope stays in the queue", "error", err)
 		return
 	}
 	l.counter.Add(1)

@@ -83,6 +83,7 @@ type Forwarder struct {
 	parked                 map[string]*lot // by service: what found all its endpoints full, or none that may be tried
 	parkedJobs, parkedSize int             // over all services
 	letters                []letter
+	unburied, unburiedSize int           // letters that are not on disk yet, and octets of their bodies
 	writing                chan struct{} // a letter waits
 	room                   chan struct{} // something has left
 	passing                bool          // envelopes went back to the spool
@@ -200,7 +201,7 @@ func (f *Forwarder) place(j *job, now time.Time) {
 		f.mail(letter{j, errUnsendable.Error(), &f.counts.unsendable})
 		return
 	}
-	if age := r.age(); now.Sub(j.item.Received) > age {
+	if age := r.age(); now.Sub(j.item.Queued()) > age {
 		f.expire(j, age)
 		return
 	}
@@ -277,8 +278,7 @@ func (c *cluster) choices(time.Time) func(func(*endpoint) bool) {
 func (f *Forwarder) postpone(j *job, until time.Time) {
 	f.refund(j)
 	if len(f.later) >= maxPostponed || f.laterSize+len(j.item.Body) > postponedSize && len(f.later) > 0 {
-		f.config.Spool.Return(j.item)
-		f.passing = true
+		f.giveBack(j)
 		return
 	}
 	f.laterSize += len(j.item.Body)

@@ -387,8 +387,11 @@ func TestDeadAfter(t *testing.T) {
 	if got.Acknowledged || !strings.HasPrefix(got.Reason, "no cluster has taken it in 1m0s; the last failure: cluster ap answered 500") {
 		t.Errorf("got %+v", got)
 	}
-	if s := w.Stats(); s.Dead["expired"] != 1 {
-		t.Errorf("got %+v", s.Dead)
+	eventually(t, "it to be counted", func() bool { return w.Stats().Dead["expired"] == 1 })
+	ap.status.Store(202)
+	e = w.post(t, "put back", func(e *spool.Envelope) { e.Received, e.Replayed = time.Now().Add(-time.Hour), time.Now() })
+	if got := w.settles(t, 2)[e.ID]; !got.Acknowledged {
+		t.Errorf("a dead letter that was put back: got %+v", got)
 	}
 }
 

@@ -115,7 +115,7 @@ func (h *http2Conn) oldest() time.Time {
 }
 
 // starved reports whether the cluster lets nothing more be sent, though there is nothing it could be busy with.
-func (h *http2Conn) starved() bool { return h.window <= 0 && len(h.streams) == 0 }
+func (h *http2Conn) starved() bool { return (h.window <= 0 || h.allowed == 0) && len(h.streams) == 0 }
 
 func (h *http2Conn) capacity() int {
 	if h.goneAway || h.window <= 0 || h.nextID > math.MaxInt32-2 || h.stuck > 16 {

@@ -29,8 +29,7 @@ func (f *Forwarder) park(j *job) {
 	f.refund(j)
 	size := len(j.item.Body)
 	if f.parkedJobs >= maxParked || f.parkedJobs > 0 && f.parkedSize+size > maxParkSize {
-		f.config.Spool.Return(j.item)
-		f.passing = true
+		f.giveBack(j)
 		return
 	}
 	l := f.parked[j.item.Service]
@@ -41,6 +40,16 @@ func (f *Forwarder) park(j *job) {
 	l.push(j)
 	f.parkedJobs++
 	f.parkedSize += size
+}
+
+// giveBack puts a job that there is no room for at the end of the spool. One that was never sent comes again as such, so that what an outage has
+// piled up is no retry. The caller holds mu.
+func (f *Forwarder) giveBack(j *job) {
+	if !j.retry {
+		j.item.Attempts-- // Return counts it
+	}
+	f.config.Spool.Return(j.item)
+	f.passing = true
 }
 
 // unpark places what waits for room, as far as there is some, and drops what is too old. The caller holds mu.
@@ -57,7 +66,7 @@ func (f *Forwarder) unparkOf(service string, l *lot, now time.Time) {
 	r := f.services[service]
 	age := r.age()
 	for n := l.n; n > 0; n-- {
-		if now.Sub(l.first.item.Received) <= age && !r.hasRoom(now) {
+		if now.Sub(l.first.item.Queued()) <= age && !r.hasRoom(now) {
 			return
 		}
 		j := l.pop()

@@ -106,7 +106,8 @@ func (p *responseReader) next() (response, error) {
 			return response{}, err
 		}
 		if head.status >= 200 {
-			return head.response, p.body(&head)
+			err := p.body(&head) // which may say that the answer is the last
+			return head.response, err
 		}
 		if head.status == http.StatusSwitchingProtocols || head.length > 0 || head.chunked {
 			return response{}, fmt.Errorf("%w: %d, which was not asked for", errMalformed, head.status)
@@ -235,8 +236,12 @@ func parseLength(value []byte) (int64, bool) {
 
 // parseRetryAfter reads seconds or a date (RFC 9110 section 10.2.3), and 0 when it is neither or in the past.
 func parseRetryAfter(value string, now time.Time) time.Duration {
-	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
+	seconds, err := strconv.ParseUint(value, 10, 31)
+	if err == nil {
 		return min(time.Duration(seconds)*time.Second, maxRetryWait)
+	}
+	if errors.Is(err, strconv.ErrRange) {
+		return maxRetryWait
 	}
 	if at, err := http.ParseTime(value); err == nil {
 		return min(max(at.Sub(now), 0), maxRetryWait)

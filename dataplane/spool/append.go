@@ -35,8 +35,11 @@ func (e *entry) recycle() {
 
 // Append returns when the envelope is on disk, or an error. The function, which may be nil, is called once when the
 // envelope has left the queue, unless the process ends before; it must not block.
-func (s *Spool) Append(e *Envelope, settled func(Settlement)) error {
-	item, err := s.admit(e, settled, false)
+func (s *Spool) Append(e *Envelope, settled func(Settlement)) error { return s.append(e, settled, 0) }
+
+// append is Append of what will free so many octets of dead letters.
+func (s *Spool) append(e *Envelope, settled func(Settlement), frees int64) error {
+	item, err := s.admit(e, settled, false, frees)
 	if err != nil {
 		return err
 	}
@@ -58,7 +61,7 @@ func (s *Spool) Append(e *Envelope, settled func(Settlement)) error {
 // of the machine until then loses it, unless a cluster has it already. It fails as Append does, and with ErrFull while
 // Options.EarlyBytes wait for the disk. While the disk takes no writes the envelope stays in memory and is tried again.
 func (s *Spool) AppendEarly(e *Envelope, settled func(Settlement)) error {
-	item, err := s.admit(e, settled, true)
+	item, err := s.admit(e, settled, true, 0)
 	if err != nil {
 		return err
 	}
@@ -87,7 +90,7 @@ func (s *Spool) AppendEarly(e *Envelope, settled func(Settlement)) error {
 }
 
 // admit checks that there is room, takes it, and makes an item.
-func (s *Spool) admit(e *Envelope, settled func(Settlement), early bool) (*Item, error) {
+func (s *Spool) admit(e *Envelope, settled func(Settlement), early bool, frees int64) (*Item, error) {
 	if err := e.check(); err != nil {
 		return nil, err
 	}
@@ -98,7 +101,7 @@ func (s *Spool) admit(e *Envelope, settled func(Settlement), early bool) (*Item,
 	switch {
 	case s.closed:
 		return nil, ErrClosed
-	case s.bytes+int64(length)+s.dead.size() > s.options.MaxBytes || s.count >= s.options.MaxEnvelopes:
+	case s.bytes+int64(length)+s.dead.size()-frees > s.options.MaxBytes || s.count >= s.options.MaxEnvelopes:
 		return nil, ErrFull
 	case early && (s.earlyLen+int64(length) > s.options.EarlyBytes || s.failing):
 		return nil, fmt.Errorf("%w: the disk is behind", ErrFull)

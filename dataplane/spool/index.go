@@ -178,11 +178,12 @@ func (x *index) restore(o *Outcome) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	r, _ := x.find(CoreOf(o.ID))
+	if r != nil && r.state == Pending && r.accepted > o.Settled.UnixNano() { // put back since then, or another one of the same core
+		return
+	}
 	if r == nil || r.sha256 != o.SHA256 {
 		n := x.add(&Envelope{ID: o.ID, SHA256: o.SHA256, KeyID: o.KeyID, Service: o.Service}, o.Accepted.UnixNano())
 		r = x.slot(n)
-	} else if r.state == Pending && r.accepted > o.Settled.UnixNano() { // put back since then
-		return
 	}
 	r.state, r.settled, r.why = o.State, o.Settled.UnixNano(), x.names.number(o.Cluster+o.Reason)
 }

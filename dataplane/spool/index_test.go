@@ -93,7 +93,7 @@ func BenchmarkOpen(b *testing.B) {
 	const n = 300_000
 	batch := make([]*entry, 0, 1000)
 	for i := range 2 * n {
-		item, err := s.admit(envelope(fmt.Sprintf("pop.%026d", i), make([]byte, 1000)), nil, false)
+		item, err := s.admit(envelope(fmt.Sprintf("pop.%026d", i), make([]byte, 1000)), nil, false, 0)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -58,7 +58,7 @@ func (s *Spool) replayOne(name string) error {
 	}
 	e.Replayed = time.Now()
 	if known, ok := s.Lookup(e.ID); !ok || known.State != Pending || known.SHA256 != e.SHA256 {
-		if err := s.Append(e, nil); err != nil {
+		if err := s.append(e, nil, size); err != nil {
 			return err
 		}
 	}

@@ -94,22 +94,26 @@ func full(err error) error {
 	return err
 }
 
-// abandon ends the active segment after a failure: what is in the file now is not known, so nothing more is written to it. A
-// file that holds nothing that is pending is removed, so that a full disk does not fill with files.
+// abandon ends the active segment after a failure: what is behind its last good record is not known and was not accepted, so it is cut off
+// and nothing more is written. A file without a good record is removed, so that a broken disk does not fill with files. One whose records are
+// settlements alone stays: they are of envelopes in older segments.
 func (w *writer) abandon() {
 	failed, s := w.active, w.spool
 	if w.active, w.unsynced = nil, false; failed == nil {
 		return
 	}
 	s.mu.Lock()
-	needed := failed.live > 0
+	needed := failed.live > 0 || failed.size > int64(segmentHeader)
 	if !needed {
 		s.segments = slices.DeleteFunc(s.segments, func(g *segment) bool { return g == failed })
 		s.retire(failed)
 	}
 	s.mu.Unlock()
-	if !needed {
-		_ = s.disk.Remove(failed.name) // the failure that led here is reported
+	// The failure that led here is reported.
+	if needed {
+		_ = failed.file.Truncate(failed.size)
+	} else {
+		_ = s.disk.Remove(failed.name)
 	}
 }
 
@@ -237,7 +241,7 @@ func (s *Spool) move(from *segment) error {
 	defer s.mu.Unlock()
 	w.active.size = written
 	for i, item := range moved {
-		if item.done { // settled meanwhile
+		if item = s.pending[item.seq]; item == nil { // settled meanwhile; Return may have made another of it
 			continue
 		}
 		s.bytes += int64(lengths[i] - item.length)

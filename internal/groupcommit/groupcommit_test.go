@@ -2,6 +2,7 @@ package groupcommit
 
 import (
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -9,34 +10,54 @@ import (
 	"time"
 )
 
-// TestSharedCommits has 100 callers at once: the first commits alone, the others together, each exactly once.
+// TestSharedCommits has 100 callers come while a commit is under way: the next one is of all of them, in one piece, each item once. Then a
+// leader waits a moment for more, since many waited the last time; one who had few with him does not.
 func TestSharedCommits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var sizes []int
-		seen := map[int]int{}
+		var commits [][]int
+		gate := make(chan struct{})
 		g := New(func(items []int) error {
-			time.Sleep(time.Millisecond)
-			sizes = append(sizes, len(items))
-			for _, item := range items {
-				seen[item]++
-			}
+			commits = append(commits, slices.Clone(items))
+			<-gate
 			return nil
 		})
 		var callers sync.WaitGroup
-		for i := range 100 {
+		call := func(item int) {
 			callers.Go(func() {
-				if err := g.Do(i); err != nil {
+				if err := g.Do(item); err != nil {
 					t.Error(err)
 				}
 			})
+			synctest.Wait()
 		}
+		call(0)
+		for i := range 100 {
+			call(1 + i)
+		}
+		close(gate)
 		callers.Wait()
-		if len(sizes) > 2 || len(seen) != 100 { // one if all came before the first began
-			t.Errorf("got commits of %v items, %d different ones; want 2 commits at most", sizes, len(seen))
+		began := time.Now()
+		call(101) // leads, and waits
+		call(102)
+		callers.Wait()
+		if took := time.Since(began); took != joinFor {
+			t.Errorf("a leader waited %s after a commit of 100, want %s", took, joinFor)
 		}
-		for item, times := range seen {
-			if times != 1 {
-				t.Errorf("item %d was committed %d times", item, times)
+		call(103)
+		callers.Wait()
+		if took := time.Since(began); took != joinFor {
+			t.Errorf("a leader waited %s after a commit of two, want no waiting", took-joinFor)
+		}
+		next := 0
+		for i, want := range []int{1, 100, 2, 1} {
+			if i >= len(commits) || len(commits[i]) != want {
+				t.Fatalf("got commits of %v, want 1, 100, 2 and 1 items", commits)
+			}
+			for _, item := range commits[i] {
+				if item != next {
+					t.Fatalf("got item %d where %d is due", item, next)
+				}
+				next++
 			}
 		}
 	})
@@ -56,13 +77,18 @@ func TestErrorIsThatOfOneBatch(t *testing.T) {
 	var callers sync.WaitGroup
 	for i := range 1000 {
 		callers.Go(func() {
-			if g.Do(i) == failure {
-				refused.Add(1)
+			for range 2 { // so that there are two commits at least
+				if g.Do(i) == failure {
+					refused.Add(1)
+				}
 			}
 		})
 	}
 	callers.Wait()
 	if failed.Load() != refused.Load() {
 		t.Errorf("%d items failed, %d callers were told", failed.Load(), refused.Load())
+	}
+	if failed.Load() == 0 {
+		t.Error("no commit failed, so nothing was shown")
 	}
 }
