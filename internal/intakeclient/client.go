@@ -51,6 +51,7 @@ type target struct {
 type connection struct {
 	transport http.RoundTripper
 	protocol  string
+	rtt       func() time.Duration // smoothed; nil where it is not known
 	alive     func() bool
 	close     func() error
 }
@@ -61,8 +62,9 @@ func New(c Config) *Client {
 	return &Client{config: c, conns: map[target]*connection{}}
 }
 
-// Request is a POST to a service.
+// Request is a request to a service.
 type Request struct {
+	Method  string // default POST
 	Service string // host name, which the PoP's certificate must have too
 	Path    string
 	Header  http.Header
@@ -109,7 +111,7 @@ func (c *Client) post(ctx context.Context, e Endpoint, r *Request) (_ *Answer, s
 		return nil, false, err
 	}
 	connected := time.Now()
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+r.Service+r.Path, bytes.NewReader(r.Body))
+	request, err := http.NewRequestWithContext(ctx, cmp.Or(r.Method, http.MethodPost), "https://"+r.Service+r.Path, bytes.NewReader(r.Body))
 	if err != nil {
 		return nil, false, err
 	}
@@ -181,6 +183,7 @@ func (c *Client) dialQUIC(ctx context.Context, to target) (*connection, error) {
 	}
 	return &connection{
 		transport: (&http3.Transport{}).NewClientConn(conn), protocol: http3.NextProtoH3,
+		rtt:   func() time.Duration { return conn.ConnectionStats().SmoothedRTT },
 		alive: func() bool { return conn.Context().Err() == nil },
 		close: func() error { return conn.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeNoError), "") },
 	}, nil
