@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -54,6 +55,7 @@ type connection struct {
 	rtt       func() time.Duration // smoothed; nil where it is not known
 	alive     func() bool
 	close     func() error
+	heard     atomic.Int64 // when an answer came last: Unix time in nanoseconds
 }
 
 // New returns a client without connections.
@@ -120,14 +122,15 @@ func (c *Client) post(ctx context.Context, e Endpoint, r *Request) (_ *Answer, s
 	}
 	response, err := conn.transport.RoundTrip(request)
 	if err != nil {
-		c.drop(target{e.Addr, r.Service}, conn)
+		c.failed(ctx, target{e.Addr, r.Service}, conn, connected)
 		return nil, true, err
 	}
+	conn.heard.Store(time.Now().UnixNano())
 	total := time.Since(start)
 	defer response.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
 	if err != nil {
-		c.drop(target{e.Addr, r.Service}, conn)
+		c.failed(ctx, target{e.Addr, r.Service}, conn, connected)
 		return nil, true, fmt.Errorf("read the answer: %w", err)
 	}
 	return &Answer{
@@ -225,6 +228,18 @@ func (c *Client) dialTCP(ctx context.Context, to target) (*connection, error) {
 
 func (c *Client) tls(to target, protocols ...string) *tls.Config {
 	return &tls.Config{ServerName: to.name, RootCAs: c.config.Roots, NextProtos: protocols, MinVersion: tls.VersionTLS13}
+}
+
+// silence is how long a connection may be without any answer before a request that is given up takes it along.
+const silence = 200 * time.Millisecond
+
+// failed drops a connection, unless it was its caller who gave up: others may be using it. It is dropped all the same if nothing was heard
+// on it since the request began, which was a while ago: then the other end may be dead.
+func (c *Client) failed(ctx context.Context, to target, conn *connection, began time.Time) {
+	if ctx.Err() != nil && (time.Since(began) < silence || conn.heard.Load() > began.UnixNano()) {
+		return
+	}
+	c.drop(to, conn)
 }
 
 // drop forgets a connection that has failed.
