@@ -230,6 +230,17 @@ func (c *Client) tls(to target, protocols ...string) *tls.Config {
 	return &tls.Config{ServerName: to.name, RootCAs: c.config.Roots, NextProtos: protocols, MinVersion: tls.VersionTLS13}
 }
 
+// roundTrip returns the smoothed round-trip time of an open connection, or 0.
+func (c *Client) roundTrip(to target) time.Duration {
+	c.mu.Lock()
+	conn := c.conns[to]
+	c.mu.Unlock()
+	if conn == nil || conn.rtt == nil {
+		return 0
+	}
+	return conn.rtt()
+}
+
 // silence is how long a connection may be without any answer before a request that is given up takes it along.
 const silence = 200 * time.Millisecond
 

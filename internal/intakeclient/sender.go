@@ -18,6 +18,7 @@ import (
 // Times of a Sender.
 const (
 	hedgeAfter    = 250 * time.Millisecond // without an answer, after which the next endpoint is tried beside (as RFC 8305 section 5 does for connections)
+	lastHedge     = time.Second            // at most, if three round trips are longer
 	avoidFor      = 10 * time.Second       // an endpoint that was overtaken, or has failed
 	resolveEach   = 20 * time.Second       // the default TTL of steered answers
 	askAgain      = 5 * time.Second        // that DNS is left alone after it was asked, while stale answers are used
@@ -171,7 +172,7 @@ func (s *Sender) round(ctx context.Context, r *Request) (*Answer, error) {
 			next, open = next+1, open+1
 			late = append(late, way)
 			go func() { results <- s.try(ctx, way, r) }()
-			hedge.Reset(hedgeAfter)
+			hedge.Reset(max(hedgeAfter, min(lastHedge, 3*s.h3.roundTrip(target{way.Addr, s.config.Service}))))
 			continue
 		case got := <-results:
 			open--
