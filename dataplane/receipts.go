@@ -75,6 +75,9 @@ func (p *PoP) outcome(in *intake) *refusal {
 	if !ok || core == "" || len(id) > maxRequestID || snap.Topology.PoPs[pop] == nil {
 		return refuse(http.StatusNotFound, "%.40q is no request id of these PoPs", id)
 	}
+	if pop != p.config.Name && p.config.Peer == nil {
+		return refuse(http.StatusNotFound, "PoP %s has this request: ask there, at %[1]s.%s", pop, in.offer.name)
+	}
 	found, err := p.outcomeOf(in.Context, pop, id, in.keyID)
 	switch {
 	case err != nil:
@@ -98,9 +101,6 @@ func (p *PoP) outcome(in *intake) *refusal {
 func (p *PoP) outcomeOf(ctx context.Context, pop, id, keyID string) (*Outcome, error) {
 	if pop == p.config.Name {
 		return p.Outcome(id, keyID), nil
-	}
-	if p.config.Peer == nil {
-		return nil, nil
 	}
 	return p.config.Peer(ctx, pop, id, keyID)
 }

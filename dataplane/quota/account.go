@@ -65,11 +65,20 @@ func (s *slice) add(g Granted, limit int64) {
 	s.left.Add(g.Granted)
 	if !g.Busy {
 		s.remaining.Store(g.Remaining)
-		s.scraps.Store(max(limit/50, int64(4*g.PoPs))) // grants are of one then
+		s.scraps.Store(scraps(limit, g.PoPs))
 	}
 	if g.Remaining == 0 && !g.Busy && !g.Closed { // of a key that there is not, there may be some soon
 		s.spent.Store(limit)
 	}
+}
+
+// scraps returns how little of a quota is not worth waiting for: what is left is granted one by one then, to many. A PoP that is alone with
+// a key, and one of a small quota, of which each request counts, waits for the last.
+func scraps(limit int64, pops int) int64 {
+	if pops <= 1 || limit < 50*int64(pops) {
+		return 0
+	}
+	return min(limit/50, int64(4*pops))
 }
 
 // of returns the slice of a window, and begins with it if the account is in an earlier one.
