@@ -25,7 +25,8 @@ import (
 type popKeys map[string][]string
 
 func newReceiptCommand() *cobra.Command {
-	return newGroup("receipt", "Check the receipts of accepted payloads", newReceiptVerifyCommand(), newReceiptKeysCommand(), newReceiptPublishCommand())
+	return newGroup("receipt", "Check the receipts of accepted payloads", newReceiptVerifyCommand(), newReceiptKeysCommand(), newReceiptPublishCommand(),
+		newReceiptShowCommand())
 }
 
 func newReceiptKeysCommand() *cobra.Command {

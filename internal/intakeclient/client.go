@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -51,8 +52,10 @@ type target struct {
 type connection struct {
 	transport http.RoundTripper
 	protocol  string
+	rtt       func() time.Duration // smoothed; nil where it is not known
 	alive     func() bool
 	close     func() error
+	heard     atomic.Int64 // when an answer came last: Unix time in nanoseconds
 }
 
 // New returns a client without connections.
@@ -61,8 +64,9 @@ func New(c Config) *Client {
 	return &Client{config: c, conns: map[target]*connection{}}
 }
 
-// Request is a POST to a service.
+// Request is a request to a service.
 type Request struct {
+	Method  string // default POST
 	Service string // host name, which the PoP's certificate must have too
 	Path    string
 	Header  http.Header
@@ -109,7 +113,7 @@ func (c *Client) post(ctx context.Context, e Endpoint, r *Request) (_ *Answer, s
 		return nil, false, err
 	}
 	connected := time.Now()
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+r.Service+r.Path, bytes.NewReader(r.Body))
+	request, err := http.NewRequestWithContext(ctx, cmp.Or(r.Method, http.MethodPost), "https://"+r.Service+r.Path, bytes.NewReader(r.Body))
 	if err != nil {
 		return nil, false, err
 	}
@@ -118,14 +122,15 @@ func (c *Client) post(ctx context.Context, e Endpoint, r *Request) (_ *Answer, s
 	}
 	response, err := conn.transport.RoundTrip(request)
 	if err != nil {
-		c.drop(target{e.Addr, r.Service}, conn)
+		c.failed(ctx, target{e.Addr, r.Service}, conn, connected)
 		return nil, true, err
 	}
+	conn.heard.Store(time.Now().UnixNano())
 	total := time.Since(start)
 	defer response.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
 	if err != nil {
-		c.drop(target{e.Addr, r.Service}, conn)
+		c.failed(ctx, target{e.Addr, r.Service}, conn, connected)
 		return nil, true, fmt.Errorf("read the answer: %w", err)
 	}
 	return &Answer{
@@ -181,6 +186,7 @@ func (c *Client) dialQUIC(ctx context.Context, to target) (*connection, error) {
 	}
 	return &connection{
 		transport: (&http3.Transport{}).NewClientConn(conn), protocol: http3.NextProtoH3,
+		rtt:   func() time.Duration { return conn.ConnectionStats().SmoothedRTT },
 		alive: func() bool { return conn.Context().Err() == nil },
 		close: func() error { return conn.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeNoError), "") },
 	}, nil
@@ -222,6 +228,29 @@ func (c *Client) dialTCP(ctx context.Context, to target) (*connection, error) {
 
 func (c *Client) tls(to target, protocols ...string) *tls.Config {
 	return &tls.Config{ServerName: to.name, RootCAs: c.config.Roots, NextProtos: protocols, MinVersion: tls.VersionTLS13}
+}
+
+// roundTrip returns the smoothed round-trip time of an open connection, or 0.
+func (c *Client) roundTrip(to target) time.Duration {
+	c.mu.Lock()
+	conn := c.conns[to]
+	c.mu.Unlock()
+	if conn == nil || conn.rtt == nil {
+		return 0
+	}
+	return conn.rtt()
+}
+
+// silence is how long a connection may be without any answer before a request that is given up takes it along.
+const silence = 200 * time.Millisecond
+
+// failed drops a connection, unless it was its caller who gave up: others may be using it. It is dropped all the same if nothing was heard
+// on it since the request began, which was a while ago: then the other end may be dead.
+func (c *Client) failed(ctx context.Context, to target, conn *connection, began time.Time) {
+	if ctx.Err() != nil && (time.Since(began) < silence || conn.heard.Load() > began.UnixNano()) {
+		return
+	}
+	c.drop(to, conn)
 }
 
 // drop forgets a connection that has failed.

@@ -17,13 +17,16 @@ import (
 
 // Times of a Sender.
 const (
-	hedgeAfter   = 250 * time.Millisecond // without an answer, after which the next endpoint is tried beside (as RFC 8305 section 5 does for connections)
-	avoidFor     = 10 * time.Second       // an endpoint that was overtaken, or has failed
-	resolveEach  = 20 * time.Second       // the default TTL of steered answers
-	staleFor     = 24 * time.Hour         // that what was resolved is used while DNS is away (RFC 8767)
-	firstBackoff = 100 * time.Millisecond
-	lastBackoff  = 10 * time.Second
-	maxHonoured  = time.Minute // of a Retry-After
+	hedgeAfter    = 250 * time.Millisecond // without an answer, after which the next endpoint is tried beside (as RFC 8305 section 5 does for connections)
+	lastHedge     = time.Second            // at most, if three round trips are longer
+	avoidFor      = 10 * time.Second       // an endpoint that was overtaken, or has failed
+	resolveEach   = 20 * time.Second       // the default TTL of steered answers
+	askAgain      = 5 * time.Second        // that DNS is left alone after it was asked, while stale answers are used
+	resolveWithin = 10 * time.Second
+	staleFor      = 24 * time.Hour // that what was resolved is used while DNS is away (RFC 8767)
+	firstBackoff  = 100 * time.Millisecond
+	lastBackoff   = 10 * time.Second
+	maxHonoured   = time.Minute // of a Retry-After
 )
 
 // Sender posts to one service in such a way that a PoP which is dead, slow or busy does not matter: the second choice of DNS is tried after
@@ -35,6 +38,12 @@ type Sender struct {
 	known    []Endpoint
 	resolved time.Time
 	avoid    map[attempt]time.Time // until when
+	lookup   *lookup               // under way
+	asked    time.Time             // when the last one began
+
+	ending  context.Context
+	end     context.CancelFunc
+	running sync.WaitGroup
 }
 
 // SenderConfig is what a Sender needs.
@@ -57,11 +66,18 @@ func NewSender(c SenderConfig) *Sender {
 	c.Path = cmp.Or(c.Path, "/api/v1/ingest")
 	tcp := c.Config
 	tcp.TCP = true
-	return &Sender{config: c, h3: New(c.Config), h2: New(tcp), avoid: map[attempt]time.Time{}}
+	s := &Sender{config: c, h3: New(c.Config), h2: New(tcp), avoid: map[attempt]time.Time{}}
+	s.ending, s.end = context.WithCancel(context.Background())
+	return s
 }
 
 // Close closes all connections.
-func (s *Sender) Close() error { return errors.Join(s.h3.Close(), s.h2.Close()) }
+func (s *Sender) Close() error {
+	s.end()
+	err := errors.Join(s.h3.Close(), s.h2.Close())
+	s.running.Wait()
+	return err
+}
 
 // NewIdempotencyKey returns 128 random bits in base32.
 func NewIdempotencyKey() string {
@@ -156,7 +172,7 @@ func (s *Sender) round(ctx context.Context, r *Request) (*Answer, error) {
 			next, open = next+1, open+1
 			late = append(late, way)
 			go func() { results <- s.try(ctx, way, r) }()
-			hedge.Reset(hedgeAfter)
+			hedge.Reset(max(hedgeAfter, min(lastHedge, 3*s.h3.roundTrip(target{way.Addr, s.config.Service}))))
 			continue
 		case got := <-results:
 			open--
@@ -164,6 +180,9 @@ func (s *Sender) round(ctx context.Context, r *Request) (*Answer, error) {
 			if got.err == nil && Final(got.answer.Status) {
 				s.found(got.attempt, late)
 				return got.answer, nil
+			}
+			if got.err == nil && got.answer.Status == http.StatusTooManyRequests {
+				return got.answer, nil // the quota is the key's, in all PoPs
 			}
 			s.shun(got.attempt)
 			if got.err != nil {
@@ -235,25 +254,65 @@ func (s *Sender) ways(ctx context.Context) ([]attempt, error) {
 	return append(good, bad...), nil
 }
 
-// endpoints returns what DNS says, or has said.
+// lookup is a question to DNS that is under way.
+type lookup struct {
+	done chan struct{} // closed when the rest is set
+	err  error
+}
+
+// endpoints returns what DNS says, or has said: then it is not waited for longer than for a PoP.
 func (s *Sender) endpoints(ctx context.Context) ([]Endpoint, error) {
 	s.mu.Lock()
 	known, age := s.known, time.Since(s.resolved)
-	s.mu.Unlock()
 	if known != nil && age < resolveEach {
+		s.mu.Unlock()
 		return known, nil
 	}
-	fresh, err := s.config.Resolve(ctx, s.config.Service)
-	if err != nil {
+	under := s.lookup
+	if under == nil && (known == nil || time.Since(s.asked) > askAgain) && s.ending.Err() == nil {
+		under = &lookup{done: make(chan struct{})}
+		s.lookup, s.asked = under, time.Now()
+		s.running.Go(func() { s.resolve(under) })
+	}
+	s.mu.Unlock()
+	if under == nil {
 		if known != nil && age < staleFor {
 			return known, nil
 		}
-		return nil, err
+		return nil, fmt.Errorf("resolve %s: %w", s.config.Service, ErrNoAddress)
+	}
+	var late <-chan time.Time
+	if known != nil && age < staleFor {
+		timer := time.NewTimer(hedgeAfter)
+		defer timer.Stop()
+		late = timer.C
+	}
+	select {
+	case <-under.done:
+	case <-late:
+		return known, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.known, s.resolved = fresh, time.Now()
-	return fresh, nil
+	if under.err != nil && (s.known == nil || time.Since(s.resolved) > staleFor) {
+		return nil, under.err
+	}
+	return s.known, nil
+}
+
+// resolve asks DNS, for all who wait.
+func (s *Sender) resolve(l *lookup) {
+	ctx, cancel := context.WithTimeout(s.ending, resolveWithin)
+	defer cancel()
+	fresh, err := s.config.Resolve(ctx, s.config.Service)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.lookup, l.err = nil, err; err == nil {
+		s.known, s.resolved = fresh, time.Now()
+	}
+	close(l.done)
 }
 
 // found notes that a way is good, and that others, which were tried before it, are late.
