@@ -21,11 +21,11 @@ const maxRequestID = 128
 // Outcome is the answer to such a question.
 type Outcome struct {
 	ID       string     `json:"id"`
-	State    string     `json:"state"` // accepted, delivered or dead-lettered
+	Status   string     `json:"status"` // accepted, delivered or dead-lettered
 	SHA256   string     `json:"sha256"`
 	Service  string     `json:"service"`
 	Accepted time.Time  `json:"accepted"`
-	Settled  *time.Time `json:"settled,omitempty"` // when it was delivered, or became a dead letter
+	Time     *time.Time `json:"time,omitempty"`    // when it was delivered, or became a dead letter
 	Cluster  string     `json:"cluster,omitempty"` // that has it
 	Reason   string     `json:"reason,omitempty"`  // why it is a dead letter
 }
@@ -75,6 +75,9 @@ func (p *PoP) outcome(in *intake) *refusal {
 	if !ok || core == "" || len(id) > maxRequestID || snap.Topology.PoPs[pop] == nil {
 		return refuse(http.StatusNotFound, "%.40q is no request id of these PoPs", id)
 	}
+	if pop != p.config.Name && p.config.Peer == nil {
+		return refuse(http.StatusNotFound, "PoP %s has this request: ask there, at %[1]s.%s", pop, in.offer.name)
+	}
 	found, err := p.outcomeOf(in.Context, pop, id, in.keyID)
 	switch {
 	case err != nil:
@@ -99,9 +102,6 @@ func (p *PoP) outcomeOf(ctx context.Context, pop, id, keyID string) (*Outcome, e
 	if pop == p.config.Name {
 		return p.Outcome(id, keyID), nil
 	}
-	if p.config.Peer == nil {
-		return nil, nil
-	}
 	return p.config.Peer(ctx, pop, id, keyID)
 }
 
@@ -112,12 +112,12 @@ func (p *PoP) Outcome(id, keyID string) *Outcome {
 		return nil
 	}
 	o := &Outcome{
-		ID: known.ID, State: known.State.String(), SHA256: hex.EncodeToString(known.SHA256[:]), Service: known.Service,
+		ID: known.ID, Status: known.State.String(), SHA256: hex.EncodeToString(known.SHA256[:]), Service: known.Service,
 		Accepted: known.Accepted.UTC(), Cluster: known.Cluster, Reason: known.Reason,
 	}
 	if !known.Settled.IsZero() {
 		settled := known.Settled.UTC()
-		o.Settled = &settled
+		o.Time = &settled
 	}
 	return o
 }

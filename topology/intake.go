@@ -82,9 +82,6 @@ func (c *checker) between(field string, d Duration, low, high time.Duration) {
 // contentTypes checks media types such as application/json, and application/*+json, which stands for all that end so.
 func (c *checker) contentTypes(types []string) {
 	c.atMost("intake.content_types", len(types), maxContentTypes)
-	if len(types) == 0 {
-		c.fault("intake.content_types", "is empty: nothing would be taken; leave it out for JSON")
-	}
 	for i, text := range types {
 		field := fmt.Sprintf("intake.content_types[%d]", i)
 		plain := strings.Replace(text, "/*+", "/x+", 1)

@@ -264,7 +264,7 @@ func (in *Intake) fillDefaults() {
 	if in.MaxBodyBytes == 0 {
 		in.MaxBodyBytes = 64 << 10
 	}
-	if in.ContentTypes == nil {
+	if len(in.ContentTypes) == 0 {
 		in.ContentTypes = []string{"application/json", "application/*+json"}
 	}
 	if in.RequiredFields == nil && in.JSONSchema == "" && in.JSONRPC == nil {

@@ -284,7 +284,7 @@ func TestUnitsNameWhatThereIs(t *testing.T) {
 
 // TestExampleConfigurations reads the configurations in deploy/ with the flags of their commands.
 func TestExampleConfigurations(t *testing.T) {
-	for _, name := range []string{"control", "dns", "pop", "cluster"} {
+	for _, name := range []string{"control", "dns", "pop", "cluster", "agent"} {
 		command, _, err := newRootCommand().Find([]string{name})
 		if err != nil {
 			t.Fatal(err)

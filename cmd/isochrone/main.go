@@ -59,7 +59,7 @@ Start with "isochrone up": everything in one process, on loopback.`,
 	pop := newPoPCommand()
 	pop.AddCommand(joinCommands()...)
 	add("run", newUpCommand(), newDNSCommand(), pop, newClusterCommand(), newControlCommand())
-	add("client", newSendCommand())
+	add("client", newSendCommand(), newWhereCommand(), newAgentCommand(), newReceiptCommand())
 	add("edit", newStatusCommand(), newExplainCommand(), newTopologyCommand(), newZoneCommand(), newDrainCommand(), newUndrainCommand(),
 		newForceCommand(), newUnforceCommand(), newPinCommand(), newUnpinCommand(), newOverridesCommand(), newKeyCommand(), newTokenCommand(),
 		newAuditCommand(), newNodesCommand(), newSpoolCommand(), newWhoamiCommand(), newContextCommand(), newBackupCommand(), newRestoreCommand())

@@ -18,6 +18,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/isochrone/isochrone/internal/collector"
 	"github.com/isochrone/isochrone/internal/devca"
 	"github.com/isochrone/isochrone/internal/sockets"
 	"github.com/isochrone/isochrone/internal/statedir"
@@ -174,6 +175,7 @@ func startPoP(ctx context.Context, command *cobra.Command, process *popProcess, 
 	if err != nil {
 		return err
 	}
+	l.add().run("garbage collector", collector.Run)
 	l.add().run("health", func(ctx context.Context) error { return n.checkHealth(ctx, clusterTargets, nil) })
 	if err := f.seeing.start(ctx, n, l.add()); err != nil {
 		return err

@@ -65,15 +65,22 @@ func (s *slice) add(g Granted, limit int64) {
 	if !g.Busy {
 		s.remaining.Store(g.Remaining)
 		s.share.Store(g.Remaining / int64(max(1, g.PoPs)))
-		if pops := int64(g.PoPs); pops > 1 && limit >= 50*pops { // else each of them counts, and nobody else takes it
-			s.scraps.Store(max(limit/50, 4*pops))
-		}
+		s.scraps.Store(scraps(limit, g.PoPs))
 	}
 	s.granted.Add(g.Granted)
 	s.left.Add(g.Granted)
 	if g.Remaining == 0 && !g.Busy && !g.Closed { // of a key that there is not, there may be some soon
 		s.spent.Store(limit)
 	}
+}
+
+// scraps returns how little of a quota is not worth waiting for: what is left is granted one by one then, to many. A PoP that is alone with
+// a key, and one of a small quota, of which each request counts, waits for the last.
+func scraps(limit int64, pops int) int64 {
+	if pops <= 1 || limit < 50*int64(pops) {
+		return 0
+	}
+	return min(limit/50, int64(4*pops))
 }
 
 // of returns the slice of a window, and begins with it if the account is in an earlier one.

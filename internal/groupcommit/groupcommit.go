@@ -5,6 +5,7 @@ package groupcommit
 import (
 	"runtime"
 	"sync"
+	"time"
 )
 
 // Group collects items for commits. It has no goroutine of its own: one of the waiting callers commits for all. Its methods
@@ -15,6 +16,7 @@ type Group[T any] struct {
 	mu      sync.Mutex
 	busy    bool
 	waiting batch[T]
+	last    int      // items of the last commit; for the leader alone
 	spare   batch[T] // of an earlier commit, to be filled again
 	calls   sync.Pool
 }
@@ -57,23 +59,19 @@ func (g *Group[T]) Do(item T) error {
 	return g.lead(c)
 }
 
-// gatherRounds is how often a leader lets others run who could join it.
-const gatherRounds = 4
+// A leader that many waited with the last time lets others join: this long, if there is nothing else to do.
+const (
+	manyWaited = 4
+	joinFor    = 50 * time.Microsecond
+)
 
-// gather lets callers join who are about to: those that could run but have no processor. When nobody comes, as while there is little to do,
-// it costs as good as nothing; when many do, they share a commit, and answers of the last one are sent before the next one begins.
+// gather lets callers join who are about to: those that could run but have no processor, and those whose requests wait in a socket. While
+// there is little to do it costs as good as nothing; when there is much, many share a commit, and the answers of the last one are sent
+// before the next one begins.
 func (g *Group[T]) gather() {
-	for n := 1; ; {
-		for range gatherRounds {
-			runtime.Gosched()
-		}
-		g.mu.Lock()
-		now := len(g.waiting.items)
-		g.mu.Unlock()
-		if now < 2*n {
-			return
-		}
-		n = now
+	runtime.Gosched()
+	if g.last >= manyWaited {
+		time.Sleep(joinFor)
 	}
 }
 
@@ -82,6 +80,7 @@ func (g *Group[T]) lead(own *call) error {
 	g.gather()
 	g.mu.Lock()
 	b := g.waiting
+	g.last = len(b.items)
 	g.waiting, g.spare = g.spare, batch[T]{}
 	g.mu.Unlock()
 	err := g.commit(b.items)

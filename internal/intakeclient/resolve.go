@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -16,6 +17,18 @@ import (
 type Resolver struct {
 	Server string       // host:port
 	Subnet netip.Prefix // client subnet to send (RFC 7871); the zero value sends none
+}
+
+// SystemResolver returns the address and port of the first DNS server of /etc/resolv.conf.
+func SystemResolver() (string, error) {
+	config, err := dns.ClientConfigFromFile("/etc/resolv.conf")
+	if err != nil {
+		return "", fmt.Errorf("find the system's DNS server: %w", err)
+	}
+	if len(config.Servers) == 0 {
+		return "", errors.New("find the system's DNS server: /etc/resolv.conf names none")
+	}
+	return net.JoinHostPort(config.Servers[0], config.Port), nil
 }
 
 // Endpoint is where a service can be reached.
