@@ -38,6 +38,7 @@ type slice struct {
 	granted   atomic.Int64 // in all
 	low       atomic.Int64 // more is asked for when no more than this is left
 	remaining atomic.Int64 // what the store had left; -1 when it was not asked
+	share     atomic.Int64 // of this PoP in that, if all PoPs have the same
 	scraps    atomic.Int64 // if it has no more than this, that is not worth waiting for
 	spent     atomic.Int64 // the quota of which the store had nothing left; -1 when it has
 }
@@ -61,12 +62,13 @@ func (s *slice) take() (left int64, ok bool) {
 
 // add adds what was granted.
 func (s *slice) add(g Granted, limit int64) {
-	s.granted.Add(g.Granted)
-	s.left.Add(g.Granted)
 	if !g.Busy {
 		s.remaining.Store(g.Remaining)
+		s.share.Store(g.Remaining / int64(max(1, g.PoPs)))
 		s.scraps.Store(scraps(limit, g.PoPs))
 	}
+	s.granted.Add(g.Granted)
+	s.left.Add(g.Granted)
 	if g.Remaining == 0 && !g.Busy && !g.Closed { // of a key that there is not, there may be some soon
 		s.spent.Store(limit)
 	}

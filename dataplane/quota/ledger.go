@@ -56,7 +56,7 @@ type Decision struct {
 	Admitted   bool
 	Window     int64         // its number
 	Limit      int64         // of the window
-	Remaining  int64         // what this PoP has left; all PoPs together have at least that
+	Remaining  int64         // what this PoP has, with an equal share of what no PoP has: all there is, if it is the only one
 	Reset      time.Duration // until the window ends
 	RetryAfter time.Duration // when not admitted: until a client that is alone is admitted
 }
@@ -131,7 +131,7 @@ func (l *Ledger) try(key string, limit int64, now time.Time) (Decision, outcome)
 		if left <= s.low.Load() {
 			l.ask(a)
 		}
-		d.Admitted, d.Remaining = true, min(left, limit)
+		d.Admitted, d.Remaining = true, min(left+s.share.Load(), limit)
 		return d, admitted
 	}
 	d.RetryAfter = d.Reset + margin
