@@ -13,21 +13,6 @@ import (
 	"github.com/quic-go/quic-go"
 )
 
-// TestContractAnswers holds how keys are shown, what is told of quotas, and what early data is good for.
-func TestContractAnswers(t *testing.T) {
-	t.Parallel()
-	c := startContract(t, false)
-	for _, over := range c.wires {
-		t.Run(over.name, func(t *testing.T) {
-			t.Run("bearer", func(t *testing.T) { c.bearer(t, over) })
-			t.Run("doubles", func(t *testing.T) { c.doubles(t, over) })
-			t.Run("hash", func(t *testing.T) { c.hashes(t, over) })
-			t.Run("quota", func(t *testing.T) { c.quota(t, over) })
-		})
-	}
-	t.Run("early data", c.early)
-}
-
 // bearer shows the key as RFC 6750 has it.
 func (c *contract) bearer(t *testing.T, over wire) {
 	without := call{}.with("X-API-Key", "")
