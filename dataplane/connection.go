@@ -16,6 +16,7 @@ type connection struct {
 	given    atomic.Int32 // how many
 	linger   func() time.Duration
 	close    func(why string) // may be called at any time, and again
+	charge   func()           // has the client's prefix pay for a connection that was cut off; nil for nothing
 	served   func()           // it is being served; may be called again
 }
 
@@ -58,7 +59,11 @@ func (c *connection) done(cancelled bool) {
 	if second := int64(c.now() / time.Second); c.second.Swap(second) != second {
 		c.given.Store(0)
 	}
-	if c.given.Add(1) > maxCancelled {
+	given := c.given.Add(1)
+	if given == maxCancelled+1 && c.charge != nil {
+		c.charge()
+	}
+	if given > maxCancelled {
 		c.close("too many requests were cancelled")
 	}
 }

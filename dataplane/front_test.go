@@ -93,6 +93,26 @@ func TestManyPrefixes(t *testing.T) {
 	}
 }
 
+// TestCutOffIsCharged has a client come back after its connections were cut off: it must wait, and others need not.
+func TestCutOffIsCharged(t *testing.T) {
+	limits := newClientLimits(Limits{HandshakesPerPrefix: 10})
+	from, other := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("198.51.100.1")
+	c := &connection{began: time.Now(), close: func(string) {}, charge: func() { limits.charge(from) }}
+	for range 2 {
+		for range 3 * maxCancelled { // over the limit of a second, even if a new one begins in between
+			c.begin()
+			c.done(true)
+		}
+		c.second.Store(-1)
+	}
+	if _, err := limits.begin(from, true, true); !errors.Is(err, errTooFast) {
+		t.Errorf("after two cuts: %v", err)
+	}
+	if _, err := limits.begin(other, true, true); err != nil {
+		t.Errorf("another prefix: %v", err)
+	}
+}
+
 func TestConnectionIsClosed(t *testing.T) {
 	var closed atomic.Int32
 	c := &connection{began: time.Now(), close: func(string) { closed.Add(1) }}

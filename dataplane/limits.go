@@ -143,6 +143,17 @@ func (c *clientLimits) begin(from netip.Addr, verified, tcp bool) (end func(), e
 	}), nil
 }
 
+// charge counts as many handshakes as are allowed in a second for a client whose connection was cut off: else it would come back at once,
+// and each handshake costs more than all that it was cut off for.
+func (c *clientLimits) charge(from netip.Addr) {
+	prefix, now := clientPrefix(from), time.Since(c.began)
+	for range c.HandshakesPerPrefix {
+		if !c.rates.take(prefix, true, now, c.HandshakesPerPrefix) {
+			return
+		}
+	}
+}
+
 func (c *clientLimits) connections() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()

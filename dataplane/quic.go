@@ -134,6 +134,7 @@ func (s *quicServer) serveConn(conn *quic.Conn) {
 		}
 		_ = conn.CloseWithError(quic.ApplicationErrorCode(code), why) // it may have ended
 	}
+	c.charge = func() { s.front.limits.charge(addrOf(conn.RemoteAddr())) }
 	c.linger = func() time.Duration {
 		select {
 		case <-conn.HandshakeComplete():

@@ -137,6 +137,7 @@ func (l *countedListener) Accept() (net.Conn, error) {
 			end()
 		})
 		c.close = func(string) { counted.Close() }
+		c.charge = func() { f.limits.charge(addrOf(conn.RemoteAddr())) }
 		return counted, nil
 	}
 }

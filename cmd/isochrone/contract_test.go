@@ -9,20 +9,31 @@ import (
 	"testing"
 )
 
-// TestContract holds the intake to its contract.
+// TestContract holds the intake to its contract, in one world for all parts of it: to start one takes seconds.
 func TestContract(t *testing.T) {
 	t.Parallel()
 	c := startContract(t, false)
-	for _, over := range c.wires {
-		t.Run(over.name, func(t *testing.T) {
-			t.Run("statuses", func(t *testing.T) { c.statuses(t, over) })
-			t.Run("bytes", func(t *testing.T) { c.bytes(t, over) })
-			t.Run("order", func(t *testing.T) { c.order(t, over) })
-			t.Run("headers", func(t *testing.T) { c.oddHeaders(t, over) })
-		})
-	}
+	t.Run("versions", func(t *testing.T) {
+		for _, over := range c.wires {
+			t.Run(over.name, func(t *testing.T) {
+				t.Parallel()
+				t.Run("statuses", func(t *testing.T) { c.statuses(t, over) })
+				t.Run("bytes", func(t *testing.T) { c.bytes(t, over) })
+				t.Run("order", func(t *testing.T) { c.order(t, over) })
+				t.Run("headers", func(t *testing.T) { c.oddHeaders(t, over) })
+				t.Run("bearer", func(t *testing.T) { c.bearer(t, over) })
+				t.Run("doubles", func(t *testing.T) { c.doubles(t, over) })
+				t.Run("hash", func(t *testing.T) { c.hashes(t, over) })
+				t.Run("quota", func(t *testing.T) { c.quota(t, over) })
+				t.Run("idempotency", func(t *testing.T) { c.idempotency(t, over) })
+				t.Run("receipts", func(t *testing.T) { c.receipts(t, over) })
+			})
+		}
+	})
 	t.Run("raw HTTP/1.1", c.raw)
 	t.Run("raw HTTP/3", c.raw3)
+	t.Run("programs of others", c.others)
+	t.Run("early data", c.early) // edits the service: the last one
 }
 
 // statuses tries each fault alone.

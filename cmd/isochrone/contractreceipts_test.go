@@ -9,18 +9,6 @@ import (
 	"time"
 )
 
-// TestContractReceipts holds what is promised of a payload besides its bytes: hashes, receipts, ids that are made of an Idempotency-Key.
-func TestContractReceipts(t *testing.T) {
-	t.Parallel()
-	c := startContract(t, false)
-	for _, over := range c.wires {
-		t.Run(over.name, func(t *testing.T) {
-			t.Run("idempotency", func(t *testing.T) { c.idempotency(t, over) })
-			t.Run("receipts", func(t *testing.T) { c.receipts(t, over) })
-		})
-	}
-}
-
 // idempotency repeats requests.
 func (c *contract) idempotency(t *testing.T, over wire) {
 	key := fmt.Sprint("key of ", over.name)

@@ -26,7 +26,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-var hostileFor = flag.Duration("hostile", 300*time.Millisecond, "how `long` each attack on a PoP goes on; from a second on, what is normal is measured before and after each")
+var hostileFor = flag.Duration("hostile", 100*time.Millisecond, "how `long` each attack on a PoP goes on; from a second on, what is normal is measured before and after each")
 
 // attacks are what clients do that mean ill.
 var attacks = []struct {

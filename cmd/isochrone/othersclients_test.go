@@ -18,10 +18,8 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// TestOthersClients posts by programs of others: a browser over HTTP/3, load generators over HTTP/2 and HTTP/1.1.
-func TestOthersClients(t *testing.T) {
-	t.Parallel()
-	c := startContract(t, false)
+// others posts by programs of others: a browser over HTTP/3, load generators over HTTP/2 and HTTP/1.1.
+func (c *contract) others(t *testing.T) {
 	t.Run("chromium", c.chromium)
 	t.Run("h2load", c.h2load)
 	t.Run("wrk", c.wrk)
