@@ -8,8 +8,9 @@ import (
 
 // How much an account holds, so that it seldom waits, does not take what others could use, and does not ask too often.
 const (
-	holdFor  = 5 * time.Second // of its demand, and one more
-	holdPart = 128             // of what is left, for all PoPs together, whether there is demand or not
+	holdFor  = 5 * time.Second  // of its demand, and one more
+	endGame  = 10 * time.Second // before the end of a window: from then on nothing is taken for little demand
+	holdPart = 128              // of what is left, for all PoPs together, whether there is demand or not
 	// Slices ahead, for all PoPs together: a part of the quota for the next window, and half as much for the one after it.
 	aheadPart = 64
 )
@@ -117,6 +118,9 @@ func (a *account) asks(p *position, now time.Time) []Ask {
 	hold := 1 + int64(a.rate*holdFor.Seconds())
 	if remaining := s.remaining.Load(); remaining > 0 && a.pops > 0 {
 		hold = max(hold, remaining/int64(holdPart*a.pops))
+	}
+	if left := p.ends.Sub(now).Seconds(); left < endGame.Seconds() && a.rate*left < 0.5 {
+		hold = 0 // it would hardly be used
 	}
 	s.low.Store(max(min(hold/2, 2), hold/4))
 	var asks []Ask

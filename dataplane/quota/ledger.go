@@ -142,7 +142,7 @@ func (l *Ledger) try(key string, limit int64, now time.Time) (Decision, outcome)
 		return d, away
 	}
 	l.ask(a)
-	if remaining := s.remaining.Load(); remaining >= 0 && remaining < s.scraps.Load() {
+	if remaining := s.remaining.Load(); remaining >= 0 && remaining <= s.scraps.Load() {
 		a.missed.Add(1) // the rest of it is not worth waiting for
 		return d, denied
 	}

@@ -140,6 +140,34 @@ func TestLimitChanges(t *testing.T) {
 	})
 }
 
+// TestClosed asks for the quota of a key that the store does not have: it is denied, and not waited for.
+func TestClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := New(Config{PoP: "sin1", Store: closedStore{NewMemory(1)}})
+		defer running(l)()
+		began := time.Now()
+		for range 10 {
+			if d, err := l.Admit(t.Context(), "key", 20, time.Now()); err != nil || d.Admitted || d.RetryAfter <= 0 {
+				t.Fatal(d, err)
+			}
+		}
+		if passed := time.Since(began); passed > patience {
+			t.Errorf("it took %v", passed)
+		}
+	})
+}
+
+// closedStore grants nothing.
+type closedStore struct{ Store }
+
+func (c closedStore) Exchange(ctx context.Context, r Request) (Answer, error) {
+	answer, err := c.Store.Exchange(ctx, Request{PoP: r.PoP, Open: r.Open})
+	for range r.Asks {
+		answer.Grants = append(answer.Grants, Granted{Closed: true})
+	}
+	return answer, err
+}
+
 // TestIdleAccountsAreDropped has many keys be used once.
 func TestIdleAccountsAreDropped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
