@@ -116,8 +116,11 @@ func (a *account) asks(p *position, now time.Time) []Ask {
 	used := s.granted.Load() - s.left.Load()
 	a.measure(used+waiting+a.missed.Load(), now)
 	hold := 1 + int64(a.rate*holdFor.Seconds())
-	if remaining := s.remaining.Load(); remaining > 0 && a.pops > 0 {
+	switch remaining := s.remaining.Load(); {
+	case remaining > 0 && a.pops > 0:
 		hold = max(hold, remaining/int64(holdPart*a.pops))
+	case remaining < 0: // the first request of a window: more may follow before the store can be asked again
+		hold = max(hold, min(limit/holdPart, 8))
 	}
 	if left := p.ends.Sub(now).Seconds(); left < endGame.Seconds() && a.rate*left < 0.5 {
 		hold = 0 // it would hardly be used
