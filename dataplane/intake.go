@@ -325,24 +325,27 @@ func (p *PoP) receive(in *intake) *refusal {
 
 // check checks a body that is here. Probes have one that no policy can object to, and are checked for syntax alone.
 func (p *PoP) check(in *intake) *refusal {
-	var err error
 	if in.probe {
-		err = payload.Probe(in.body)
-	} else {
-		err = in.offer.payload.Check(in.body)
+		if err := payload.Probe(in.body); err != nil {
+			return refuse(http.StatusBadRequest, "%v", err)
+		}
+		return nil
 	}
-	if err != nil {
-		return refuse(http.StatusBadRequest, "%v", err)
-	}
-	if sig := in.offer.policy.Signature; sig != nil && !in.probe {
-		secret := p.config.WebhookSecret(in.offer.name)
-		if len(secret) == 0 {
+	if sig := in.offer.policy.Signature; sig != nil {
+		var secret []byte
+		if p.config.WebhookSecret != nil {
+			secret = p.config.WebhookSecret(in.offer.name)
+		}
+		err := payload.Signed(sig, in.body, in.Header.Get(sig.Header), in.Header.Get(sig.Timestamp), secret, in.began)
+		if errors.Is(err, payload.ErrNoSecret) {
 			return &refusal{status: http.StatusServiceUnavailable, detail: "this PoP cannot check signatures now", retryAfter: 5 * time.Second}
 		}
-		err = payload.Signed(sig, in.body, in.Header.Get(sig.Header), in.Header.Get(sig.Timestamp), secret, in.began)
+		if err != nil {
+			return refuse(http.StatusBadRequest, "%v", err)
+		}
 	}
-	if err != nil {
-		return refuse(http.StatusUnauthorized, "%v", err)
+	if err := in.offer.payload.Check(in.body); err != nil {
+		return refuse(http.StatusBadRequest, "%v", err)
 	}
 	return nil
 }

@@ -148,17 +148,17 @@ func stream(parts ...any) []byte {
 }
 
 // readBody reads the body of a stream behind its header.
-func readBody(from io.Reader, length int64, size int) ([]byte, error, *connectionError) {
+func readBody(from io.Reader, length int64, size int) ([]byte, *connectionError, error) {
 	b := body{frames: &frames{from: from, buf: make([]byte, 64)}, length: length}
 	var all []byte
 	for p := make([]byte, size); ; {
 		n, err := b.Read(p)
 		all = append(all, p[:n]...)
 		if err == io.EOF {
-			return all, nil, b.fatal
+			return all, b.fatal, nil
 		}
 		if err != nil {
-			return all, err, b.fatal
+			return all, b.fatal, err
 		}
 	}
 }
@@ -189,7 +189,7 @@ func TestBody(t *testing.T) {
 		"a long frame of no use": {stream(0x21, long, 0, []byte("a")), 1, "a", false, false},
 	} {
 		for reads, from := range map[string]io.Reader{"at once": bytes.NewReader(test.stream), "by octets": iotest.OneByteReader(bytes.NewReader(test.stream)), "with the end": iotest.DataErrReader(bytes.NewReader(test.stream))} {
-			got, err, fatal := readBody(from, test.length, 7)
+			got, fatal, err := readBody(from, test.length, 7)
 			if string(got) != test.want || (err != nil) != test.fails || (fatal != nil) != test.fatal {
 				t.Errorf("%s, %s: got %q, %v, %v", name, reads, got, err, fatal)
 			}

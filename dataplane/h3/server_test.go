@@ -42,8 +42,7 @@ func echo(r *exchange.Request, a *exchange.Answer) {
 // running is a server on loopback with a client's connection to it.
 type running struct {
 	*Server
-	conn     *quic.Conn
-	shutdown func() error
+	conn *quic.Conn
 }
 
 func serve(t *testing.T, c Config) *running {

@@ -10,7 +10,7 @@ import (
 
 // Pair returns the two ends of a connection that packets are passed by: one for this process, and a file for the next one.
 func Pair() (net.Conn, *os.File, error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	fds, err := socketpair()
 	if err != nil {
 		return nil, nil, fmt.Errorf("connect two processes: %w", err)
 	}

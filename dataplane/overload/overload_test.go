@@ -16,10 +16,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // queue is a server in virtual time: work comes at a rate, the share that is shed costs a part of what work costs.
 type queue struct {
-	control          controller
-	share            float64
-	backlog          float64 // seconds of work
-	accepted, served float64
+	control controller
+	share   float64
+	backlog float64 // seconds of work
 }
 
 // run lets work come for some intervals of 50 ms at a multiple of what can be done, and returns what was let in, in seconds of

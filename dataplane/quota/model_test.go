@@ -1,6 +1,7 @@
 package quota
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -242,7 +243,7 @@ func (m *model) ask(i int, lost bool) {
 		return
 	}
 	before := m.store.window
-	answer, _ := m.store.Exchange(nil, r) //nolint:staticcheck // it does not wait
+	answer, _ := m.store.Exchange(context.Background(), r)
 	if answer.Window > before {
 		m.open(i, answer.Window)
 	}
