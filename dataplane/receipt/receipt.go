@@ -154,6 +154,9 @@ func Verify(text string, keys func(pop, kid string) ed25519.PublicKey) (*Claims,
 	if len(text) > maxText {
 		return nil, fmt.Errorf("%w: it is longer than %d octets", ErrInvalid, maxText)
 	}
+	if strings.ContainsAny(text, "\r\n") { // which the decoder would skip, so that one receipt had many texts
+		return nil, fmt.Errorf("%w: it has more than one line", ErrInvalid)
+	}
 	parts := strings.Split(text, "~")
 	if len(parts) != 3 {
 		return nil, fmt.Errorf("%w: it has %d parts and not three, separated by ~", ErrInvalid, len(parts))
@@ -193,6 +196,9 @@ func leadsTo(leaf digest, path []byte, root digest) bool {
 			return false
 		}
 		if size, m, err = quicvarint.Parse(path[n:]); err != nil || size < 2 || size > maxBatch {
+			return false
+		}
+		if n != quicvarint.Len(index) || m != quicvarint.Len(size) { // integers have one form here, the shortest
 			return false
 		}
 		path = path[n+m:]

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -101,6 +102,12 @@ func TestEveryBitCounts(t *testing.T) {
 	}
 }
 
+// longer returns a path one of whose integers has two octets (RFC 9000 section 16) where one is enough.
+func longer(path string, which int) string {
+	raw, _ := base64.RawURLEncoding.DecodeString(path)
+	return base64.RawURLEncoding.EncodeToString(slices.Insert(raw, which, 0x40))
+}
+
 func TestWhatIsNoReceipt(t *testing.T) {
 	signer, keys := aSigner(1)
 	other, _ := aSigner(2)
@@ -116,6 +123,11 @@ func TestWhatIsNoReceipt(t *testing.T) {
 		"a path too many":   {good + part(two[0], 2), "not among"},
 		"padding":           {good + "=", "base64url"},
 		"a part more":       {good + "~", "parts"},
+		"a line's end":      {good + "\r\n", "line"},
+		"lines in claims":   {part(two[0], 0) + "~" + part(two[0], 1)[:4] + "\n" + part(two[0], 1)[4:] + "~" + part(two[0], 2), "line"},
+		"lines in the JWS":  {part(two[0], 0) + "\n~" + part(two[0], 1) + "~" + part(two[0], 2), "line"},
+		"a longer index":    {part(two[0], 0) + "~" + part(two[0], 1) + "~" + longer(part(two[0], 2), 0), "not among"},
+		"a longer size":     {part(two[0], 0) + "~" + part(two[0], 1) + "~" + longer(part(two[0], 2), 1), "not among"},
 		"none as algorithm": {base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none"}`)) + good[strings.Index(good, "."):], "header"},
 	} {
 		if _, err := Verify(test.text, keys); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), test.want) {
