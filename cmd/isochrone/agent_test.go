@@ -197,6 +197,8 @@ func TestAgentRefuses(t *testing.T) {
 	}
 	ask(func(*http.Request) {}, 202)
 	ask(func(r *http.Request) { r.Host = "attacker.example:8546" }, 421)
+	ask(func(r *http.Request) { r.Header.Set("Origin", "https://page.example") }, 403)
+	ask(func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "cross-site"); r.Header.Del("Content-Type") }, 403)
 	ask(func(r *http.Request) { r.Method = http.MethodGet }, 405)
 	ask(func(r *http.Request) { r.Header.Set("Idempotency-Key", strings.Repeat("k", 256)) }, 400)
 	ask(func(r *http.Request) { r.Header.Set("Content-Type", "text/plain") }, 415) // the PoP's answer

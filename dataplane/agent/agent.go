@@ -48,6 +48,7 @@ type Config struct {
 type Agent struct {
 	config Config
 	counts counts
+	pages  http.CrossOriginProtection // refuses what pages in a browser send
 
 	mu      sync.Mutex
 	waiting map[string]chan *intakeclient.Answer // programs that wait, by id
@@ -79,6 +80,10 @@ type Queued struct {
 func (a *Agent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !local(r.Host) { // a page that a browser has loaded may only reach us by a name of its own, whose address it has changed
 		problem.Write(w, http.StatusMisdirectedRequest, "this is a local agent: its name is localhost, or its address")
+		return
+	}
+	if a.pages.Check(r) != nil { // by the address itself, which a page can post to without asking anybody
+		problem.Write(w, http.StatusForbidden, "this is a local agent: it takes nothing from pages in a browser")
 		return
 	}
 	if r.Method != http.MethodPost {
