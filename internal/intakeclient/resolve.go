@@ -72,6 +72,9 @@ func (r *Resolver) fromHTTPS(ctx context.Context, service string, answer *dns.Ms
 	slices.SortStableFunc(records, func(a, b *dns.HTTPS) int { return int(a.Priority) - int(b.Priority) })
 	var endpoints []Endpoint
 	for _, record := range records {
+		if !usable(record) {
+			continue
+		}
 		target, port := strings.TrimSuffix(record.Target, "."), uint16(443)
 		if target == "" {
 			target = service
@@ -102,6 +105,27 @@ func (r *Resolver) fromHTTPS(ctx context.Context, service string, answer *dns.Ms
 		}
 	}
 	return endpoints, nil
+}
+
+// usable reports whether a record offers HTTP/3 or HTTP/2, and wants nothing that is not understood here (RFC 9460 sections 7.1 and 8). One
+// without alpn says nothing about versions, and is tried.
+func usable(record *dns.HTTPS) bool {
+	offers := true
+	for _, value := range record.Value {
+		switch v := value.(type) {
+		case *dns.SVCBAlpn:
+			offers = slices.Contains(v.Alpn, "h3") || slices.Contains(v.Alpn, "h2")
+		case *dns.SVCBMandatory:
+			for _, key := range v.Code {
+				switch key {
+				case dns.SVCB_ALPN, dns.SVCB_NO_DEFAULT_ALPN, dns.SVCB_PORT, dns.SVCB_IPV4HINT, dns.SVCB_IPV6HINT:
+				default:
+					return false
+				}
+			}
+		}
+	}
+	return offers
 }
 
 // addresses returns a name's IPv4 addresses, then its IPv6 ones.
