@@ -93,7 +93,7 @@ func (s *Server) ServeConn(c *quic.Conn) {
 	s.conns.Add(1)
 	s.mu.Unlock()
 	defer s.conns.Done()
-	s.tend.Do(func() { s.workers.Go(s.dismiss) })
+	s.tend.Do(func() { s.conns.Go(s.dismiss) })
 	served := &conn{Conn: c}
 	if at, ok := c.RemoteAddr().(*net.UDPAddr); ok {
 		served.remote = at.AddrPort()
