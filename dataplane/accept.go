@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -38,11 +39,10 @@ func (p *PoP) accept(in *intake) *refusal {
 	var refused *refusal
 	if in.probe {
 		refused = p.unsafe(p.config.Spool.Check())
+		p.left(in)
 	} else {
 		envelope, refused = p.safe(in, envelope)
 	}
-	in.stored = time.Now()
-	p.front.overload.Leave(in.stored.Sub(in.received))
 	if refused != nil {
 		return refused
 	}
@@ -57,9 +57,17 @@ func (p *PoP) accept(in *intake) *refusal {
 	return nil
 }
 
+// left notes that a request does not wait for the disk any more. What it waits for then, such as a cluster, is no load of this PoP.
+func (p *PoP) left(in *intake) {
+	in.stored = time.Now()
+	p.front.overload.Leave(in.stored.Sub(in.received))
+}
+
 // accepted writes the 202.
 func (in *intake) accepted(e *spool.Envelope) {
-	a, digits := in.answer, hex.EncodeToString(e.SHA256[:])
+	var text [2 * sha256.Size]byte
+	hex.Encode(text[:], e.SHA256[:])
+	a, digits := in.answer, string(text[:])
 	a.Status = http.StatusAccepted
 	a.Add("content-type", "application/json")
 	a.Add("x-request-hash", digits)
@@ -113,6 +121,7 @@ func (p *PoP) safe(in *intake, e *spool.Envelope) (*spool.Envelope, *refusal) {
 	default:
 		err = p.config.Spool.Append(e, settle)
 	}
+	p.left(in)
 	switch {
 	case err != nil:
 		return e, p.unsafe(err)

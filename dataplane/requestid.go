@@ -23,5 +23,7 @@ func requestID(pop string, secret []byte, keyID, idempotencyKey string) string {
 		mac.Write([]byte(idempotencyKey))
 		copy(core[:], mac.Sum(nil))
 	}
-	return pop + "." + idEncoding.EncodeToString(core[:])
+	var text [26]byte // 128 bits in base32
+	idEncoding.Encode(text[:], core[:])
+	return pop + "." + string(text[:])
 }
