@@ -19,14 +19,23 @@ func Serve(h Handler, extra ...Field) http.Handler {
 			panic(http.ErrAbortHandler)
 		}
 		header := w.Header()
+		values := make([]string, 0, len(extra)+len(a.Fields)+1) // one piece of memory for all
+		add := func(name, value string) {
+			if earlier := header[name]; earlier != nil {
+				header[name] = append(earlier, value)
+				return
+			}
+			values = append(values, value)
+			header[name] = values[len(values)-1 : len(values) : len(values)]
+		}
 		for _, f := range extra {
-			header[http.CanonicalHeaderKey(f.Name)] = []string{f.Value}
+			add(canonical(f.Name), f.Value)
 		}
 		for _, f := range a.Fields {
-			header[http.CanonicalHeaderKey(f.Name)] = append(header[http.CanonicalHeaderKey(f.Name)], f.Value)
+			add(canonical(f.Name), f.Value)
 		}
 		if r.Method != http.MethodHead {
-			header["Content-Length"] = []string{strconv.Itoa(len(a.Body))}
+			add("Content-Length", strconv.Itoa(len(a.Body)))
 		}
 		w.WriteHeader(a.Status)
 		if r.Method != http.MethodHead {
@@ -34,6 +43,25 @@ func Serve(h Handler, extra ...Field) http.Handler {
 		}
 		answers.Put(a)
 	})
+}
+
+// names are the canonical forms of what the intake answers with, which net/http would make anew each time.
+var names = func() map[string]string {
+	known := map[string]string{}
+	for _, name := range []string{
+		"allow", "alt-svc", "cache-control", "content-type", "location", "ratelimit", "ratelimit-policy", "retry-after", "www-authenticate",
+		"x-isochrone-cluster", "x-isochrone-pop", "x-isochrone-window", "x-request-hash",
+	} {
+		known[name] = http.CanonicalHeaderKey(name)
+	}
+	return known
+}()
+
+func canonical(name string) string {
+	if known, ok := names[name]; ok {
+		return known
+	}
+	return http.CanonicalHeaderKey(name)
 }
 
 func requestOf(w http.ResponseWriter, r *http.Request) *Request {
