@@ -56,7 +56,7 @@ func (s *Server) serve(j job) {
 		s.failed(j, b, err)
 		return
 	}
-	b.body = body{frames: &b.frames, stream: j.stream, conn: j.conn, length: h.contentLength, expect: h.expect}
+	b.body = body{frames: &b.frames, stream: j.stream, conn: j.conn, length: h.contentLength, expect: h.expect, patience: s.config.WriteTimeout}
 	b.request = exchange.Request{
 		Method: h.method, Path: h.path, Query: h.query, Host: h.authority, Proto: http3.NextProtoH3, Header: h.fields,
 		ContentLength: h.contentLength, Remote: j.conn.remote, Early: h.early || j.conn.early(), Body: &b.body, Context: j.stream.Context(),
@@ -188,15 +188,16 @@ func (s *Server) send(j job, b *buffers) {
 
 // body is a request's body: the payloads of its DATA frames.
 type body struct {
-	frames *frames
-	stream *quic.Stream
-	conn   *conn
-	length int64  // that was told, or -1
-	got    int64  // so far
-	left   uint64 // of the present frame
-	expect bool   // the client waits for 100
-	err    error  // of all reads from now on
-	fatal  *connectionError
+	frames   *frames
+	stream   *quic.Stream
+	conn     *conn
+	length   int64         // that was told, or -1
+	got      int64         // so far
+	left     uint64        // of the present frame
+	expect   bool          // the client waits for 100
+	patience time.Duration // with a client that does not read it
+	err      error         // of all reads from now on
+	fatal    *connectionError
 }
 
 // SetReadDeadline implements exchange.Body.
@@ -209,6 +210,7 @@ func (b *body) Read(p []byte) (int, error) {
 	}
 	if b.expect && b.frames.start == b.frames.end {
 		section := appendStatus([]byte{0, 0}, 100)
+		_ = b.stream.SetWriteDeadline(time.Now().Add(b.patience))
 		_, b.err = b.stream.Write(append(appendFrame(nil, frameHeaders, len(section)), section...))
 	}
 	for b.expect = false; b.left == 0 && b.err == nil; {

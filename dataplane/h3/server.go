@@ -25,13 +25,16 @@ type Server struct {
 	config  Config
 	jobs    chan job
 	idle    atomic.Int64
+	active  atomic.Int64 // requests
 	workers sync.WaitGroup
 	buffers sync.Pool // of *buffers
 
 	grace, hard         context.Context // end when Shutdown begins, and when all must go
 	beginGrace, endHard context.CancelFunc
 
-	tend  sync.Once
+	dismissEach time.Duration
+	tend        sync.Once
+
 	mu    sync.Mutex
 	ended bool           // no connection is taken any more
 	conns sync.WaitGroup // that are served
@@ -43,6 +46,7 @@ type Config struct {
 	MaxHeaderBytes int           // of a request's header, as RFC 9114 section 4.2.2 counts; default 16 KiB
 	HeaderTimeout  time.Duration // to receive a header, from the first octet of the stream; default 5 s
 	WriteTimeout   time.Duration // to hand over an answer; default 10 s
+	MaxRequests    int           // at a time, on all connections; others are rejected (H3_REQUEST_REJECTED); default 32768
 	Log            *slog.Logger  // of panics; nil for none
 }
 
@@ -62,10 +66,13 @@ func New(c Config) *Server {
 	if c.WriteTimeout == 0 {
 		c.WriteTimeout = 10 * time.Second
 	}
+	if c.MaxRequests == 0 {
+		c.MaxRequests = 32 << 10
+	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{config: c, jobs: make(chan job), buffers: sync.Pool{New: func() any { return newBuffers() }}}
+	s := &Server{config: c, jobs: make(chan job), dismissEach: dismissEach, buffers: sync.Pool{New: func() any { return newBuffers() }}}
 	s.grace, s.beginGrace = context.WithCancel(context.Background())
 	s.hard, s.endHard = context.WithCancel(context.Background())
 	return s
@@ -151,8 +158,14 @@ func (c *conn) close(code http3.ErrCode, why string) {
 	_ = c.CloseWithError(quic.ApplicationErrorCode(code), why)
 }
 
-// dispatch gives a request to a goroutine that waits for one, or to a new one.
+// dispatch gives a request to a goroutine that waits for one, or to a new one. Each has a stack and buffers, which nobody needs a key
+// for, so that there is a bound to them all beside the one on each connection.
 func (s *Server) dispatch(j job) {
+	if s.active.Add(1) > int64(s.config.MaxRequests) {
+		s.active.Add(-1)
+		abort(j.stream, http3.ErrCodeRequestRejected)
+		return
+	}
 	select {
 	case s.jobs <- j:
 	default:
@@ -163,6 +176,7 @@ func (s *Server) dispatch(j job) {
 func (s *Server) work(j job) {
 	for {
 		s.serve(j)
+		s.active.Add(-1)
 		j = job{} // hold no connection while idle
 		if s.idle.Add(1) > maxIdleWorkers {
 			s.idle.Add(-1)
@@ -182,7 +196,7 @@ const dismissEach = 5 * time.Second
 
 // dismiss ends goroutines that are not needed, until the server ends.
 func (s *Server) dismiss() {
-	look := time.NewTicker(dismissEach)
+	look := time.NewTicker(s.dismissEach)
 	defer look.Stop()
 	for {
 		select {

@@ -42,10 +42,17 @@ func echo(r *exchange.Request, a *exchange.Answer) {
 // running is a server on loopback with a client's connection to it.
 type running struct {
 	*Server
-	conn *quic.Conn
+	conn   *quic.Conn
+	config *tls.Config // of the client
 }
 
 func serve(t *testing.T, c Config) *running {
+	t.Helper()
+	return serveWith(t, c, &quic.Config{}, nil)
+}
+
+// serveWith is serve with a transport of another configuration, and a server that is changed before it serves.
+func serveWith(t *testing.T, c Config, transportConfig *quic.Config, change func(*Server)) *running {
 	t.Helper()
 	ca, err := devca.New(time.Now())
 	if err != nil {
@@ -60,11 +67,14 @@ func serve(t *testing.T, c Config) *running {
 		t.Fatal(err)
 	}
 	transport := &quic.Transport{Conn: socket}
-	listener, err := transport.ListenEarly(http3.ConfigureTLSConfig(&tls.Config{Certificates: []tls.Certificate{*leaf}}), &quic.Config{})
+	listener, err := transport.ListenEarly(http3.ConfigureTLSConfig(&tls.Config{Certificates: []tls.Certificate{*leaf}}), transportConfig)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &running{Server: New(c)}
+	r := &running{Server: New(c), config: &tls.Config{RootCAs: ca.Pool(), ServerName: "h3.test", NextProtos: []string{http3.NextProtoH3}}}
+	if change != nil {
+		change(r.Server)
+	}
 	var serving sync.WaitGroup
 	serving.Go(func() {
 		for {
@@ -75,7 +85,7 @@ func serve(t *testing.T, c Config) *running {
 			serving.Go(func() { r.ServeConn(conn) })
 		}
 	})
-	r.conn, err = quic.DialAddr(t.Context(), socket.LocalAddr().String(), &tls.Config{RootCAs: ca.Pool(), ServerName: "h3.test", NextProtos: []string{http3.NextProtoH3}}, &quic.Config{})
+	r.conn, err = quic.DialAddr(t.Context(), socket.LocalAddr().String(), r.config, &quic.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
