@@ -46,7 +46,7 @@ type Config struct {
 	MaxHeaderBytes int           // of a request's header, as RFC 9114 section 4.2.2 counts; default 16 KiB
 	HeaderTimeout  time.Duration // to receive a header, from the first octet of the stream; default 5 s
 	WriteTimeout   time.Duration // to hand over an answer; default 10 s
-	MaxRequests    int           // at a time, on all connections; others are rejected (H3_REQUEST_REJECTED); default 32768
+	MaxRequests    int           // at a time in all; others are rejected (H3_REQUEST_REJECTED); half of them for connections with few; default 32768
 	Log            *slog.Logger  // of panics; nil for none
 }
 
@@ -85,6 +85,7 @@ type conn struct {
 	control  *quic.SendStream
 	complete atomic.Bool // the handshake is
 	latest   atomic.Pointer[remembered]
+	active   atomic.Int64 // requests
 	answered atomic.Int64
 	aborted  atomic.Int64 // requests that the client has given up before they had a header
 }
@@ -158,11 +159,16 @@ func (c *conn) close(code http3.ErrCode, why string) {
 	_ = c.CloseWithError(quic.ApplicationErrorCode(code), why)
 }
 
+// fewRequests is how many a connection may have at a time, whatever others have.
+const fewRequests = 8
+
 // dispatch gives a request to a goroutine that waits for one, or to a new one. Each has a stack and buffers, which nobody needs a key
-// for, so that there is a bound to them all beside the one on each connection.
+// for, so that there is a bound to them all beside the one on each connection. The second half of it is for those with few requests:
+// clients with many cannot take it from them.
 func (s *Server) dispatch(j job) {
-	if s.active.Add(1) > int64(s.config.MaxRequests) {
-		s.active.Add(-1)
+	all, own, most := s.active.Add(1), j.conn.active.Add(1), int64(s.config.MaxRequests)
+	if all > most || all > most/2 && own > fewRequests {
+		s.done(j)
 		abort(j.stream, http3.ErrCodeRequestRejected)
 		return
 	}
@@ -173,10 +179,15 @@ func (s *Server) dispatch(j job) {
 	}
 }
 
+func (s *Server) done(j job) {
+	j.conn.active.Add(-1)
+	s.active.Add(-1)
+}
+
 func (s *Server) work(j job) {
 	for {
 		s.serve(j)
-		s.active.Add(-1)
+		s.done(j)
 		j = job{} // hold no connection while idle
 		if s.idle.Add(1) > maxIdleWorkers {
 			s.idle.Add(-1)

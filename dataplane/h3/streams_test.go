@@ -74,8 +74,12 @@ func TestResetInBody(t *testing.T) {
 		read <- err
 		a.Status = 400
 	})})
-	for _, header := range [][]byte{post(t), post(t, "content-length", "5")} {
-		s := r.open(t, append(header, stream(0, []byte("hell"))...))
+	for _, octets := range [][]byte{
+		append(post(t), stream(0, []byte("hell"))...),                        // between frames
+		append(post(t, "content-length", "5"), stream(0, []byte("hell"))...), // likewise
+		append(appendFrame(post(t), frameData, 5), "hell"...),                // within one
+	} {
+		s := r.open(t, octets)
 		<-begun
 		s.CancelWrite(quic.StreamErrorCode(http3.ErrCodeRequestCanceled))
 		if err := <-read; !isReset(err, http3.ErrCodeRequestCanceled) {
@@ -170,6 +174,57 @@ func TestTooManyRequests(t *testing.T) {
 	go func() { <-entered }()
 	if got, err := r.send(t, post(t)); err != nil {
 		t.Errorf("afterwards: got %q, %v", got, err)
+	}
+}
+
+// TestManyOnOneConnection leaves room for others.
+func TestManyOnOneConnection(t *testing.T) {
+	const most = 4 * fewRequests
+	entered, leave := make(chan struct{}), make(chan struct{})
+	r := serve(t, Config{MaxRequests: most, Handler: handlerFunc(func(_ *exchange.Request, a *exchange.Answer) {
+		entered <- struct{}{}
+		<-leave
+		a.Status = 202
+	})})
+	conn, err := quic.DialAddr(t.Context(), r.conn.RemoteAddr().String(), r.config, &quic.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.CloseWithError(0, "") }()
+	other := &running{Server: r.Server, conn: conn}
+	var asking sync.WaitGroup
+	ask := func(r *running, n int) {
+		for range n {
+			asking.Go(func() {
+				if got, err := r.send(t, post(t)); err != nil {
+					t.Errorf("got %q, %v", got, err)
+				}
+			})
+			<-entered
+		}
+	}
+	end := func(n int) {
+		for range n {
+			leave <- struct{}{}
+		}
+		asking.Wait()
+		for r.active.Load() > 0 { // an answer is there before its goroutine knows
+			runtime.Gosched()
+		}
+	}
+	for many, few := r, other; ; many, few = other, r { // and once more in turn, so that nothing is left over of the first time
+		ask(many, most/2)
+		if got, err := many.send(t, post(t)); !isReset(err, http3.ErrCodeRequestRejected) {
+			t.Errorf("one more than half of all: got %q, %v", got, err)
+		}
+		ask(few, fewRequests)
+		if got, err := few.send(t, post(t)); !isReset(err, http3.ErrCodeRequestRejected) {
+			t.Errorf("one more than few of another connection: got %q, %v", got, err)
+		}
+		end(most/2 + fewRequests)
+		if many == other {
+			return
+		}
 	}
 }
 
