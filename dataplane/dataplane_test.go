@@ -109,6 +109,12 @@ type world struct {
 
 func newWorld(t testing.TB, change func(*topology.Topology)) *world {
 	t.Helper()
+	return newWorldOn(t, spool.Options{}, change)
+}
+
+// newWorldOn is newWorld with a spool that has options.
+func newWorldOn(t testing.TB, options spool.Options, change func(*topology.Topology)) *world {
+	t.Helper()
 	w := &world{dir: t.TempDir(), clusters: map[string]*regional{}, grants: &grants{Memory: quota.NewMemory(1)}, acks: make(chan string, 1000)}
 	pops, urls := map[string]netip.AddrPort{}, map[string]string{}
 	for i, name := range topology.ExamplePoPs {
@@ -135,7 +141,7 @@ func newWorld(t testing.TB, change func(*topology.Topology)) *world {
 		*of.text, keys[id] = text, key
 	}
 	w.snap.Keys = topology.NewKeySet(keys)
-	queue, err := spool.Open(filepath.Join(w.dir, "spool"), spool.Options{})
+	queue, err := spool.Open(filepath.Join(w.dir, "spool"), options)
 	if err != nil {
 		t.Fatal(err)
 	}
