@@ -46,7 +46,7 @@ type Config struct {
 	MaxHeaderBytes int           // of a request's header, as RFC 9114 section 4.2.2 counts; default 16 KiB
 	HeaderTimeout  time.Duration // to receive a header, from the first octet of the stream; default 5 s
 	WriteTimeout   time.Duration // to hand over an answer; default 10 s
-	MaxRequests    int           // at a time in all; others are rejected (H3_REQUEST_REJECTED); half of them for connections with few; default 32768
+	MaxRequests    int           // at a time in all, half for connections with few; others are rejected; default 32768
 	Log            *slog.Logger  // of panics; nil for none
 }
 
