@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -37,6 +39,7 @@ func fieldSection(pairs ...string) string {
 type raw3 struct {
 	*quic.Conn
 	control *quic.SendStream
+	said    func() // called when a request is on its way; nil for nothing
 }
 
 func (c *contract) dial3(t *testing.T, control string) *raw3 {
@@ -53,6 +56,44 @@ func (c *contract) dial3With(t *testing.T, control string, config *tls.Config) *
 	}
 	t.Cleanup(func() { conn.CloseWithError(0x100, "") })
 	l := &raw3{Conn: conn}
+	l.control = l.uni(t, control)
+	return l
+}
+
+// deaf is a socket that hears nothing until it is opened, so that a handshake does not get on.
+type deaf struct {
+	net.PacketConn
+	open chan struct{}
+}
+
+// ReadFrom implements net.PacketConn.
+func (d deaf) ReadFrom(p []byte) (int, net.Addr, error) {
+	<-d.open
+	return d.PacketConn.ReadFrom(p)
+}
+
+// dial3Early returns a connection whose first request is on its way before the client hears anything. There must be a ticket for early data.
+func (c *contract) dial3Early(t *testing.T, control string, config *tls.Config) *raw3 {
+	t.Helper()
+	socket, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at, err := net.ResolveUDPAddr("udp", c.at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := deaf{socket, make(chan struct{})}
+	hear := sync.OnceFunc(func() { close(client.open) })
+	transport := &quic.Transport{Conn: client}
+	t.Cleanup(func() { hear(); transport.Close(); socket.Close() })
+	late := time.AfterFunc(5*time.Second, hear) // if there is no such ticket, the dial waits for the handshake
+	defer late.Stop()
+	conn, err := transport.DialEarly(t.Context(), at, config, &quic.Config{MaxIdleTimeout: 20 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &raw3{Conn: conn, said: hear}
 	l.control = l.uni(t, control)
 	return l
 }
@@ -78,6 +119,9 @@ func (l *raw3) ask(ctx context.Context, said string) (status int, body string, e
 	go func() { // which may be told to stop
 		io.WriteString(stream, said)
 		stream.Close()
+		if l.said != nil {
+			l.said()
+		}
 	}()
 	answer, err := io.ReadAll(stream)
 	if err != nil {

@@ -106,8 +106,14 @@ func TestPoPUpgrades(t *testing.T) {
 func TestPoPGoesOn(t *testing.T) {
 	r := startUp(t, "", "--without", "sin1")
 	copied := filepath.Join(t.TempDir(), "isochrone")
-	if err := os.Link(program, copied); err != nil {
-		t.Skip(err) // another file system
+	if err := os.Link(program, copied); err != nil { // another file system
+		text, err := os.ReadFile(program)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(copied, text, 0o700); err != nil {
+			t.Fatal(err)
+		}
 	}
 	p := startCommand(t, "PoP sin1 serves", exec.Command(copied, "pop", "sin1", "--dir", r.dir, "--http", ""))
 	if err := errors.Join(os.Remove(copied), os.WriteFile(copied, []byte("#!/bin/sh\nexit 3\n"), 0o700)); err != nil {
