@@ -1,0 +1,349 @@
+package quota
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+)
+
+// PerPoP is the quota that each active PoP needs for taking grants of its own. Of less, what PoPs hold and do not use is too much of it.
+const PerPoP = 50
+
+const (
+	homePatience = time.Second            // of a call to a home; then the store is asked, which the request has time for
+	givePatience = 600 * time.Millisecond // of a home with its own store; the rest of homePatience is for the way
+	avoidFor     = 2 * time.Second        // how long a home is not asked that did not answer, or did not know
+)
+
+// Homes are the PoPs that count for keys of small quotas, one for each key, and how they are asked. That two PoPs think of different homes
+// costs utilisation and nothing else: a home is merely a PoP that takes grants, as all can.
+type Homes interface {
+	// Of returns the home of a key of a quota, which may be this PoP itself, or nothing when the quota is large or nobody can be asked.
+	Of(key string, limit int64) string
+	// Ask has the home give of what it was granted, and returns as many answers as there are asks, at most MaxAsks. After an error it is
+	// not known what it has given: that is lost.
+	Ask(ctx context.Context, home string, asks []Ask) ([]Given, error)
+}
+
+// Given answers an Ask that a home was asked.
+type Given struct {
+	Window int64 // of what is given: the one that was asked for, or a later one
+	Given  int64
+	Left   int64 // what the home has, and what nobody has taken
+	PoPs   int   // that have asked for the key in this window and the one before, the home too if it has
+	Spent  bool  // there is no more in this window
+	Unsure bool  // the home does not know the key, or whether there is any left
+}
+
+// HomeOf returns one of the PoPs for a key: the same for all who have the same PoPs in mind, and for most keys also when one PoP comes or
+// goes (rendezvous hashing, Thaler and Ravishankar 1998). Without PoPs it is nothing.
+func HomeOf(key string, pops []string) (home string) {
+	best := uint64(0)
+	for _, pop := range pops {
+		if w := weight(key, pop); home == "" || w > best || w == best && pop < home {
+			home, best = pop, w
+		}
+	}
+	return home
+}
+
+// weight is FNV-1a over both names, mixed as MurmurHash3 does at its end, which makes all bits depend on all others.
+func weight(key, pop string) uint64 {
+	const offset, prime = 14695981039346656037, 1099511628211
+	h := uint64(offset)
+	for _, text := range [2]string{key, pop} {
+		for i := range len(text) {
+			h = (h ^ uint64(text[i])) * prime
+		}
+		h = (h ^ 0xff) * prime // no octet of UTF-8: ends the name
+	}
+	h = (h ^ h>>33) * 0xff51afd7ed558ccd
+	h = (h ^ h>>33) * 0xc4ceb9fe1a85ec53
+	return h ^ h>>33
+}
+
+// standing is how an account stands with the home of its key. It belongs to the account's mutex.
+type standing struct {
+	own    bool             // so few PoPs use the key that this one takes grants of its own
+	frugal bool             // the home is passed by: take what is waited for, and no more
+	direct time.Time        // until when the home is passed by, since it did not know
+	asked  time.Time        // when another PoP held this one to be the home
+	askers map[string]int64 // who did, and in which window last
+}
+
+// route returns the home that is to be asked for an account, or nothing when that is the store.
+func (l *Ledger) route(a *account, now time.Time) string {
+	home := ""
+	if l.config.Homes != nil {
+		if home = l.config.Homes.Of(a.key, a.limit.Load()); home == l.config.PoP {
+			home = ""
+		}
+	}
+	avoided := home != "" && l.avoids(home, now)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.frugal = false
+	switch {
+	case home == "", a.own, !a.asked.IsZero() && now.Sub(a.asked) < Window:
+		return ""
+	case avoided, now.Before(a.direct):
+		a.frugal = true
+		return ""
+	}
+	return home
+}
+
+// calls are those to one home, of which there is one at a time.
+type calls struct {
+	queue []*account
+	busy  bool
+	avoid time.Time // until when it is not called
+}
+
+func (l *Ledger) avoids(home string, now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c := l.homes[home]
+	return c != nil && now.Before(c.avoid)
+}
+
+// homeRequest returns what to ask a home now, and for which accounts; nothing when nobody waits.
+func (l *Ledger) homeRequest(home string, now time.Time) (asks []Ask, of []*account) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c := l.homes[home]
+	if c == nil {
+		return nil, nil
+	}
+	p, taken := l.clock.at(now), 0
+	for _, a := range c.queue {
+		if len(asks) == MaxAsks {
+			break
+		}
+		taken++
+		ask := Ask{Key: a.key, Limit: a.limit.Load()}
+		if p != nil && p.news {
+			s := a.of(p.number, now)
+			s.low.Store(-1) // nothing is held that nobody waits for
+			ask.Window = s.window
+			if s.spent.Load() < ask.Limit {
+				ask.Want = min(a.waiting.Load()-s.left.Load(), ask.Limit)
+			}
+		}
+		if ask.Want <= 0 {
+			a.asking.Store(false)
+			continue
+		}
+		asks, of = append(asks, ask), append(of, a)
+	}
+	if c.queue = append([]*account(nil), c.queue[taken:]...); len(asks) == 0 {
+		if c.busy = false; !now.Before(c.avoid) {
+			delete(l.homes, home)
+		}
+	}
+	return asks, of
+}
+
+// homeAnswered takes the answer of a home, or that there is none.
+func (l *Ledger) homeAnswered(home string, asks []Ask, of []*account, given []Given, err error, now time.Time) {
+	if err == nil && len(given) != len(asks) {
+		err = errors.New("it answers other questions")
+	}
+	later := false
+	for i, a := range of {
+		switch {
+		case err != nil:
+		case given[i].Unsure, given[i].Given < 0, given[i].Given == 0 && !given[i].Spent, given[i].Given > asks[i].Want,
+			given[i].Window < asks[i].Window, given[i].Window > asks[i].Window+ahead:
+			a.pass(now)
+		default:
+			a.receive(asks[i], given[i])
+			later = later || given[i].Window > asks[i].Window
+		}
+		a.asking.Store(false)
+	}
+	l.mu.Lock()
+	if c := l.homes[home]; c != nil && err != nil {
+		c.avoid = now.Add(avoidFor)
+		for _, a := range c.queue { // they go elsewhere
+			a.asking.Store(false)
+		}
+		c.queue = nil
+	}
+	close(l.news)
+	l.news = make(chan struct{})
+	l.mu.Unlock()
+	if later {
+		l.poke() // the next window has begun
+	}
+}
+
+// pass has the home of an account passed by for a while.
+func (a *account) pass(now time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.direct = now.Add(avoidFor)
+}
+
+// receive takes what a home has given.
+func (a *account) receive(ask Ask, g Given) {
+	left := g.Left
+	if g.Spent {
+		left = 0
+	} else {
+		left = max(1, left)
+	}
+	a.grant(Ask{Key: ask.Key, Window: g.Window, Limit: ask.Limit}, Granted{Granted: g.Given, Remaining: left, PoPs: 1})
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.own = ask.Limit >= PerPoP*int64(max(1, g.PoPs))
+}
+
+// give takes from this PoP's account for another one, which holds this PoP to be the key's home. It does not wait.
+func (l *Ledger) give(from string, ask Ask, now time.Time) (Given, outcome) {
+	p := l.position.Load()
+	if p == nil || !now.Before(p.until) {
+		if p = l.locate(now); p == nil {
+			return Given{Unsure: true}, away
+		}
+	}
+	a := l.account(ask.Key)
+	a.askedBy(from, p.number, now)
+	if p.number < ask.Window {
+		l.poke() // it is told that there is a newer one
+		return Given{Unsure: true}, unknown
+	}
+	s := a.sliceAt(p, ask.Limit, now)
+	g := Given{Window: s.window}
+	left := s.left.Load()
+	for ok := true; ok && g.Given < ask.Want; {
+		if left, ok = s.take(); ok {
+			g.Given++
+		}
+	}
+	spent := s.spent.Load() >= ask.Limit || p.rest
+	if !spent && (left <= s.low.Load() || g.Given < ask.Want) {
+		l.ask(a, now)
+	}
+	g.Left, g.PoPs, g.Spent = left+max(0, s.remaining.Load()), a.users(s.window), spent && left == 0
+	switch {
+	case g.Given > 0:
+		return g, admitted
+	case g.Spent:
+		return g, denied
+	case !p.news:
+		return Given{Unsure: true}, away
+	}
+	return Given{Unsure: true}, unknown
+}
+
+// askedBy takes that another PoP has asked for the key.
+func (a *account) askedBy(pop string, window int64, now time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.asked = now; a.askers == nil {
+		a.askers = map[string]int64{}
+	}
+	if _, known := a.askers[pop]; known || len(a.askers) < maxPoPs {
+		a.askers[pop] = window
+	}
+}
+
+// users returns how many PoPs use the key: those that have asked this one, and those that take grants.
+func (a *account) users(window int64) int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	n := max(0, a.pops-1) // but for this one, which may take grants for others alone
+	if a.local.Load() >= window-1 {
+		n++
+	}
+	for pop, at := range a.askers {
+		if at < window-1 {
+			delete(a.askers, pop)
+			continue
+		}
+		n++
+	}
+	return n
+}
+
+// Give gives another PoP some of what this one is granted. The keys must be known ones, of the quotas that the asks tell. It waits for the
+// store, for 0.6 s at most.
+func (l *Ledger) Give(ctx context.Context, from string, asks []Ask) []Given {
+	given, open := make([]Given, len(asks)), make([]int, len(asks))
+	for i, ask := range asks {
+		open[i] = i
+		l.account(ask.Key).waiting.Add(ask.Want)
+	}
+	decided := func(i int) { l.account(asks[i].Key).waiting.Add(-asks[i].Want) }
+	defer func() {
+		for _, i := range open {
+			decided(i)
+		}
+	}()
+	timeout := time.NewTimer(givePatience)
+	defer timeout.Stop()
+	for {
+		l.mu.Lock()
+		news := l.news
+		l.mu.Unlock()
+		var waiting []int
+		for _, i := range open {
+			var result outcome
+			if given[i], result = l.give(from, asks[i], time.Now()); result == unknown {
+				waiting = append(waiting, i)
+			} else {
+				decided(i)
+			}
+		}
+		if open = waiting; len(open) == 0 {
+			return given
+		}
+		select {
+		case <-news:
+		case <-timeout.C:
+			return given
+		case <-ctx.Done():
+			return given
+		}
+	}
+}
+
+// runHomes asks homes until ctx ends, each in a goroutine of its own while there is something to ask it.
+func (l *Ledger) runHomes(ctx context.Context) {
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	for {
+		select {
+		case <-l.homeWake:
+		case <-ctx.Done():
+			return
+		}
+		l.mu.Lock()
+		for home, c := range l.homes {
+			if !c.busy && len(c.queue) > 0 {
+				c.busy = true
+				asking.Go(func() { l.runHome(ctx, home) })
+			}
+		}
+		l.mu.Unlock()
+	}
+}
+
+// runHome asks a home as long as there is something to ask: what is asked for meanwhile goes with the next call.
+func (l *Ledger) runHome(ctx context.Context, home string) {
+	for {
+		asks, of := l.homeRequest(home, time.Now())
+		if len(asks) == 0 {
+			return
+		}
+		call, cancel := context.WithTimeout(ctx, homePatience)
+		given, err := l.config.Homes.Ask(call, home, asks)
+		cancel()
+		if err != nil && ctx.Err() == nil {
+			l.config.Log.Debug("ask the home of keys", "home", home, "keys", len(asks), "error", err)
+		}
+		l.homeAnswered(home, asks, of, given, err, time.Now())
+	}
+}
