@@ -121,4 +121,3 @@ func TestSmallUtilization(t *testing.T) {
 	}
 	t.Logf("at the least, with homes: %v; without: %v", worst[false], worst[true])
 }
-
