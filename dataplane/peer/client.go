@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -66,10 +67,13 @@ type Client struct {
 
 // called is what is known of a PoP that is called.
 type called struct {
-	addrs  []netip.AddrPort
-	calls  int       // on their way
-	tcp    time.Time // until when HTTP/3 is not tried
-	latest time.Time
+	at         Address
+	calls      int                   // on their way
+	connecting chan struct{}         // has one while a call makes a connection, which others wait for
+	by         *intakeclient.Client  // over which it was reached last; nil for none
+	endpoint   intakeclient.Endpoint // likewise
+	tcp        time.Time             // until when HTTP/3 is not tried
+	latest     time.Time
 }
 
 // NewClient returns a client without connections.
@@ -124,20 +128,23 @@ func (c *Client) call(ctx context.Context, pop, name string, ask, answer any) er
 	if err != nil {
 		return err
 	}
-	to, by, err := c.begin(pop, at)
+	to, err := c.begin(pop, at)
+	if err != nil {
+		return err
+	}
+	defer c.end(to)
+	by, endpoint, err := c.connect(ctx, pop, to, at)
 	if err != nil {
 		return err
 	}
 	shown := newPass(secrets[0], c.config.Name, pop, http.MethodPost, Path+name, body, time.Now())
-	var endpoints []intakeclient.Endpoint
-	for _, addr := range at.Addrs {
-		endpoints = append(endpoints, intakeclient.Endpoint{Target: pop, Addr: addr})
-	}
-	got, err := by.Post(ctx, endpoints, &intakeclient.Request{
+	got, err := by.Post(ctx, []intakeclient.Endpoint{endpoint}, &intakeclient.Request{
 		Service: at.Service, Path: Path + name, Body: body,
 		Header: http.Header{headerName: {shown.String()}, "Content-Type": {"application/json"}},
 	})
-	c.end(to, by, err, ctx)
+	if err != nil {
+		c.failed(ctx, to, by)
+	}
 	switch {
 	case err != nil:
 		return err
@@ -152,19 +159,19 @@ func (c *Client) call(ctx context.Context, pop, name string, ask, answer any) er
 	return nil
 }
 
-// begin takes a place among the calls to a PoP, and chooses the transport.
-func (c *Client) begin(pop string, at Address) (*called, *intakeclient.Client, error) {
+// begin takes a place among the calls to a PoP.
+func (c *Client) begin(pop string, at Address) (*called, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
-		return nil, nil, ErrOff
+		return nil, ErrOff
 	}
 	if c.quic == nil {
 		config := intakeclient.Config{}
 		if c.config.Roots != nil {
 			var err error
 			if config.Roots, err = c.config.Roots(); err != nil {
-				return nil, nil, err
+				return nil, err
 			}
 		}
 		c.quic = intakeclient.New(config)
@@ -174,19 +181,87 @@ func (c *Client) begin(pop string, at Address) (*called, *intakeclient.Client, e
 	now := time.Now()
 	to := c.peers[pop]
 	if to == nil {
-		to = &called{}
+		to = &called{connecting: make(chan struct{}, 1)}
 		c.peers[pop] = to
 	}
 	if to.calls >= maxCalls {
-		return nil, nil, ErrBusy
+		return nil, ErrBusy
 	}
 	to.calls++
-	to.addrs, to.latest = at.Addrs, now
-	c.keep(now)
-	if now.Before(to.tcp) {
-		return to, c.tcp, nil
+	to.latest = now
+	if to.at.Service != at.Service || !slices.Equal(to.at.Addrs, at.Addrs) {
+		to.at, to.by = at, nil
 	}
-	return to, c.quic, nil
+	c.keep(now)
+	return to, nil
+}
+
+// end gives the place back.
+func (c *Client) end(to *called) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	to.calls--
+}
+
+// connect returns the connection to a PoP. When there is none, one call makes it, over the transport that is to be tried, and others that
+// come meanwhile wait for it.
+func (c *Client) connect(ctx context.Context, pop string, to *called, at Address) (*intakeclient.Client, intakeclient.Endpoint, error) {
+	if by, endpoint, ok := c.connected(to, at); ok {
+		return by, endpoint, nil
+	}
+	select {
+	case to.connecting <- struct{}{}:
+		defer func() { <-to.connecting }()
+	case <-ctx.Done():
+		return nil, intakeclient.Endpoint{}, ctx.Err()
+	}
+	if by, endpoint, ok := c.connected(to, at); ok {
+		return by, endpoint, nil
+	}
+	c.mu.Lock()
+	by := c.quic
+	if time.Now().Before(to.tcp) {
+		by = c.tcp
+	}
+	c.mu.Unlock()
+	if by == nil {
+		return nil, intakeclient.Endpoint{}, ErrOff // it was closed
+	}
+	var endpoints []intakeclient.Endpoint
+	for _, addr := range at.Addrs {
+		endpoints = append(endpoints, intakeclient.Endpoint{Target: pop, Addr: addr})
+	}
+	endpoint, err := by.Connect(ctx, endpoints, at.Service)
+	if err != nil {
+		c.failed(ctx, to, by)
+		return nil, endpoint, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	to.by, to.endpoint = by, endpoint
+	return by, endpoint, nil
+}
+
+// connected returns the connection that there is.
+func (c *Client) connected(to *called, at Address) (*intakeclient.Client, intakeclient.Endpoint, bool) {
+	c.mu.Lock()
+	by, endpoint := to.by, to.endpoint
+	c.mu.Unlock()
+	return by, endpoint, by != nil && by.Connected(endpoint, at.Service)
+}
+
+// failed has the next call try the other transport, if it was not for its caller that this one has failed.
+func (c *Client) failed(ctx context.Context, to *called, by *intakeclient.Client) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return
+	}
+	if to.by = nil; by == c.quic {
+		to.tcp = time.Now().Add(overTCP)
+	} else {
+		to.tcp = time.Time{}
+	}
 }
 
 // keep closes connections that nobody uses, now and then.
@@ -201,25 +276,11 @@ func (c *Client) keep(now time.Time) {
 			delete(c.peers, pop)
 			continue
 		}
-		for _, addr := range p.addrs {
+		for _, addr := range p.at.Addrs {
 			wanted[addr] = true
 		}
 	}
 	for _, by := range []*intakeclient.Client{c.quic, c.tcp} {
 		by.Keep(func(addr netip.AddrPort) bool { return wanted[addr] })
-	}
-}
-
-// end ends a call. One that has failed for no fault of its caller has the next one try the other transport.
-func (c *Client) end(to *called, by *intakeclient.Client, err error, ctx context.Context) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	to.calls--
-	switch {
-	case err == nil || errors.Is(ctx.Err(), context.Canceled):
-	case by == c.quic:
-		to.tcp = time.Now().Add(overTCP)
-	default:
-		to.tcp = time.Time{}
 	}
 }
