@@ -17,9 +17,6 @@ import (
 // peersSecretFile is where the secret of calls between PoPs is that share a state folder, if none is sealed. "isochrone up" makes it.
 const peersSecretFile = "peers.secret"
 
-// receiptCall is the name of the call by which a PoP is asked for what has become of a request.
-const receiptCall = "receipt"
-
 // receiptPatience is how long another PoP may take to tell what has become of a request.
 const receiptPatience = 2 * time.Second
 
@@ -95,7 +92,7 @@ type receiptAnswer struct {
 // serve has other PoPs answered.
 func (p *peers) serve(n *node, grants *quota.Ledger, outcome func(id, keyID string) *dataplane.Outcome) {
 	peer.ServeQuota(p.server, grants, n.Snapshot)
-	peer.Handle(p.server, receiptCall, func(_ context.Context, _ string, ask receiptAsk) (*receiptAnswer, error) {
+	peer.Handle(p.server, peer.ReceiptCall, func(_ context.Context, _ string, ask receiptAsk) (*receiptAnswer, error) {
 		if ask.ID == "" || ask.Key == "" || len(ask.ID) > 128 || len(ask.Key) > 128 {
 			return nil, &peer.Error{Status: http.StatusBadRequest, Detail: "want the id of a request and that of its key"}
 		}
@@ -108,7 +105,7 @@ func (p *peers) outcome(ctx context.Context, pop, id, keyID string) (*dataplane.
 	ctx, cancel := context.WithTimeout(ctx, receiptPatience)
 	defer cancel()
 	var answer receiptAnswer
-	err := p.client.Call(ctx, pop, receiptCall, receiptAsk{ID: id, Key: keyID}, &answer)
+	err := p.client.Call(ctx, pop, peer.ReceiptCall, receiptAsk{ID: id, Key: keyID}, &answer)
 	if errors.Is(err, peer.ErrOff) {
 		return nil, dataplane.ErrNoPeers
 	}

@@ -123,10 +123,10 @@ func TestPeers(t *testing.T) {
 			t.Errorf("%d of %d are admitted in window %s", n, quota, window)
 		}
 	}
-	if failed := regexp.MustCompile(`isochrone_peer_calls_total\{call="quota",outcome="failed"`).MatchString(metrics); admitted[newest] < quota && !failed {
+	if failed := regexp.MustCompile(`isochrone_peer_calls_total\{call="quota",outcome="failed",pop="[a-z0-9]*"\} [1-9]`).MatchString(metrics); admitted[newest] < quota && !failed {
 		t.Errorf("%d of %d are admitted, though all PoPs have reached the home", admitted[newest], quota)
 	}
-	if !regexp.MustCompile(`isochrone_peer_answered_total\{call="quota",outcome="ok"`).MatchString(metrics) {
+	if !regexp.MustCompile(`isochrone_peer_answered_total\{call="quota",outcome="ok",pop="[a-z0-9]*"\} [1-9]`).MatchString(metrics) {
 		t.Errorf("no PoP was asked for quota:\n%s", metrics)
 	}
 

@@ -13,8 +13,11 @@ import (
 	"github.com/isochrone/isochrone/topology"
 )
 
-// quotaCall is the name of the call by which a home is asked.
-const quotaCall = "quota"
+// The names of the calls that there are.
+const (
+	quotaCall   = "quota"   // a home is asked
+	ReceiptCall = "receipt" // what has become of a request, by cmd/isochrone
+)
 
 // quotaAsks is what a home is asked. It knows the quotas itself.
 type quotaAsks struct {

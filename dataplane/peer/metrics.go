@@ -16,7 +16,7 @@ type Metrics struct {
 // NewMetrics returns metrics of a PoP.
 func NewMetrics(pop string) *Metrics {
 	labels := prometheus.Labels{"pop": pop}
-	return &Metrics{
+	m := &Metrics{
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "isochrone_peer_calls_total", Help: "Calls to other PoPs, by what was asked for and what came of it.", ConstLabels: labels,
 		}, []string{"call", "outcome"}),
@@ -28,6 +28,16 @@ func NewMetrics(pop string) *Metrics {
 			Buckets: []float64{.001, .003, .01, .03, .1, .2, .4, 1, 2},
 		}, []string{"call"}),
 	}
+	for _, call := range []string{quotaCall, ReceiptCall} { // so that the first one is seen as an increase
+		m.duration.WithLabelValues(call)
+		for _, outcome := range []string{"ok", "refused", "failed", "busy", "off"} {
+			m.calls.WithLabelValues(call, outcome)
+		}
+		for _, outcome := range []string{"ok", "bad", "stranger", "stale", "again", "busy", "failed", "off"} {
+			m.answered.WithLabelValues(call, outcome)
+		}
+	}
+	return m
 }
 
 // Describe implements prometheus.Collector.
