@@ -37,6 +37,7 @@ type quotaAnswers struct {
 type quotaGiven struct {
 	Window int64 `json:"window,omitempty"`
 	Given  int64 `json:"given,omitempty"`
+	Limit  int64 `json:"limit,omitempty"`
 	Left   int64 `json:"left,omitempty"`
 	PoPs   int   `json:"pops,omitempty"`
 	Spent  bool  `json:"spent,omitempty"`

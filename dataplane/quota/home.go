@@ -14,6 +14,7 @@ const (
 	homePatience = time.Second            // of a call to a home; then the store is asked, which the request has time for
 	givePatience = 600 * time.Millisecond // of a home with its own store; the rest of homePatience is for the way
 	avoidFor     = 2 * time.Second        // how long a home is not asked that did not answer, or did not know
+	avoidMost    = 30 * time.Second       // when it has not answered several times in a row: it doubles each time
 )
 
 // Homes are the PoPs that count for keys of small quotas, one for each key, and how they are asked. That two PoPs think of different homes
@@ -30,11 +31,15 @@ type Homes interface {
 type Given struct {
 	Window int64 // of what is given: the one that was asked for, or a later one
 	Given  int64
+	Limit  int64 // the quota that the home knows, which may be one of before
 	Left   int64 // what the home has, and what nobody has taken
 	PoPs   int   // that have asked for the key in this window and the one before, the home too if it has
 	Spent  bool  // there is no more in this window
 	Unsure bool  // the home does not know the key, or whether there is any left
 }
+
+// spent reports whether there is no more of the quota that was asked for: a home that knows of a lower one cannot tell.
+func (g Given) spent(ask Ask) bool { return g.Spent && g.Limit >= ask.Limit }
 
 // HomeOf returns one of the PoPs for a key: the same for all who have the same PoPs in mind, and for most keys also when one PoP comes or
 // goes (rendezvous hashing, Thaler and Ravishankar 1998). Without PoPs it is nothing.
@@ -96,9 +101,10 @@ func (l *Ledger) route(a *account, now time.Time) string {
 
 // calls are those to one home, of which there is one at a time.
 type calls struct {
-	queue []*account
-	busy  bool
-	avoid time.Time // until when it is not called
+	queue    []*account
+	busy     bool
+	failures int       // in a row
+	avoid    time.Time // until when it is not called
 }
 
 func (l *Ledger) avoids(home string, now time.Time) bool {
@@ -138,7 +144,7 @@ func (l *Ledger) homeRequest(home string, now time.Time) (asks []Ask, of []*acco
 		asks, of = append(asks, ask), append(of, a)
 	}
 	if c.queue = append([]*account(nil), c.queue[taken:]...); len(asks) == 0 {
-		if c.busy = false; !now.Before(c.avoid) {
+		if c.busy = false; c.failures == 0 {
 			delete(l.homes, home)
 		}
 	}
@@ -154,7 +160,7 @@ func (l *Ledger) homeAnswered(home string, asks []Ask, of []*account, given []Gi
 	for i, a := range of {
 		switch {
 		case err != nil:
-		case given[i].Unsure, given[i].Given < 0, given[i].Given == 0 && !given[i].Spent, given[i].Given > asks[i].Want,
+		case given[i].Unsure, given[i].Given < 0, given[i].Given == 0 && !given[i].spent(asks[i]), given[i].Given > asks[i].Want,
 			given[i].Window < asks[i].Window, given[i].Window > asks[i].Window+ahead:
 			a.pass(now)
 		default:
@@ -164,8 +170,13 @@ func (l *Ledger) homeAnswered(home string, asks []Ask, of []*account, given []Gi
 		a.asking.Store(false)
 	}
 	l.mu.Lock()
-	if c := l.homes[home]; c != nil && err != nil {
-		c.avoid = now.Add(avoidFor)
+	switch c := l.homes[home]; {
+	case c == nil:
+	case err == nil:
+		c.failures = 0
+	default:
+		c.failures++
+		c.avoid = now.Add(min(avoidFor<<min(c.failures-1, 8), avoidMost))
 		for _, a := range c.queue { // they go elsewhere
 			a.asking.Store(false)
 		}
@@ -188,11 +199,9 @@ func (a *account) pass(now time.Time) {
 
 // receive takes what a home has given.
 func (a *account) receive(ask Ask, g Given) {
-	left := g.Left
-	if g.Spent {
+	left := max(1, g.Left)
+	if g.spent(ask) {
 		left = 0
-	} else {
-		left = max(1, left)
 	}
 	a.grant(Ask{Key: ask.Key, Window: g.Window, Limit: ask.Limit}, Granted{Granted: g.Given, Remaining: left, PoPs: 1})
 	a.mu.Lock()
@@ -215,7 +224,7 @@ func (l *Ledger) give(from string, ask Ask, now time.Time) (Given, outcome) {
 		return Given{Unsure: true}, unknown
 	}
 	s := a.sliceAt(p, ask.Limit, now)
-	g := Given{Window: s.window}
+	g := Given{Window: s.window, Limit: ask.Limit}
 	left := s.left.Load()
 	for ok := true; ok && g.Given < ask.Want; {
 		if left, ok = s.take(); ok {

@@ -17,6 +17,7 @@ type town struct {
 	trip    time.Duration // there and back
 	apart   atomic.Bool   // nobody reaches anybody
 	asked   atomic.Int64
+	knows   int64 // the quota that all know of, in place of that of the asks; 0 for that
 }
 
 func (n *town) add(c Config) *Ledger {
@@ -46,6 +47,12 @@ func (n neighbours) Ask(ctx context.Context, home string, asks []Ask) ([]Given, 
 	answer, trip := make(chan []Given, 1), n.trip
 	go func() { // the home does not know when its caller gives up
 		time.Sleep(trip / 2)
+		if n.knows > 0 {
+			asks = slices.Clone(asks)
+			for i := range asks {
+				asks[i].Limit = n.knows
+			}
+		}
 		given := n.ledgers[home].Give(context.WithoutCancel(ctx), n.self, asks)
 		time.Sleep(trip / 2)
 		answer <- given
@@ -335,6 +342,35 @@ func TestAloneWithAKey(t *testing.T) {
 		}
 		if calls := n.asked.Load() - before; calls < 3 {
 			t.Errorf("with ten PoPs there were %d calls", calls)
+		}
+	})
+}
+
+// TestHomeLearnsLater has a quota be raised, which the home hears of after another PoP.
+func TestHomeLearnsLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, stop := runTown(3, NewMemory(1), nil)
+		defer stop()
+		n.knows = 5
+		l := n.away("key")
+		spend := func(limit int64) (got int) {
+			for range 20 {
+				d, err := l.Admit(t.Context(), "key", limit, time.Now())
+				if err != nil {
+					t.Fatal(err)
+				}
+				if d.Admitted {
+					got++
+				}
+				time.Sleep(n.trip)
+			}
+			return got
+		}
+		if got := spend(5); got != 5 {
+			t.Errorf("%d of 5 are admitted", got)
+		}
+		if got := spend(8); got != 3 { // it takes them from the store
+			t.Errorf("%d more are admitted, want 3", got)
 		}
 	})
 }

@@ -44,7 +44,7 @@ func (m *model) tellHome(to io.Writer, i int) {
 	fmt.Fprint(to, p.home, a.waiting.Load(), a.local.Load(), a.own, a.frugal, m.now(i).Before(a.direct), m.now(i).Sub(a.asked) < Window, a.askers)
 	for _, j := range m.names() {
 		if c := l.homes[j]; c != nil {
-			fmt.Fprint(to, j, len(c.queue), m.now(i).Before(c.avoid))
+			fmt.Fprint(to, j, len(c.queue), m.now(i).Before(c.avoid), c.failures)
 		}
 	}
 	if p.call != nil {
