@@ -167,7 +167,7 @@ func homeBeginnings(quota int64, rates []float64, wrong mutation) map[string]*mo
 func TestAllInterleavingsOfHomes(t *testing.T) {
 	for _, rates := range [][]float64{{1, 1}, {0.5, 2}} {
 		for name, m := range homeBeginnings(3, rates, correct) {
-			states, path, fault := explore(m, *deep-1, 1<<20)
+			states, path, fault := explore(m, *deep-2, 1<<20)
 			t.Logf("rates %v, %s: %d states", rates, name, states)
 			if fault != "" {
 				t.Errorf("rates %v, %s, steps %v: %s", rates, name, path, fault)
@@ -204,7 +204,7 @@ func homeAhead(wrong mutation) *model {
 
 // TestMutationsOfHomesAreCaught makes sure that exploration and chance find what is wrong.
 func TestMutationsOfHomesAreCaught(t *testing.T) {
-	if states, _, fault := explore(homeAhead(correct), 4, 1<<20); fault != "" {
+	if states, _, fault := explore(homeAhead(correct), *deep-2, 1<<20); fault != "" {
 		t.Errorf("correct, with the home ahead: %s, in %d states", fault, states)
 	}
 	if states, path, fault := explore(homeAhead(relabels), 5, 200_000); fault == "" {
@@ -251,7 +251,7 @@ func TestHomesNeverOver(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		rates := rapid.SliceOfN(rapid.SampledFrom([]float64{0.5, 1, 2}), 2, 4).Draw(r, "rates")
 		m := newModel(rapid.Int64Range(1, 200).Draw(r, "quota"), rates, correct).withHomes("p0")
-		if fault, _ := m.wander(rand.New(rand.NewPCG(rapid.Uint64().Draw(r, "seed"), 1)), 10_000); fault != "" {
+		if fault, _ := m.wander(rand.New(rand.NewPCG(rapid.Uint64().Draw(r, "seed"), 1)), 3000); fault != "" {
 			r.Fatal(fault)
 		}
 		given += m.given
@@ -259,7 +259,7 @@ func TestHomesNeverOver(t *testing.T) {
 			admissions += n
 		}
 	})
-	if t.Logf("%d admissions, %d calls gave something", admissions, given); admissions < 1000 || given < 300 {
+	if t.Logf("%d admissions, %d calls gave something", admissions, given); admissions < 1000 || given < 100 {
 		t.Error("too little has happened")
 	}
 }
