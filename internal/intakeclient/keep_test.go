@@ -8,10 +8,10 @@ import (
 // TestKeep makes connections ahead, and closes those that are not wanted.
 func TestKeep(t *testing.T) {
 	ca := newCA(t)
-	a, b, gone := startServer(t, ca, "127.0.0.1:0"), startServer(t, ca, "127.0.0.1:0"), startServer(t, ca, "127.0.0.1:0")
+	a, b, third := startServer(t, ca), startServer(t, ca), startServer(t, ca)
 	for _, tcp := range []bool{false, true} {
 		c := newClient(t, Config{Roots: ca.Pool(), TCP: tcp})
-		for _, s := range []*server{a, b, gone} {
+		for _, s := range []*server{a, b, third} {
 			e := Endpoint{"x", s.at}
 			if c.Connected(e, host) {
 				t.Errorf("TCP %v: connected before", tcp)
