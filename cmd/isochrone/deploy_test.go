@@ -59,7 +59,7 @@ var metricDescription = regexp.MustCompile(`fqName: "([^"]+)", .*constLabels: \{
 func knownMetrics(t *testing.T) map[string][]string {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	n := newNode("dns", stateDir(t.TempDir()), "", log, newContact(log, "etcd"))
+	n := newNode("dns", "a", stateDir(t.TempDir()), "", log, newContact(log, "etcd"))
 	n.secrets = new(secrets)
 	s, err := openSources(sourceFlags{}, nil, log)
 	if err != nil {

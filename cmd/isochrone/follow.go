@@ -53,7 +53,7 @@ func (n *node) followUpstream(ctx context.Context, up *upstream, also func(*topo
 	if n.kind != "" {
 		running.Go(func() { n.register(ctx, up) })
 	}
-	follower := store.Follower{Feed: up.feed, Last: last, Contact: n.contact.note, Publish: func(snap *topology.Snapshot) {
+	follower := store.Follower{Feed: up.feed, Last: last, Contact: n.contact.note, Moment: n.looks.moment, Publish: func(snap *topology.Snapshot) {
 		n.take(snap, also)
 		n.fresh()
 		select {
@@ -80,7 +80,7 @@ func (n *node) register(ctx context.Context, up *upstream) {
 		return
 	}
 	for {
-		err := up.register(ctx, store.Presence{Node: n.record})
+		err := up.register(ctx, store.Presence{Node: n.record, Report: n.looks.stored, Changed: n.looks.changed})
 		if ctx.Err() != nil {
 			return
 		}
