@@ -186,6 +186,7 @@ func (l *load) end(t *testing.T) {
 
 // TestDNSNodeWithoutEtcd loses etcd for good while it is asked all the time, and then a PoP.
 func TestDNSNodeWithoutEtcd(t *testing.T) {
+	t.Parallel()
 	world := startUp(t, "", "--without", "sin1,nrt1")
 	sin := start(t, "PoP sin1 serves", "pop", "sin1", "--dir", world.dir)
 	start(t, "PoP nrt1 serves", "pop", "nrt1", "--dir", world.dir)

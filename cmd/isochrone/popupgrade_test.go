@@ -104,10 +104,11 @@ func TestPoPUpgrades(t *testing.T) {
 
 // TestPoPGoesOn asks a PoP for an upgrade to a program that does not become ready, and wants it to go on. SIGTERM ends it.
 func TestPoPGoesOn(t *testing.T) {
+	t.Parallel()
 	r := startUp(t, "", "--without", "sin1")
 	copied := filepath.Join(t.TempDir(), "isochrone")
-	if err := os.Link(program, copied); err != nil { // another file system
-		text, err := os.ReadFile(program)
+	if err := os.Link(programOf(t), copied); err != nil { // another file system
+		text, err := os.ReadFile(programOf(t))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -170,6 +170,7 @@ func (w *pairWorld) makeRoom() {
 
 // TestThreeEtcds does to an etcd of three members what can happen to it, while clients ask and post all the time.
 func TestThreeEtcds(t *testing.T) {
+	t.Parallel()
 	c := etcdtest.Start(t, "--quota-backend-bytes", fmt.Sprint(32<<20))
 	client, err := etcdclient.Connect(clientv3.Config{Endpoints: c.Endpoints()})
 	if err != nil {
