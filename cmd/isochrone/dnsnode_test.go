@@ -130,15 +130,16 @@ type load struct {
 	failures []string
 }
 
-func startLoad(t *testing.T, ask func() error) *load {
+// startLoad asks at a pace, four at a time.
+func startLoad(t *testing.T, pace time.Duration, ask func() error) *load {
 	ctx, cancel := context.WithCancel(t.Context())
 	l := &load{stop: cancel}
 	for range 4 {
 		l.running.Go(func() {
-			pace := time.NewTicker(2 * time.Millisecond)
-			defer pace.Stop()
+			next := time.NewTicker(pace)
+			defer next.Stop()
 			for ctx.Err() == nil {
-				<-pace.C
+				<-next.C
 				if err := ask(); err != nil {
 					l.mu.Lock()
 					l.failures = append(l.failures, err.Error())
@@ -196,7 +197,7 @@ func TestDNSNodeWithoutEtcd(t *testing.T) {
 	d.leads(t, "singapore", "sin1")
 	d.metric(t, "isochrone_etcd_up", "1")
 
-	l := startLoad(t, func() error { return askOnce(d.DNS) })
+	l := startLoad(t, 2*time.Millisecond, func() error { return askOnce(d.DNS) })
 	l.more(t)
 	world.kill() // and with it etcd and all other PoPs
 	d.says(t, "etcd cannot be used")
@@ -405,7 +406,7 @@ func TestDNSNodeUpgrade(t *testing.T) {
 	d := startDNS(t, world, dir, "--etcd", world.Etcd, "--config", config)
 	d.isReady(t, 200, `"in force"`)
 	d.leads(t, "singapore", "nrt1")
-	l := startLoad(t, func() error { // a successor does not bring the dead back to life
+	l := startLoad(t, 2*time.Millisecond, func() error { // a successor does not bring the dead back to life
 		if pop, err := d.pop(sendPlaces["singapore"]); err != nil || pop == "sin1" {
 			return fmt.Errorf("sent to %s, %v", pop, err)
 		}

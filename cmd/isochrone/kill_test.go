@@ -84,6 +84,7 @@ type poster struct {
 	newKey    atomic.Pointer[string] // instead of key, if there is one
 	roots     *x509.CertPool
 	server    atomic.Pointer[string] // DNS
+	pause     time.Duration          // between a post that is accepted and the next
 	failed    atomic.Int64
 	lastError atomic.Value
 
@@ -114,16 +115,22 @@ func (p *poster) run(ctx context.Context, client int) {
 		if err != nil {
 			p.failed.Add(1)
 			p.lastError.Store(err.Error())
-			select {
-			case <-time.After(20 * time.Millisecond):
-			case <-ctx.Done():
-			}
+			rest(ctx, 20*time.Millisecond)
 			continue
 		}
+		rest(ctx, p.pause)
 		sum := sha256.Sum256(body)
 		p.mu.Lock()
 		p.hashes[id] = hex.EncodeToString(sum[:])
 		p.mu.Unlock()
+	}
+}
+
+// rest waits for a while, or until ctx ends.
+func rest(ctx context.Context, pause time.Duration) {
+	select {
+	case <-time.After(pause):
+	case <-ctx.Done():
 	}
 }
 

@@ -107,8 +107,8 @@ func TestPoPGoesOn(t *testing.T) {
 	t.Parallel()
 	r := startUp(t, "", "--without", "sin1")
 	copied := filepath.Join(t.TempDir(), "isochrone")
-	if err := os.Link(programOf(t), copied); err != nil { // another file system
-		text, err := os.ReadFile(programOf(t))
+	if err := os.Link(programOf(t, "pop"), copied); err != nil { // another file system
+		text, err := os.ReadFile(programOf(t, "pop"))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -89,7 +89,7 @@ type process struct {
 // start starts a command, waits until it prints a line that begins with ready, and ends it after the test.
 func start(t testing.TB, ready string, args ...string) *process {
 	t.Helper()
-	return startCommand(t, ready, exec.Command(programOf(t), args...))
+	return startCommand(t, ready, exec.Command(programOf(t, args[0]), args...))
 }
 
 // startCommand is start for a command that is made already.
