@@ -300,7 +300,7 @@ func TestDNSNodeRestoredEtcd(t *testing.T) {
 	d := startDNS(t, world, t.TempDir(), "--etcd", world.Etcd)
 	d.leads(t, "singapore", "sin1")
 	for range 5 {
-		world.run(t, "drain", "sin1", "--reason", "to have more revisions")
+		world.run(t, "drain", "sin1", "--reason", "to have more revisions", "--yes")
 		world.run(t, "undrain", "sin1")
 	}
 	world.run(t, "drain", "fra1", "--reason", "to be remembered", "--yes")
@@ -309,7 +309,7 @@ func TestDNSNodeRestoredEtcd(t *testing.T) {
 	other := startUp(t, "", "--etcd", strings.TrimPrefix(world.Etcd, "http://"), "--pop-port", "0")
 	d.says(t, "etcd has gone back to an earlier revision")
 	d.leads(t, "frankfurt", "fra1")
-	other.run(t, "drain", "sin1", "--reason", "to be seen")
+	other.run(t, "drain", "sin1", "--reason", "to be seen", "--yes")
 	d.leads(t, "singapore", "nrt1")
 	d.metric(t, "isochrone_etcd_up", "1")
 
