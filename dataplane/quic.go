@@ -148,10 +148,13 @@ func (s *quicServer) serveConn(conn *quic.Conn) {
 	s.http.ServeConn(conn)
 }
 
+// lingerTime is for clients that are near, and slow to read: the end of a connection takes from them what they have not read yet.
+const lingerTime = 500 * time.Millisecond
+
 // lingerFor is how long a connection stays open after its last request once its client was told to go: a request that was on its way
 // then must be told that nobody has worked on it.
 func lingerFor(rtt time.Duration) time.Duration {
-	return min(max(3*rtt, 100*time.Millisecond), time.Second)
+	return min(max(3*rtt, lingerTime), time.Second)
 }
 
 // settle expects that packets of new connections come here no more.

@@ -140,6 +140,7 @@ func checkExpr(known map[string][]string, expr string, texts ...string) (faults 
 
 // TestAlertsNameWhatThereIs holds the alert rules to the metrics and to the runbooks.
 func TestAlertsNameWhatThereIs(t *testing.T) {
+	t.Parallel()
 	known := knownMetrics(t)
 	book, err := os.ReadFile("../../docs/operations.md")
 	if err != nil {
@@ -187,6 +188,7 @@ func TestPromtool(t *testing.T) {
 
 // TestDashboardNamesWhatThereIs holds the dashboard to the metrics, and to plugins that Grafana has.
 func TestDashboardNamesWhatThereIs(t *testing.T) {
+	t.Parallel()
 	text, err := os.ReadFile("../../deploy/grafana/isochrone.json")
 	if err != nil {
 		t.Fatal(err)
