@@ -60,6 +60,7 @@ type Spool struct {
 	memory   int64   // of pending envelopes that are kept
 	queue    []*Item // that can be taken, in order
 	head     int     // of queue
+	later    later   // items that cannot be taken yet
 	settled  []settlement
 	early    []*entry // that AppendEarly has taken and that are not written yet
 	earlyLen int64
@@ -165,6 +166,7 @@ func (s *Spool) flush() error {
 func (s *Spool) Close() error {
 	s.mu.Lock()
 	s.closed = true
+	s.await()
 	s.mu.Unlock()
 	if s.stop != nil {
 		close(s.stop)

@@ -98,14 +98,7 @@ func Final(status int) bool {
 // Send posts until there is a final answer (see Final), or ctx ends; then it returns the last answer that was not final, if there is one,
 // beside the error. A header without an Idempotency-Key gets one.
 func (s *Sender) Send(ctx context.Context, header http.Header, body []byte) (*Answer, error) {
-	header = header.Clone()
-	if header == nil {
-		header = http.Header{}
-	}
-	if header.Get("Idempotency-Key") == "" {
-		header.Set("Idempotency-Key", NewIdempotencyKey())
-	}
-	request := &Request{Service: s.config.Service, Path: s.config.Path, Header: header, Body: body}
+	request := s.request(header, body)
 	var last *Answer
 	for round := 0; ; round++ {
 		answer, err := s.round(ctx, request)
@@ -121,16 +114,46 @@ func (s *Sender) Send(ctx context.Context, header http.Header, body []byte) (*An
 	}
 }
 
-// pause waits before another round: what the answer says, else a full-jitter backoff.
-func pause(ctx context.Context, round int, answer *Answer) error {
-	longest := min(lastBackoff, firstBackoff<<min(round, 10))
-	wait := time.Duration(mathrand.Int64N(int64(longest) + 1))
-	if answer != nil {
-		if seconds, err := strconv.Atoi(answer.Header.Get("Retry-After")); err == nil && seconds > 0 {
-			wait += min(time.Duration(seconds)*time.Second, maxHonoured)
-		}
+// SendOnce tries each PoP once at most, and returns the first final answer, or else the last one. Who sends again waits for Backoff, and
+// gives the same Idempotency-Key.
+func (s *Sender) SendOnce(ctx context.Context, header http.Header, body []byte) (*Answer, error) {
+	return s.round(ctx, s.request(header, body))
+}
+
+// request makes one that has an Idempotency-Key.
+func (s *Sender) request(header http.Header, body []byte) *Request {
+	header = header.Clone()
+	if header == nil {
+		header = http.Header{}
 	}
-	timer := time.NewTimer(wait)
+	if header.Get("Idempotency-Key") == "" {
+		header.Set("Idempotency-Key", NewIdempotencyKey())
+	}
+	return &Request{Service: s.config.Service, Path: s.config.Path, Header: header, Body: body}
+}
+
+// Backoff is how long to wait after so many attempts that have failed, from 0 on: a random time (full jitter) that grows to ten seconds,
+// beside what the last answer, which may be nil, says in Retry-After, a minute at most.
+func Backoff(failed int, answer *Answer) time.Duration {
+	longest := min(lastBackoff, firstBackoff<<min(failed, 10))
+	return time.Duration(mathrand.Int64N(int64(longest)+1)) + answer.retryAfter()
+}
+
+// retryAfter is what the answer says, a minute at most; 0 for nothing.
+func (a *Answer) retryAfter() time.Duration {
+	if a == nil {
+		return 0
+	}
+	seconds, err := strconv.Atoi(a.Header.Get("Retry-After"))
+	if err != nil || seconds < 0 {
+		return 0
+	}
+	return min(time.Duration(min(seconds, 1<<20))*time.Second, maxHonoured)
+}
+
+// pause waits before another round.
+func pause(ctx context.Context, round int, answer *Answer) error {
+	timer := time.NewTimer(Backoff(round, answer))
 	defer timer.Stop()
 	select {
 	case <-timer.C:
