@@ -150,7 +150,10 @@ func (f *agentFlags) start(command *cobra.Command, l *layers) error {
 	if err != nil {
 		return listenError(f.listen, "--listen", err)
 	}
-	l.add().run("local programs", func(ctx context.Context) error { return serveHTTP(ctx, listener, a) })
+	l.add().run("local programs", func(ctx context.Context) error {
+		defer context.AfterFunc(ctx, a.Hurry)()
+		return serveHTTP(ctx, listener, a)
+	})
 	if f.http.IsValid() {
 		if err := f.monitor(a, queue, l); err != nil {
 			return err
@@ -182,6 +185,7 @@ func (f *agentFlags) monitor(a *agent.Agent, queue *spool.Spool, l *layers) erro
 		"taken":    {"Payloads that were taken from local programs.", func(s agent.Stats) uint64 { return s.Taken }},
 		"accepted": {"Payloads that a PoP has accepted.", func(s agent.Stats) uint64 { return s.Accepted }},
 		"refused":  {"Payloads that a PoP has refused for good.", func(s agent.Stats) uint64 { return s.Refused }},
+		"retried":  {"Times that a payload was put off because no PoP gave a final answer.", func(s agent.Stats) uint64 { return s.Retried }},
 	} {
 		m.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "isochrone_agent_" + name + "_total", Help: of.help},
 			func() float64 { return float64(of.value(a.Stats())) }))

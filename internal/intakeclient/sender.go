@@ -9,6 +9,8 @@ import (
 	"fmt"
 	mathrand "math/rand/v2"
 	"net/http"
+	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -180,6 +182,7 @@ func (s *Sender) round(ctx context.Context, r *Request) (*Answer, error) {
 	defer cancel() // of those that were overtaken
 	results := make(chan result, len(ways))
 	var late []attempt
+	var answered []netip.AddrPort // which need not be asked again over another transport
 	var last *Answer
 	var failures []error
 	hedge := time.NewTimer(0)
@@ -192,7 +195,11 @@ func (s *Sender) round(ctx context.Context, r *Request) (*Answer, error) {
 		select {
 		case <-fire:
 			way := ways[next]
-			next, open = next+1, open+1
+			if next++; slices.Contains(answered, way.Addr) {
+				hedge.Reset(0)
+				continue
+			}
+			open++
 			late = append(late, way)
 			go func() { results <- s.try(ctx, way, r) }()
 			hedge.Reset(max(hedgeAfter, min(lastHedge, 3*s.h3.roundTrip(target{way.Addr, s.config.Service}))))
@@ -207,7 +214,12 @@ func (s *Sender) round(ctx context.Context, r *Request) (*Answer, error) {
 			if got.err == nil && got.answer.Status == http.StatusTooManyRequests {
 				return got.answer, nil // the quota is the key's, in all PoPs
 			}
-			s.shun(got.attempt)
+			if got.err == nil {
+				answered = append(answered, got.Addr)
+			}
+			if got.err != nil || aboutPoP(got.answer.Status) {
+				s.shun(got.attempt)
+			}
 			if got.err != nil {
 				failures = append(failures, got.err)
 			} else {
@@ -222,6 +234,11 @@ func (s *Sender) round(ctx context.Context, r *Request) (*Answer, error) {
 		return last, nil
 	}
 	return nil, errors.Join(failures...)
+}
+
+// aboutPoP reports whether an answer that is not final says that the PoP is not well, rather than something about one request.
+func aboutPoP(status int) bool {
+	return status == http.StatusMisdirectedRequest || status > http.StatusInternalServerError
 }
 
 func remove(from []attempt, what attempt) []attempt {
