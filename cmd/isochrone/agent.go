@@ -65,6 +65,7 @@ The API key stands in --key-file, or in the environment variable ISOCHRONE_API_K
 			return l.wait(command.Context())
 		},
 	}
+	command.AddCommand(newAgentQueueCommands()...)
 	flags := command.Flags()
 	flags.StringVar(&f.config, "config", "", "YAML `file` with values of these flags; the command line wins over it")
 	flags.StringVar(&f.dir, "dir", statedir.Default(), "state `folder`, with the queue in agent/")
