@@ -141,7 +141,7 @@ func (f *agentFlags) start(command *cobra.Command, l *layers) error {
 	resolver := &intakeclient.Resolver{Server: f.dns}
 	a := agent.New(agent.Config{
 		Service: f.service, Key: key, Queue: queue, Wait: f.wait, Log: log,
-		Sender: intakeclient.NewSender(intakeclient.SenderConfig{Service: f.service, Resolve: resolver.Resolve, Config: config, OnlyTCP: f.onlyTCP}),
+		Sender: intakeclient.NewSender(intakeclient.SenderConfig{Service: f.service, Resolve: resolver.Lookup, Config: config, OnlyTCP: f.onlyTCP}),
 	})
 	l.add().run("agent", func(ctx context.Context) error {
 		defer unlock()

@@ -88,7 +88,7 @@ func startAgent(t *testing.T, ca *devca.CA, dir string, change func(*Config), po
 	}
 	resolver := &intakeclient.Resolver{Server: intaketest.DNS(t, records...).At}
 	c := Config{Service: service, Key: "key", Queue: queue, Wait: 20 * time.Second, Sender: intakeclient.NewSender(intakeclient.SenderConfig{
-		Service: service, Resolve: resolver.Resolve, Config: intakeclient.Config{Roots: ca.Pool()},
+		Service: service, Resolve: resolver.Lookup, Config: intakeclient.Config{Roots: ca.Pool()},
 	})}
 	if change != nil {
 		change(&c)

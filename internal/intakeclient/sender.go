@@ -22,7 +22,6 @@ const (
 	hedgeAfter    = 250 * time.Millisecond // without an answer, after which the next endpoint is tried beside (as RFC 8305 section 5 does for connections)
 	lastHedge     = time.Second            // at most, if three round trips are longer
 	avoidFor      = 10 * time.Second       // an endpoint that was overtaken, or has failed
-	resolveEach   = 20 * time.Second       // the default TTL of steered answers
 	askAgain      = 5 * time.Second        // that DNS is left alone after it was asked, while stale answers are used
 	resolveWithin = 10 * time.Second
 	staleFor      = 24 * time.Hour // that what was resolved is used while DNS is away (RFC 8767)
@@ -39,6 +38,7 @@ type Sender struct {
 	mu       sync.Mutex
 	known    []Endpoint
 	resolved time.Time
+	fresh    time.Duration         // for how long that is good
 	avoid    map[attempt]time.Time // until when
 	lookup   *lookup               // under way
 	asked    time.Time             // when the last one began
@@ -50,11 +50,11 @@ type Sender struct {
 
 // SenderConfig is what a Sender needs.
 type SenderConfig struct {
-	Service string // host name
-	Path    string // default /api/v1/ingest
-	Resolve func(ctx context.Context, service string) ([]Endpoint, error)
-	Config  Config // of the connections
-	OnlyTCP bool   // no HTTP/3
+	Service string                                                                       // host name
+	Path    string                                                                       // default /api/v1/ingest
+	Resolve func(ctx context.Context, service string) ([]Endpoint, time.Duration, error) // such as Resolver.Lookup
+	Config  Config                                                                       // of the connections
+	OnlyTCP bool                                                                         // no HTTP/3
 }
 
 // attempt is one way to reach the service.
@@ -272,12 +272,20 @@ func (s *Sender) ways(ctx context.Context) ([]attempt, error) {
 	}
 	var udp, tcp []attempt
 	for _, e := range endpoints {
-		udp, tcp = append(udp, attempt{e, false}), append(tcp, attempt{e, true})
+		if e.speaks(HTTP3) {
+			udp = append(udp, attempt{e, false})
+		}
+		if e.speaks(HTTP2) {
+			tcp = append(tcp, attempt{e, true})
+		}
 	}
 	all := tcp
 	if !s.config.OnlyTCP {
 		n := min(2, len(udp))
 		all = append(append(append(make([]attempt, 0, 2*len(udp)), udp[:n]...), tcp...), udp[n:]...)
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("resolve %s: %w", s.config.Service, ErrProtocol)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -304,7 +312,7 @@ type lookup struct {
 func (s *Sender) endpoints(ctx context.Context) ([]Endpoint, error) {
 	s.mu.Lock()
 	known, age := s.known, time.Since(s.resolved)
-	if known != nil && age < resolveEach {
+	if known != nil && age < s.fresh {
 		s.mu.Unlock()
 		return known, nil
 	}
@@ -346,11 +354,11 @@ func (s *Sender) endpoints(ctx context.Context) ([]Endpoint, error) {
 func (s *Sender) resolve(l *lookup) {
 	ctx, cancel := context.WithTimeout(s.ending, resolveWithin)
 	defer cancel()
-	fresh, err := s.config.Resolve(ctx, s.config.Service)
+	found, ttl, err := s.config.Resolve(ctx, s.config.Service)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.lookup, l.err = nil, err; err == nil {
-		s.known, s.resolved = fresh, time.Now()
+		s.known, s.resolved, s.fresh = found, time.Now(), ttl
 	}
 	close(l.done)
 }
