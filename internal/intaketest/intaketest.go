@@ -6,6 +6,8 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/netip"
@@ -55,7 +57,7 @@ func Serve(t testing.TB, ca *devca.CA, name string, handler http.Handler) *Serve
 	pool.Close() // so that the port is free once the server is closed
 	config := &tls.Config{Certificates: []tls.Certificate{*certificate}, MinVersion: tls.VersionTLS13}
 	h3 := &http3.Server{Handler: handler, TLSConfig: http3.ConfigureTLSConfig(config), QUICConfig: &quic.Config{Allow0RTT: true}}
-	h2 := &http.Server{Handler: handler, TLSConfig: config}
+	h2 := &http.Server{Handler: handler, TLSConfig: config, ErrorLog: log.New(io.Discard, "", 0)}
 	var running sync.WaitGroup
 	running.Go(func() { _ = h3.Serve(udp[0]) }) // until it is closed
 	running.Go(func() { _ = h2.ServeTLS(tcp, "", "") })
