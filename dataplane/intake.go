@@ -111,6 +111,7 @@ func (p *PoP) contained(in *intake) (refused *refusal) {
 	}
 	if in.Method != http.MethodPost {
 		in.allow = http.MethodPost
+		p.tellNext(in)
 		return refuse(http.StatusMethodNotAllowed, "payloads are posted")
 	}
 	// A probe must not find a busy PoP dead: its clients would all go to the next one, which is then as busy.
@@ -126,6 +127,19 @@ func (p *PoP) contained(in *intake) (refused *refusal) {
 	}
 	in.received = time.Now()
 	return p.accept(in)
+}
+
+// tellNext tells who asks where they are which cluster is next for the service that they ask.
+func (p *PoP) tellNext(in *intake) {
+	snap := p.config.Snapshot()
+	if snap == nil {
+		return
+	}
+	if o := p.offers(snap).service(p.config.Name, in.Host); o != nil {
+		if in.cluster = p.forward.Next(o.name); in.cluster != "" {
+			in.answer.Add("x-isochrone-cluster", in.cluster)
+		}
+	}
 }
 
 // overloaded refuses a request because of the load, before it costs anything.

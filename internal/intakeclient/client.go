@@ -89,6 +89,8 @@ type Answer struct {
 	Reused   bool   // of a connection that was open
 	Connect  time.Duration
 	Total    time.Duration // from the beginning, with Connect, until the answer's header
+	RTT      time.Duration // smoothed, of the connection (RFC 9002 section 5.3); 0 over TCP
+	TLS      *tls.ConnectionState
 }
 
 // Post sends a request to the first endpoint that can be reached. An endpoint that was reached and failed then is not
@@ -153,10 +155,14 @@ func (c *Client) post(ctx context.Context, e Endpoint, r *Request) (_ *Answer, s
 		c.failed(ctx, target{e.Addr, r.Service}, conn, connected)
 		return nil, true, fmt.Errorf("read the answer: %w", err)
 	}
-	return &Answer{
+	answer := &Answer{
 		Status: response.StatusCode, Header: response.Header, Body: body, Endpoint: e, Protocol: conn.protocol, Reused: reused,
-		Connect: connected.Sub(start), Total: total,
-	}, true, nil
+		Connect: connected.Sub(start), Total: total, TLS: response.TLS,
+	}
+	if conn.rtt != nil {
+		answer.RTT = conn.rtt()
+	}
+	return answer, true, nil
 }
 
 // connection returns an open connection, or makes one.
