@@ -43,7 +43,10 @@ func startPoP(t *testing.T, ca *devca.CA, answer func(w http.ResponseWriter, bod
 }
 
 func (p *pop) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	body, _ := io.ReadAll(r.Body)
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return // it was overtaken by another attempt
+	}
 	p.mu.Lock()
 	p.came = append(p.came, arrival{r.Header.Get("Idempotency-Key"), string(body)})
 	answer := p.answer
@@ -221,8 +224,8 @@ func TestQuotaIsWaitedFor(t *testing.T) {
 	eventually(t, "all of them to be accepted", func() bool { return a.Agent.Stats().Accepted == n })
 	mu.Lock()
 	defer mu.Unlock()
-	if early > workers {
-		t.Errorf("%d posts met a quota that was known to be used up, want at most one of each of %d workers", early, workers)
+	if early > 2*workers { // by HTTP/2 beside HTTP/3, where that is slow
+		t.Errorf("%d posts met a quota that was known to be used up, want at most one of each of %d workers over each transport", early, workers)
 	}
 }
 

@@ -66,7 +66,7 @@ type connection struct {
 func New(c Config) *Client {
 	c.HandshakeTimeout = cmp.Or(c.HandshakeTimeout, 5*time.Second)
 	return &Client{
-		config: c, conns: map[target]*connection{}, sessions: tls.NewLRUClientSessionCache(64), tokens: quic.NewLRUTokenStore(64, 4),
+		config: c, conns: map[target]*connection{}, sessions: new(sessions), tokens: quic.NewLRUTokenStore(64, 4),
 	}
 }
 

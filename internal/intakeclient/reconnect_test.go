@@ -1,8 +1,10 @@
 package intakeclient
 
 import (
+	"crypto/tls"
 	"errors"
 	"net/http"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -91,4 +93,33 @@ func TestSenderResolvesAgain(t *testing.T) {
 		}
 	}
 	t.Error("nothing came to the new one")
+}
+
+// TestSessionsAreUsedOnce bounds what is kept, and gives each session out once.
+func TestSessionsAreUsedOnce(t *testing.T) {
+	s := new(sessions)
+	var all []*tls.ClientSessionState
+	for range maxSessions + 2 {
+		all = append(all, new(tls.ClientSessionState))
+		s.Put("a", all[len(all)-1])
+	}
+	for i := range maxSessions {
+		if got, ok := s.Get("a"); !ok || got != all[len(all)-1-i] {
+			t.Errorf("%d: got %p, %v", i, got, ok)
+		}
+	}
+	if got, ok := s.Get("a"); ok || got != nil {
+		t.Errorf("got %p, which was given out", got)
+	}
+	for i := range 10 * maxSessionNames {
+		s.Put(strconv.Itoa(i), all[0])
+	}
+	if n := len(s.known); n > maxSessionNames {
+		t.Errorf("sessions of %d names are kept", n)
+	}
+	s.Put("b", all[0])
+	s.Put("b", nil)
+	if _, ok := s.Get("b"); ok {
+		t.Error("what was not good is there still")
+	}
 }
