@@ -21,10 +21,8 @@ import (
 	"github.com/quic-go/quic-go/http3"
 
 	"github.com/isochrone/isochrone/internal/devca"
-	"github.com/isochrone/isochrone/internal/sockets"
+	"github.com/isochrone/isochrone/internal/sockets/sockettest"
 )
-
-var loopback = netip.MustParseAddrPort("127.0.0.1:0")
 
 // CA returns a new certificate authority.
 func CA(t testing.TB) *devca.CA {
@@ -49,22 +47,17 @@ func Serve(t testing.TB, ca *devca.CA, name string, handler http.Handler) *Serve
 	if err != nil {
 		t.Fatal(err)
 	}
-	pool := new(sockets.Pool)
-	tcp, udp, err := pool.Both(loopback, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pool.Close() // so that the port is free once the server is closed
+	tcp, udp := sockettest.Both(t)
 	config := &tls.Config{Certificates: []tls.Certificate{*certificate}, MinVersion: tls.VersionTLS13}
 	h3 := &http3.Server{Handler: handler, TLSConfig: http3.ConfigureTLSConfig(config), QUICConfig: &quic.Config{Allow0RTT: true}}
 	h2 := &http.Server{Handler: handler, TLSConfig: config, ErrorLog: log.New(io.Discard, "", 0)}
 	var running sync.WaitGroup
-	running.Go(func() { _ = h3.Serve(udp[0]) }) // until it is closed
+	running.Go(func() { _ = h3.Serve(udp) }) // until it is closed
 	running.Go(func() { _ = h2.ServeTLS(tcp, "", "") })
 	s := &Server{At: tcp.Addr().(*net.TCPAddr).AddrPort(), Close: sync.OnceFunc(func() {
 		h3.Close()
 		h2.Close()
-		udp[0].Close()
+		udp.Close()
 		running.Wait()
 	})}
 	t.Cleanup(s.Close)
@@ -81,15 +74,10 @@ type Zone struct {
 // DNS serves records, in zone file format, over UDP and TCP until the test ends.
 func DNS(t testing.TB, records ...string) *Zone {
 	t.Helper()
-	pool := new(sockets.Pool)
-	tcp, udp, err := pool.Both(loopback, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pool.Close()
+	tcp, udp := sockettest.Both(t)
 	z := &Zone{At: tcp.Addr().String()}
 	z.Change(t, records...)
-	for _, server := range []*dns.Server{{PacketConn: udp[0], Handler: z}, {Listener: tcp, Handler: z}} {
+	for _, server := range []*dns.Server{{PacketConn: udp, Handler: z}, {Listener: tcp, Handler: z}} {
 		done, ready := make(chan error, 1), make(chan struct{})
 		server.NotifyStartedFunc = func() { close(ready) }
 		go func() { done <- server.ActivateAndServe() }()
