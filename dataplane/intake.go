@@ -111,6 +111,7 @@ func (p *PoP) contained(in *intake) (refused *refusal) {
 	}
 	if in.Method != http.MethodPost {
 		in.allow = http.MethodPost
+		p.tellNext(in)
 		return refuse(http.StatusMethodNotAllowed, "payloads are posted")
 	}
 	// A probe must not find a busy PoP dead: its clients would all go to the next one, which is then as busy.
@@ -126,6 +127,19 @@ func (p *PoP) contained(in *intake) (refused *refusal) {
 	}
 	in.received = time.Now()
 	return p.accept(in)
+}
+
+// tellNext tells who asks where they are which cluster is next for the service that they ask.
+func (p *PoP) tellNext(in *intake) {
+	snap := p.config.Snapshot()
+	if snap == nil {
+		return
+	}
+	if o := p.offers(snap).service(p.config.Name, in.Host); o != nil {
+		if in.cluster = p.forward.Next(o.name); in.cluster != "" {
+			in.answer.Add("x-isochrone-cluster", in.cluster)
+		}
+	}
 }
 
 // overloaded refuses a request because of the load, before it costs anything.
@@ -216,6 +230,11 @@ func (p *PoP) admit(in *intake) *refusal {
 	if refused := p.authenticate(snap, in); refused != nil {
 		return refused
 	}
+	for _, name := range ambiguous {
+		if in.Header.Repeated(name) {
+			return refuse(http.StatusBadRequest, "the request has %s more than once", name)
+		}
+	}
 	if refused := p.take(in); refused != nil {
 		return refused
 	}
@@ -232,21 +251,37 @@ func tooLarge(policy *topology.Intake) *refusal {
 	return refuse(http.StatusRequestEntityTooLarge, "a payload has at most %d octets", policy.MaxBodyBytes)
 }
 
-// presentedKey returns the key of a request: X-API-Key, else a bearer token (RFC 6750 section 2.1).
-func presentedKey(r *exchange.Request) string {
-	if key := r.Header.Get("X-Api-Key"); key != "" {
-		return key
+// presentedKey returns the key of a request: X-API-Key, or a bearer token (RFC 6750 section 2.1), or both if they are the same. What could be
+// read as two keys is refused, so that nobody in between and this PoP go by different ones.
+func presentedKey(r *exchange.Request) (string, *refusal) {
+	for _, name := range [...]string{"X-Api-Key", "Authorization"} {
+		if r.Header.Repeated(name) {
+			return "", refuse(http.StatusBadRequest, "the request has %s more than once", name)
+		}
 	}
+	key := r.Header.Get("X-Api-Key")
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	if strings.EqualFold(scheme, "Bearer") {
-		return strings.TrimSpace(token)
+	if !strings.EqualFold(scheme, "Bearer") {
+		return key, nil
 	}
-	return ""
+	switch token = strings.TrimSpace(token); {
+	case token == "" || token == key:
+		return key, nil
+	case key == "":
+		return token, nil
+	}
+	return "", refuse(http.StatusBadRequest, "the request has two API keys: X-API-Key and Authorization differ")
 }
+
+// ambiguous are fields that a request has once: what it means would depend on who reads it.
+var ambiguous = [...]string{"Idempotency-Key", "Content-Type", "Content-Encoding"}
 
 // authenticate finds the key of a request. A key for probes is good for probes alone, and a probe needs one.
 func (p *PoP) authenticate(snap *topology.Snapshot, in *intake) *refusal {
-	text := presentedKey(in.Request)
+	text, refused := presentedKey(in.Request)
+	if refused != nil {
+		return refused
+	}
 	if text == "" {
 		return refuse(http.StatusUnauthorized, "the request has no API key, as X-API-Key or as Authorization: Bearer")
 	}

@@ -29,6 +29,8 @@ type Request struct {
 type Header interface {
 	// Get returns the first value of a field, or nothing. The name is in canonical form, such as X-Api-Key.
 	Get(name string) string
+	// Repeated reports whether a field came in more than one line.
+	Repeated(name string) bool
 }
 
 // Body is what is received after the header.

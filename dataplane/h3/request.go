@@ -143,6 +143,8 @@ func (s *Server) failed(j job, b *buffers, err error) {
 		s.send(j, b)
 	case errors.Is(err, errMalformed):
 		abort(j.stream, http3.ErrCodeMessageError)
+	case errors.Is(err, errTruncated):
+		j.conn.close(http3.ErrCodeFrameError, errTruncated.Error())
 	default:
 		j.conn.gaveUp()
 		abort(j.stream, http3.ErrCodeRequestIncomplete)
@@ -214,7 +216,7 @@ func (b *body) Read(p []byte) (int, error) {
 		_, b.err = b.stream.Write(append(appendFrame(nil, frameHeaders, len(section)), section...))
 	}
 	for b.expect = false; b.left == 0 && b.err == nil; {
-		b.err = b.nextData()
+		b.err = b.whole(b.nextData())
 	}
 	if b.err != nil {
 		return 0, b.err
@@ -223,6 +225,7 @@ func (b *body) Read(p []byte) (int, error) {
 		p = p[:b.left]
 	}
 	n, err := b.frames.read(p)
+	err = b.whole(err)
 	b.left -= uint64(n)
 	b.got += int64(n)
 	if b.length >= 0 && b.got > b.length {
@@ -230,6 +233,15 @@ func (b *body) Read(p []byte) (int, error) {
 	}
 	b.err = err
 	return n, err
+}
+
+// whole makes an error of the connection of a frame that the end of the stream has cut (RFC 9114 section 7.1).
+func (b *body) whole(err error) error {
+	if errors.Is(err, errTruncated) {
+		b.fatal = &connectionError{http3.ErrCodeFrameError, errTruncated.Error()}
+		return b.fatal
+	}
+	return err
 }
 
 // nextData goes to the next DATA frame. It returns io.EOF at the end of the body.
