@@ -12,7 +12,7 @@ func TestKeep(t *testing.T) {
 	for _, tcp := range []bool{false, true} {
 		c := newClient(t, Config{Roots: ca.Pool(), TCP: tcp})
 		for _, s := range []*server{a, b, third} {
-			e := Endpoint{"x", s.at}
+			e := Endpoint{Target: "x", Addr: s.at}
 			if c.Connected(e, host) {
 				t.Errorf("TCP %v: connected before", tcp)
 			}
