@@ -207,6 +207,9 @@ func (n *Node) assign() {
 		var of int
 		if mine.turn, of, mine.mine = health.Turn(n.config.Name, mine.turns); mine.mine {
 			mine.due = n.next(t, mine.turn, of, now)
+			if n.watcher.Status(t) == health.Unknown {
+				mine.due = now // whatever it is, it is to be known soon
+			}
 		}
 	}
 	if n.watcher.Retain(func(t health.Target) bool { return n.targets[t] != nil && n.targets[t].mine }) {
