@@ -21,7 +21,7 @@ func TestKeep(t *testing.T) {
 				t.Fatalf("TCP %v: got %v, %v", tcp, got, err)
 			}
 		}
-		answer, err := c.Post(t.Context(), []Endpoint{{"x", a.at}}, post)
+		answer, err := c.Post(t.Context(), []Endpoint{{Target: "x", Addr: a.at}}, post)
 		if err != nil || !answer.Reused {
 			t.Errorf("TCP %v: got %+v, %v", tcp, answer, err)
 		}
