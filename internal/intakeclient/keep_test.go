@@ -26,7 +26,7 @@ func TestKeep(t *testing.T) {
 			t.Errorf("TCP %v: got %+v, %v", tcp, answer, err)
 		}
 		c.Keep(func(addr netip.AddrPort) bool { return addr != b.at })
-		if !c.Connected(Endpoint{"x", a.at}, host) || c.Connected(Endpoint{"x", b.at}, host) || len(c.conns) != 2 {
+		if !c.Connected(Endpoint{Target: "x", Addr: a.at}, host) || c.Connected(Endpoint{Target: "x", Addr: b.at}, host) || len(c.conns) != 2 {
 			t.Errorf("TCP %v: %d connections are left", tcp, len(c.conns))
 		}
 		if _, err := c.Connect(t.Context(), nil, host); err != ErrNoAddress {
