@@ -14,6 +14,7 @@ type connection struct {
 	active   atomic.Int32 // requests that have begun and not ended
 	second   atomic.Int64 // in which requests were given up
 	given    atomic.Int32 // how many
+	paused   atomic.Int64 // until when nothing is read, in nanoseconds since began; over TCP alone
 	linger   func() time.Duration
 	close    func(why string) // may be called at any time, and again
 	charge   func()           // has the client's prefix pay for a connection that was cut off; nil for nothing
@@ -34,6 +35,13 @@ func (c *connection) now() time.Duration { return time.Since(c.began) }
 func (c *connection) moved() {
 	if c != nil {
 		c.progress.Store(int64(c.now()))
+	}
+}
+
+// pause has nothing be read for a while, over TCP.
+func (c *connection) pause(long time.Duration) {
+	if c != nil && long > 0 {
+		c.paused.Store(int64(c.now() + long))
 	}
 }
 

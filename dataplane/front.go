@@ -122,6 +122,18 @@ func (f *Front) Answer(r *exchange.Request, a *exchange.Answer) {
 		return
 	}
 	f.handler.Answer(r, a)
+	c.pause(a.Pause)
+}
+
+// Shed implements exchange.Shedder, by the handler if that is one.
+func (f *Front) Shed(r *exchange.Request, a *exchange.Answer) bool {
+	select {
+	case <-f.attached:
+	default:
+		return false
+	}
+	shedder, ok := f.handler.(exchange.Shedder)
+	return ok && !f.leaving.Load() && shedder.Shed(r, a)
 }
 
 func (f *Front) unavailable(a *exchange.Answer, retryAfter time.Duration, why string) {

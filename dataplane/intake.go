@@ -114,7 +114,7 @@ func (p *PoP) contained(in *intake) (refused *refusal) {
 		return refuse(http.StatusMethodNotAllowed, "payloads are posted")
 	}
 	// A probe must not find a busy PoP dead: its clients would all go to the next one, which is then as busy.
-	if in.Header.Get("X-Isochrone-Probe") == "" && !p.front.overload.Enter() {
+	if !in.Weighed && in.Header.Get("X-Isochrone-Probe") == "" && !p.front.overload.Enter() {
 		return p.overloaded(in)
 	}
 	if refused := p.admit(in); refused != nil {
@@ -130,9 +130,9 @@ func (p *PoP) contained(in *intake) (refused *refusal) {
 
 // overloaded refuses a request because of the load, before it costs anything.
 func (p *PoP) overloaded(in *intake) *refusal {
-	why := p.front.overload.Refuse(in.Context)
-	in.answer.Abort = why.Reset
-	return &refusal{status: http.StatusServiceUnavailable, detail: "this PoP has more requests than it can do", retryAfter: why.RetryAfter}
+	why := p.front.overload.Refuse()
+	in.answer.Pause = why.Pause
+	return &refusal{status: http.StatusServiceUnavailable, detail: overloadDetail, retryAfter: why.RetryAfter}
 }
 
 // refuse answers with a problem document.

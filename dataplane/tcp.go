@@ -129,8 +129,9 @@ func (l *countedListener) Accept() (net.Conn, error) {
 		c.served = sync.OnceFunc(func() { l.server.begun.Add(-1) })
 		c.moved()
 		remove := f.connections.add(c)
-		counted := &countedConn{Conn: conn, connection: c}
+		counted := &countedConn{Conn: conn, connection: c, closed: make(chan struct{})}
 		counted.end = sync.OnceFunc(func() {
+			close(counted.closed)
 			remove()
 			c.served()
 			f.tcp.Add(-1)
@@ -147,6 +148,27 @@ type countedConn struct {
 	net.Conn
 	connection *connection
 	end        func() // of its count; once
+	closed     chan struct{}
+}
+
+// Read implements net.Conn. While the connection is paused it waits: what the client sends stays in the kernel's buffer, and then with
+// the client.
+func (c *countedConn) Read(p []byte) (int, error) {
+	for c.connection.paused.Load() != 0 {
+		long := time.Duration(c.connection.paused.Load()) - c.connection.now()
+		if long <= 0 {
+			break
+		}
+		timer := time.NewTimer(long)
+		select {
+		case <-timer.C:
+			continue
+		case <-c.closed:
+		}
+		timer.Stop()
+		break
+	}
+	return c.Conn.Read(p)
 }
 
 // Close implements net.Conn.

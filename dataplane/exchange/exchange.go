@@ -21,6 +21,7 @@ type Request struct {
 	ContentLength int64 // -1 when it is not told
 	Remote        netip.AddrPort
 	Early         bool // it came in TLS early data (0-RTT), or another server says so: it may be a repetition of an attacker (RFC 8470)
+	Weighed       bool // it was let in by a Shedder
 	Body          Body
 	Context       context.Context // ends when the client has given up, or its connection is lost
 }
@@ -54,7 +55,7 @@ type Answer struct {
 	// Rejected says that nobody has looked at the request, so that the client may send it again, elsewhere or over a new connection.
 	// HTTP/3 can say that (H3_REQUEST_REJECTED, RFC 9114 section 4.1.1); over others the rest is the answer.
 	Rejected bool
-	Abort    bool // send none of this, but end the stream or the connection: nobody has the time to answer
+	Pause    time.Duration // for which the client's connection is not heard after this answer
 }
 
 // Add adds a field.
@@ -66,4 +67,11 @@ func (a *Answer) Reset() { *a = Answer{Fields: a.Fields[:0], Body: a.Body[:0]} }
 // Handler answers requests. It may be called concurrently. It fills in the answer, which keeps nothing of it afterwards.
 type Handler interface {
 	Answer(*Request, *Answer)
+}
+
+// Shedder is a Handler that refuses some requests before anything is read of them but the header.
+type Shedder interface {
+	// Shed reports whether a request is refused, and how, or else let in: then the request that the handler gets is Weighed. Of the
+	// request there is what its header tells. It may be called concurrently, must not wait, and keeps nothing.
+	Shed(*Request, *Answer) bool
 }

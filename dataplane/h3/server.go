@@ -23,6 +23,7 @@ const maxIdleWorkers = 512
 // Server serves connections that somebody else accepts. Make it by New.
 type Server struct {
 	config  Config
+	shedder exchange.Shedder // the handler, or nil
 	jobs    chan job
 	idle    atomic.Int64
 	active  atomic.Int64 // requests
@@ -42,17 +43,19 @@ type Server struct {
 
 // Config is what a server needs. Zero values stand for the defaults.
 type Config struct {
-	Handler        exchange.Handler
-	MaxHeaderBytes int           // of a request's header, as RFC 9114 section 4.2.2 counts; default 16 KiB
-	HeaderTimeout  time.Duration // to receive a header, from the first octet of the stream; default 5 s
-	WriteTimeout   time.Duration // to hand over an answer; default 10 s
-	MaxRequests    int           // at a time in all, half for connections with few; others are rejected; default 32768
-	Log            *slog.Logger  // of panics; nil for none
+	Handler        exchange.Handler // is asked first, while Shedding, if it is a Shedder
+	Shedding       func() bool      // nil for never; called for each request
+	MaxHeaderBytes int              // of a request's header, as RFC 9114 section 4.2.2 counts; default 16 KiB
+	HeaderTimeout  time.Duration    // to receive a header, from the first octet of the stream; default 5 s
+	WriteTimeout   time.Duration    // to hand over an answer; default 10 s
+	MaxRequests    int              // at a time in all, half for connections with few; others are rejected; default 32768
+	Log            *slog.Logger     // of panics; nil for none
 }
 
 type job struct {
-	conn   *conn
-	stream *quic.Stream
+	conn    *conn
+	stream  *quic.Stream
+	weighed bool // it was let in by the Shedder
 }
 
 // New returns a server.
@@ -73,6 +76,7 @@ func New(c Config) *Server {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{config: c, jobs: make(chan job), dismissEach: dismissEach, buffers: sync.Pool{New: func() any { return newBuffers() }}}
+	s.shedder, _ = c.Handler.(exchange.Shedder)
 	s.grace, s.beginGrace = context.WithCancel(context.Background())
 	s.hard, s.endHard = context.WithCancel(context.Background())
 	return s
@@ -88,6 +92,9 @@ type conn struct {
 	active   atomic.Int64 // requests
 	answered atomic.Int64
 	aborted  atomic.Int64 // requests that the client has given up before they had a header
+	began    time.Time
+	until    atomic.Int64 // which no stream is accepted, in nanoseconds since it began
+	glance   *glance      // of the goroutine that accepts; nil until it is needed
 }
 
 // ServeConn serves one connection, which may not have finished its handshake, until it ends.
@@ -102,7 +109,7 @@ func (s *Server) ServeConn(c *quic.Conn) {
 	s.mu.Unlock()
 	defer s.conns.Done()
 	s.tend.Do(func() { s.conns.Go(s.dismiss) })
-	served := &conn{Conn: c}
+	served := &conn{Conn: c, began: time.Now()}
 	if at, ok := c.RemoteAddr().(*net.UDPAddr); ok {
 		served.remote = at.AddrPort()
 	} else {
@@ -138,7 +145,11 @@ func (s *Server) accept(c *conn) {
 			break
 		}
 		next = stream.StreamID() + 4
-		s.dispatch(job{c, stream})
+		j := job{conn: c, stream: stream}
+		if !s.weigh(&j) {
+			s.dispatch(j)
+		}
+		s.rest(c)
 	}
 	if c.Context().Err() != nil {
 		return

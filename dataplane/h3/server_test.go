@@ -172,8 +172,6 @@ func TestErrorsOfStreams(t *testing.T) {
 		switch r.Path {
 		case "/panic":
 			panic("as asked for")
-		case "/abort":
-			a.Abort = true
 		case "/rejected":
 			a.Rejected = true
 		default:
@@ -191,7 +189,6 @@ func TestErrorsOfStreams(t *testing.T) {
 		"cut off":        {at("/")[:5], http3.ErrCodeRequestIncomplete},
 		"nothing":        {nil, http3.ErrCodeRequestIncomplete},
 		"panic":          {at("/panic"), http3.ErrCodeInternalError},
-		"abort":          {at("/abort"), http3.ErrCodeExcessiveLoad},
 		"nobody's worry": {at("/rejected"), http3.ErrCodeRequestRejected},
 	} {
 		var reset *quic.StreamError

@@ -4,8 +4,8 @@
 // What is refused, and how that is said to a client, is the intake's part.
 //
 //	if !o.Enter() {
-//		refusal := o.Refuse(ctx)  // waits for its turn
-//		// answer 503 with refusal.RetryAfter, or reset the stream
+//		refusal := o.Refuse()
+//		// answer 503 with refusal.RetryAfter at once, and do not hear that connection for refusal.Pause
 //	}
 //	...
 //	o.Leave(waited)               // in the spool's queue
@@ -13,19 +13,18 @@ package overload
 
 import (
 	"cmp"
-	"context"
 	"math/rand/v2"
 	"runtime"
 	"sync/atomic"
 	"time"
 )
 
-// Limits of what is refused.
+// Limits of what is refused. A refusal costs the processor a tenth of what an accepted request does, or less.
 const (
-	refusalsPerCore = 1500        // answered in a second, by each processor; those that come faster are held back
-	maxHold         = time.Second // for which one is held back
-	maxHeld         = 10_000      // at a time; others are reset without an answer
-	shards          = 32
+	refusalsPerAccepted = 0.5         // of what is accepted in a second, so many may be refused in one; connections over that are paused
+	refusalsPerCore     = 500         // in a second, by each processor, whatever is accepted
+	maxPause            = time.Second // which is the shortest time that Retry-After tells
+	shards              = 32
 )
 
 // Options of an Overload. Zero values stand for the defaults.
@@ -41,8 +40,7 @@ type Overload struct {
 	share   atomic.Uint32 // of requests that are shed, in 1/2^32
 	counts  [shards]count
 	next    atomic.Int64 // when the next refusal is due, in nanoseconds since began
-	held    atomic.Int64
-	gap     time.Duration // between refusals
+	gap     atomic.Int64 // nanoseconds between refusals
 	began   time.Time
 	load    atomic.Pointer[Load]
 }
@@ -59,7 +57,8 @@ func New(o Options) *Overload {
 	o.Target = cmp.Or(o.Target, 50*time.Millisecond)
 	o.Storage = cmp.Or(o.Storage, 500*time.Millisecond)
 	o.Interval = cmp.Or(o.Interval, 50*time.Millisecond)
-	n := &Overload{options: o, gap: time.Second / time.Duration(refusalsPerCore*runtime.NumCPU()), began: time.Now()}
+	n := &Overload{options: o, began: time.Now()}
+	n.pace(0)
 	n.load.Store(&Load{})
 	return n
 }
@@ -86,30 +85,19 @@ func (o *Overload) Leave(waited time.Duration) {
 // Refusal is how a request is refused.
 type Refusal struct {
 	RetryAfter time.Duration // whole seconds
-	Reset      bool          // nobody has the time to answer: reset the stream, or close the connection
+	Pause      time.Duration // how long the connection is not heard: until it is its turn to be refused again; less than RetryAfter
 }
 
-// Refuse waits until a refusal may be answered: at once, while there are few. A client that has many requests open is slowed down
-// by that, since its streams stay taken. It returns early when ctx ends.
-func (o *Overload) Refuse(ctx context.Context) Refusal {
-	r := Refusal{RetryAfter: retryAfter(o.ShedShare(), rand.Float64())}
-	wait := o.turn(time.Since(o.began))
-	if wait <= 0 {
-		return r
-	}
-	defer o.held.Add(-1)
-	if o.held.Add(1) > maxHeld {
-		r.Reset = true
-		return r
-	}
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-		r.Reset = true
-	}
-	return r
+// Refuse tells how to refuse a request. A client gets its answer at once, but one that asks on and on, or on many streams, is slowed
+// down to what may be spent on refusals.
+func (o *Overload) Refuse() Refusal {
+	return Refusal{RetryAfter: retryAfter(o.ShedShare(), rand.Float64()), Pause: o.turn(time.Since(o.began))}
+}
+
+// pace has refusals come as seldom as what is accepted in a second allows.
+func (o *Overload) pace(accepted float64) {
+	perSecond := max(refusalsPerAccepted*accepted, float64(refusalsPerCore*runtime.GOMAXPROCS(0)))
+	o.gap.Store(int64(float64(time.Second) / perSecond))
 }
 
 // turn takes the next place among the refusals, and returns how long it is away.
@@ -117,10 +105,10 @@ func (o *Overload) turn(now time.Duration) time.Duration {
 	for {
 		next := o.next.Load()
 		at := max(next, int64(now))
-		if at-int64(now) > int64(maxHold) {
-			return maxHold
+		if at-int64(now) > int64(maxPause) {
+			return maxPause
 		}
-		if o.next.CompareAndSwap(next, at+int64(o.gap)) {
+		if o.next.CompareAndSwap(next, at+o.gap.Load()) {
 			return time.Duration(at) - now
 		}
 	}

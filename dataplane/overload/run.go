@@ -24,12 +24,13 @@ const reportEvery = time.Second
 // Run looks at the delays, and sheds accordingly, until ctx ends.
 func (o *Overload) Run(ctx context.Context) error {
 	var (
-		waits   schedulerWaits
-		control controller
-		ticker  = time.NewTicker(o.options.Interval)
-		count   = o.since(time.Now())
-		report  = count
-		longest time.Duration
+		waits    schedulerWaits
+		control  controller
+		ticker   = time.NewTicker(o.options.Interval)
+		count    = o.since(time.Now())
+		report   = count
+		longest  time.Duration
+		accepted float64 // a second, of late
 	)
 	waits.late()
 	defer ticker.Stop()
@@ -41,6 +42,9 @@ func (o *Overload) Run(ctx context.Context) error {
 		case <-ticker.C:
 		}
 		now := o.since(time.Now())
+		done := float64(now.left-count.left) / now.at.Sub(count.at).Seconds()
+		accepted += (done - accepted) / 4
+		o.pace(accepted)
 		queue, storage := waits.late(), now.storageDelay(count)
 		count, longest = now, max(longest, queue)
 		delay := max(queue, time.Duration(float64(storage)*float64(o.options.Target)/float64(o.options.Storage)))
