@@ -31,14 +31,14 @@ type quicServer struct {
 
 func (f *Front) listenQUIC(l Listeners) (*quicServer, error) {
 	s := &quicServer{front: f, socket: l.UDP, http: h3.New(h3.Config{
-		Handler: f, Shedding: func() bool { return f.overload.ShedShare() > 0 }, MaxHeaderBytes: maxHeader, HeaderTimeout: handshakeTimeout, WriteTimeout: writeTimeout, Log: f.config.Log,
+		Handler: f, Shedding: f.overload.Full, MaxHeaderBytes: maxHeader, HeaderTimeout: handshakeTimeout, WriteTimeout: writeTimeout, Log: f.config.Log,
 	})}
 	s.accepting, s.stop = context.WithCancel(context.Background())
 	s.transport = &quic.Transport{
 		Conn:                  l.UDP,
 		ConnectionIDGenerator: l.ConnectionIDs,
 		VerifySourceAddress: func(from net.Addr) bool {
-			return f.limits.suspicious(addrOf(from)) || f.overload.ShedShare() > 0
+			return f.limits.suspicious(addrOf(from)) || f.overload.Busy()
 		},
 		ConnContext: s.admit,
 	}

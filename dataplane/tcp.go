@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -154,22 +155,35 @@ type countedConn struct {
 // Read implements net.Conn. While the connection is paused it waits: what the client sends stays in the kernel's buffer, and then with
 // the client.
 func (c *countedConn) Read(p []byte) (int, error) {
-	for c.connection.paused.Load() != 0 {
-		long := time.Duration(c.connection.paused.Load()) - c.connection.now()
-		if long <= 0 {
-			break
+	for {
+		until := c.connection.paused.Load()
+		if until == 0 {
+			return c.Conn.Read(p)
+		}
+		long := time.Duration(until) - c.connection.now()
+		switch {
+		case long < -pausedTime:
+			c.connection.paused.CompareAndSwap(until, 0)
+			fallthrough
+		case long <= 0: // what was refused comes in small pieces, so that the next pause comes in time
+			runtime.Gosched()
+			return c.Conn.Read(p[:min(len(p), pausedRead)])
 		}
 		timer := time.NewTimer(long)
 		select {
 		case <-timer.C:
-			continue
 		case <-c.closed:
+			timer.Stop()
+			return c.Conn.Read(p) // tells why
 		}
-		timer.Stop()
-		break
 	}
-	return c.Conn.Read(p)
 }
+
+// For pausedTime after a pause, pausedRead octets are read at once.
+const (
+	pausedTime = 10 * time.Second
+	pausedRead = 4 << 10
+)
 
 // Close implements net.Conn.
 func (c *countedConn) Close() error {

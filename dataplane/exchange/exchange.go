@@ -8,6 +8,8 @@ import (
 	"io"
 	"net/netip"
 	"time"
+
+	"github.com/isochrone/isochrone/dataplane/overload"
 )
 
 // Request is a request. It is valid until its handler has returned; what Header returns may be kept.
@@ -20,8 +22,8 @@ type Request struct {
 	Header        Header
 	ContentLength int64 // -1 when it is not told
 	Remote        netip.AddrPort
-	Early         bool // it came in TLS early data (0-RTT), or another server says so: it may be a repetition of an attacker (RFC 8470)
-	Weighed       bool // it was let in by a Shedder
+	Early         bool            // it came in TLS early data (0-RTT), or another server says so: it may be a repetition of an attacker (RFC 8470)
+	Ticket        overload.Ticket // of a request that a Shedder has let in
 	Body          Body
 	Context       context.Context // ends when the client has given up, or its connection is lost
 }
@@ -71,7 +73,7 @@ type Handler interface {
 
 // Shedder is a Handler that refuses some requests before anything is read of them but the header.
 type Shedder interface {
-	// Shed reports whether a request is refused, and how, or else let in: then the request that the handler gets is Weighed. Of the
-	// request there is what its header tells. It may be called concurrently, must not wait, and keeps nothing.
+	// Shed reports whether a request is refused, and how, or else let in with a Ticket. Of the request there is what its header tells.
+	// It may be called concurrently, must not wait, and keeps nothing.
 	Shed(*Request, *Answer) bool
 }

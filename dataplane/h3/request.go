@@ -59,7 +59,7 @@ func (s *Server) serve(j job) {
 	b.body = body{frames: &b.frames, stream: j.stream, conn: j.conn, length: h.contentLength, expect: h.expect, patience: s.config.WriteTimeout}
 	b.request = exchange.Request{
 		Method: h.method, Path: h.path, Query: h.query, Host: h.authority, Proto: http3.NextProtoH3, Header: h.fields,
-		ContentLength: h.contentLength, Remote: j.conn.remote, Early: h.early || j.conn.early(), Weighed: j.weighed,
+		ContentLength: h.contentLength, Remote: j.conn.remote, Early: h.early || j.conn.early(), Ticket: j.ticket,
 		Body: &b.body, Context: j.stream.Context(),
 	}
 	s.config.Handler.Answer(&b.request, &b.answer)

@@ -15,6 +15,7 @@ import (
 	"github.com/quic-go/quic-go/quicvarint"
 
 	"github.com/isochrone/isochrone/dataplane/exchange"
+	"github.com/isochrone/isochrone/dataplane/overload"
 )
 
 // maxIdleWorkers is how many goroutines wait for requests.
@@ -53,9 +54,9 @@ type Config struct {
 }
 
 type job struct {
-	conn    *conn
-	stream  *quic.Stream
-	weighed bool // it was let in by the Shedder
+	conn   *conn
+	stream *quic.Stream
+	ticket overload.Ticket // if it was let in by the Shedder
 }
 
 // New returns a server.

@@ -46,7 +46,7 @@ func (s *Server) weigh(j *job) (refused bool) {
 	}
 	g.answer.Reset()
 	if !s.shedder.Shed(&g.request, &g.answer) {
-		j.weighed = true
+		j.ticket = g.request.Ticket
 		return false
 	}
 	g.out = appendAnswer(g.out[:0], &g.answer, h.method == "HEAD")

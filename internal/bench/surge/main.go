@@ -70,7 +70,7 @@ func main() {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := newSchedule(*patience)
 	for i := range *conns {
-		c, err := dial(trust, net.IPv4(127, 9, byte(i>>8), byte(i)), i, u.Host, r, s.tell)
+		c, err := dial(trust, net.IPv4(127, byte(9+i>>8), byte(i), 1), i, u.Host, r, s.tell)
 		fatal(err)
 		s.add(ctx, c)
 	}
