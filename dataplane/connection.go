@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/isochrone/isochrone/dataplane/overload"
 )
 
 // connection is what a Front knows of an open connection. Its methods may be called concurrently.
@@ -14,7 +16,7 @@ type connection struct {
 	active   atomic.Int32 // requests that have begun and not ended
 	second   atomic.Int64 // in which requests were given up
 	given    atomic.Int32 // how many
-	paused   atomic.Int64 // until when nothing is read, in nanoseconds since began; over TCP alone
+	paused   atomic.Int64 // the overload.Turn until which nothing is read; over TCP alone
 	linger   func() time.Duration
 	close    func(why string) // may be called at any time, and again
 	charge   func()           // has the client's prefix pay for a connection that was cut off; nil for nothing
@@ -38,10 +40,10 @@ func (c *connection) moved() {
 	}
 }
 
-// pause has nothing be read for a while, over TCP.
-func (c *connection) pause(long time.Duration) {
-	if c != nil && long > 0 {
-		c.paused.Store(int64(c.now() + long))
+// pause has nothing be read until a turn, over TCP.
+func (c *connection) pause(until overload.Turn) {
+	if c != nil && until > 0 {
+		c.paused.Store(int64(until))
 	}
 }
 

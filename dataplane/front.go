@@ -122,7 +122,7 @@ func (f *Front) Answer(r *exchange.Request, a *exchange.Answer) {
 		return
 	}
 	f.handler.Answer(r, a)
-	c.pause(a.Pause)
+	c.pause(a.Turn)
 }
 
 // Shed implements exchange.Shedder, by the handler if that is one.

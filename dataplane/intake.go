@@ -133,7 +133,7 @@ func (p *PoP) contained(in *intake) (refused *refusal) {
 // overloaded refuses a request because of the load, before it costs anything.
 func (p *PoP) overloaded(in *intake) *refusal {
 	why := p.front.overload.Refuse(false)
-	in.answer.Pause = why.Pause
+	in.answer.Turn = why.Turn
 	return &refusal{status: http.StatusServiceUnavailable, detail: overloadDetail, retryAfter: why.RetryAfter}
 }
 

@@ -31,7 +31,7 @@ type quicServer struct {
 
 func (f *Front) listenQUIC(l Listeners) (*quicServer, error) {
 	s := &quicServer{front: f, socket: l.UDP, http: h3.New(h3.Config{
-		Handler: f, Shedding: f.overload.Full, MaxHeaderBytes: maxHeader, HeaderTimeout: handshakeTimeout, WriteTimeout: writeTimeout, Log: f.config.Log,
+		Handler: f, Overload: f.overload, MaxHeaderBytes: maxHeader, HeaderTimeout: handshakeTimeout, WriteTimeout: writeTimeout, Log: f.config.Log,
 	})}
 	s.accepting, s.stop = context.WithCancel(context.Background())
 	s.transport = &quic.Transport{

@@ -33,7 +33,7 @@ func (p *PoP) Shed(r *exchange.Request, a *exchange.Answer) bool {
 	a.Add("retry-after", strconv.Itoa(int(why.RetryAfter/time.Second)))
 	a.Add("content-type", problem.ContentType)
 	a.Add("cache-control", "no-store")
-	a.Status, a.Body, a.Pause = http.StatusServiceUnavailable, append(a.Body[:0], shedBody...), why.Pause
+	a.Status, a.Body, a.Turn = http.StatusServiceUnavailable, append(a.Body[:0], shedBody...), why.Turn
 	return true
 }
 

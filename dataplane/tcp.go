@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/isochrone/isochrone/dataplane/exchange"
+	"github.com/isochrone/isochrone/dataplane/overload"
 	"github.com/isochrone/isochrone/internal/problem"
 )
 
@@ -130,7 +131,7 @@ func (l *countedListener) Accept() (net.Conn, error) {
 		c.served = sync.OnceFunc(func() { l.server.begun.Add(-1) })
 		c.moved()
 		remove := f.connections.add(c)
-		counted := &countedConn{Conn: conn, connection: c, closed: make(chan struct{})}
+		counted := &countedConn{Conn: conn, connection: c, closed: make(chan struct{}), front: f}
 		counted.end = sync.OnceFunc(func() {
 			close(counted.closed)
 			remove()
@@ -150,39 +151,33 @@ type countedConn struct {
 	connection *connection
 	end        func() // of its count; once
 	closed     chan struct{}
+	front      *Front
+	slow       int // reads that are; of the one who reads alone
 }
 
 // Read implements net.Conn. While the connection is paused it waits: what the client sends stays in the kernel's buffer, and then with
-// the client.
+// the client. What is read after that comes in small pieces, so that the next pause comes in time.
 func (c *countedConn) Read(p []byte) (int, error) {
-	for {
-		until := c.connection.paused.Load()
-		if until == 0 {
-			return c.Conn.Read(p)
-		}
-		long := time.Duration(until) - c.connection.now()
-		switch {
-		case long < -pausedTime:
-			c.connection.paused.CompareAndSwap(until, 0)
-			fallthrough
-		case long <= 0: // what was refused comes in small pieces, so that the next pause comes in time
-			runtime.Gosched()
-			return c.Conn.Read(p[:min(len(p), pausedRead)])
-		}
-		timer := time.NewTimer(long)
-		select {
-		case <-timer.C:
-		case <-c.closed:
-			timer.Stop()
-			return c.Conn.Read(p) // tells why
-		}
+	if c.slow > 0 { // those who work on what was read last run first
+		runtime.Gosched()
 	}
+	paused := &c.connection.paused
+	for until := paused.Load(); until > 0; until = paused.Load() {
+		c.front.overload.Await(overload.Turn(until), c.closed, nil)
+		paused.CompareAndSwap(until, 0)
+		c.slow = slowReads
+	}
+	if c.slow > 0 {
+		c.slow--
+		p = p[:min(len(p), slowRead)]
+	}
+	return c.Conn.Read(p)
 }
 
-// For pausedTime after a pause, pausedRead octets are read at once.
+// After a pause, so many reads are of slowRead octets at most.
 const (
-	pausedTime = 10 * time.Second
-	pausedRead = 4 << 10
+	slowReads = 256
+	slowRead  = 2 << 10
 )
 
 // Close implements net.Conn.

@@ -57,7 +57,7 @@ type Answer struct {
 	// Rejected says that nobody has looked at the request, so that the client may send it again, elsewhere or over a new connection.
 	// HTTP/3 can say that (H3_REQUEST_REJECTED, RFC 9114 section 4.1.1); over others the rest is the answer.
 	Rejected bool
-	Pause    time.Duration // for which the client's connection is not heard after this answer
+	Turn     overload.Turn // until which the client's connection is not heard after this answer
 }
 
 // Add adds a field.

@@ -44,13 +44,13 @@ type Server struct {
 
 // Config is what a server needs. Zero values stand for the defaults.
 type Config struct {
-	Handler        exchange.Handler // is asked first, while Shedding, if it is a Shedder
-	Shedding       func() bool      // nil for never; called for each request
-	MaxHeaderBytes int              // of a request's header, as RFC 9114 section 4.2.2 counts; default 16 KiB
-	HeaderTimeout  time.Duration    // to receive a header, from the first octet of the stream; default 5 s
-	WriteTimeout   time.Duration    // to hand over an answer; default 10 s
-	MaxRequests    int              // at a time in all, half for connections with few; others are rejected; default 32768
-	Log            *slog.Logger     // of panics; nil for none
+	Handler        exchange.Handler // is asked first under load, if it is a Shedder
+	Overload       *overload.Overload
+	MaxHeaderBytes int           // of a request's header, as RFC 9114 section 4.2.2 counts; default 16 KiB
+	HeaderTimeout  time.Duration // to receive a header, from the first octet of the stream; default 5 s
+	WriteTimeout   time.Duration // to hand over an answer; default 10 s
+	MaxRequests    int           // at a time in all, half for connections with few; others are rejected; default 32768
+	Log            *slog.Logger  // of panics; nil for none
 }
 
 type job struct {
@@ -77,7 +77,9 @@ func New(c Config) *Server {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{config: c, jobs: make(chan job), dismissEach: dismissEach, buffers: sync.Pool{New: func() any { return newBuffers() }}}
-	s.shedder, _ = c.Handler.(exchange.Shedder)
+	if c.Overload != nil {
+		s.shedder, _ = c.Handler.(exchange.Shedder)
+	}
 	s.grace, s.beginGrace = context.WithCancel(context.Background())
 	s.hard, s.endHard = context.WithCancel(context.Background())
 	return s
@@ -93,8 +95,7 @@ type conn struct {
 	active   atomic.Int64 // requests
 	answered atomic.Int64
 	aborted  atomic.Int64 // requests that the client has given up before they had a header
-	began    time.Time
-	until    atomic.Int64 // which no stream is accepted, in nanoseconds since it began
+	until    atomic.Int64 // the overload.Turn until which no stream is accepted
 	glance   *glance      // of the goroutine that accepts; nil until it is needed
 }
 
@@ -110,7 +111,7 @@ func (s *Server) ServeConn(c *quic.Conn) {
 	s.mu.Unlock()
 	defer s.conns.Done()
 	s.tend.Do(func() { s.conns.Go(s.dismiss) })
-	served := &conn{Conn: c, began: time.Now()}
+	served := &conn{Conn: c}
 	if at, ok := c.RemoteAddr().(*net.UDPAddr); ok {
 		served.remote = at.AddrPort()
 	} else {

@@ -7,6 +7,7 @@ import (
 	"github.com/quic-go/quic-go/http3"
 
 	"github.com/isochrone/isochrone/dataplane/exchange"
+	"github.com/isochrone/isochrone/dataplane/overload"
 )
 
 // peekTimeout is how long the beginning of a stream is waited for where it would be known at a glance.
@@ -25,7 +26,7 @@ type glance struct {
 // the one before on its connection, as it is with most clients. A refused one costs a fifth of what it would cost otherwise.
 func (s *Server) weigh(j *job) (refused bool) {
 	known := j.conn.latest.Load()
-	if s.shedder == nil || known == nil || s.config.Shedding == nil || !s.config.Shedding() {
+	if s.shedder == nil || known == nil || !s.config.Overload.Full() {
 		return false
 	}
 	g := j.conn.glance
@@ -58,32 +59,21 @@ func (s *Server) weigh(j *job) (refused bool) {
 	_, _ = j.stream.Read(g.rest[:]) // a short request is here whole: then the client need not be told to stop
 	j.stream.CancelRead(quic.StreamErrorCode(http3.ErrCodeNoError))
 	j.conn.answered.Add(1)
-	j.conn.pause(g.answer.Pause)
+	j.conn.pause(g.answer.Turn)
 	return true
 }
 
-// pause has no stream be accepted for a while: what the client sends on new ones stays within its flow control.
-func (c *conn) pause(long time.Duration) {
-	if long > 0 {
-		c.until.Store(int64(time.Since(c.began) + long))
+// pause has no stream be accepted until a turn: what the client sends on new ones stays within its flow control.
+func (c *conn) pause(until overload.Turn) {
+	if until > 0 {
+		c.until.Store(int64(until))
 	}
 }
 
 // rest waits until a pause is over, the connection has ended, or the server ends.
 func (s *Server) rest(c *conn) {
-	for {
-		long := time.Duration(c.until.Load()) - time.Since(c.began)
-		if long <= 0 {
-			return
-		}
-		timer := time.NewTimer(long)
-		select {
-		case <-timer.C:
-			continue
-		case <-c.Context().Done():
-		case <-s.grace.Done():
-		}
-		timer.Stop()
-		return
+	if until := c.until.Load(); until > 0 {
+		s.config.Overload.Await(overload.Turn(until), c.Context().Done(), s.grace.Done())
+		c.until.CompareAndSwap(until, 0)
 	}
 }

@@ -7,7 +7,7 @@
 //	ticket, ok := o.Enter()
 //	if !ok {
 //		refusal := o.Refuse(false)
-//		// answer 503 with refusal.RetryAfter at once, and do not hear that connection for refusal.Pause
+//		// answer 503 with refusal.RetryAfter at once, and do not hear that connection until o.Await(refusal.Turn, …) returns
 //	}
 //	defer o.Drop(&ticket)
 //	...                         // the body comes
@@ -31,7 +31,7 @@ const (
 	refusalsPerAccepted = 0.5             // cheap refusals a second, for each request that is done in it
 	refusalsPerCore     = 500             // and for each processor, whatever is done
 	dear                = 3               // cheap ones that another one costs
-	maxPause            = 5 * time.Second // of a connection
+	maxPause            = 5 * time.Second // of a connection, unless there is room before
 	epochs              = 64              // that are told apart
 	bodyTime            = 5               // epochs for which a request counts whose body has not come yet
 )
@@ -46,7 +46,6 @@ type Options struct {
 // Overload decides which requests are worked on. Its methods may be called concurrently.
 type Overload struct {
 	options Options
-	began   time.Time
 
 	limit    atomic.Int64         // of requests at a time
 	stored   atomic.Int64         // requests whose body is here
@@ -58,8 +57,8 @@ type Overload struct {
 	waited   atomic.Int64  // nanoseconds, of those that have left
 	share    atomic.Uint64 // of requests that were shed of late: bits of a float64
 	busy     atomic.Bool
-	gap      atomic.Int64 // nanoseconds between refusals
-	next     atomic.Int64 // when the next refusal is due, in nanoseconds since began
+	refusals atomic.Int64 // cheap ones that may be made in a second
+	turns    turns
 	load     atomic.Pointer[Load]
 	peakDone float64 // requests a second: the most of late; for Run alone
 }
@@ -84,7 +83,7 @@ func New(o Options) *Overload {
 	o.Delay = cmp.Or(o.Delay, 100*time.Millisecond)
 	o.Busy = cmp.Or(o.Busy, 50*time.Millisecond)
 	o.Interval = cmp.Or(o.Interval, 50*time.Millisecond)
-	n := &Overload{options: o, began: time.Now()}
+	n := &Overload{options: o}
 	n.pace(0)
 	n.load.Store(&Load{})
 	return n
@@ -133,11 +132,15 @@ func (o *Overload) gone(t *Ticket) {
 
 // Leave tells that a request is done, after it has waited so long for the disk.
 func (o *Overload) Leave(t *Ticket, waited time.Duration) {
-	if t.state != none {
-		o.left.Add(1)
-		o.waited.Add(int64(waited))
+	if t.state == none {
+		return
 	}
+	o.left.Add(1)
+	o.waited.Add(int64(waited))
 	o.Drop(t)
+	if o.turns.waiting.Load() > 0 && o.inside() < o.limit.Load()*3/4 {
+		o.turns.hear(1)
+	}
 }
 
 // Drop tells that a request has ended, if it has not left.
@@ -154,7 +157,7 @@ func (o *Overload) Drop(t *Ticket) {
 // Refusal is how a request is refused.
 type Refusal struct {
 	RetryAfter time.Duration // whole seconds, 1 to 10
-	Pause      time.Duration // how long the connection is not heard: until it is its turn to be refused again; at most RetryAfter
+	Turn       Turn          // when its connection is heard again; not after RetryAfter
 }
 
 // Refuse tells how to refuse a request; some transports refuse at a low cost. A client gets its answer at once, and if it keeps to
@@ -164,9 +167,11 @@ func (o *Overload) Refuse(cheap bool) Refusal {
 	if cheap {
 		cost = 1
 	}
-	r := Refusal{RetryAfter: retryAfter(o.ShedShare(), rand.Float64()), Pause: o.turn(time.Since(o.began), cost)}
-	for r.RetryAfter < r.Pause {
-		r.RetryAfter += time.Second
+	perSecond := o.refusals.Load()
+	turn, away := o.turns.take(cost, perSecond*int64(maxPause/time.Second))
+	r := Refusal{RetryAfter: retryAfter(o.ShedShare(), rand.Float64()), Turn: turn}
+	if pause := time.Duration(float64(away) / float64(perSecond) * float64(time.Second)); pause > r.RetryAfter {
+		r.RetryAfter = (pause + time.Second - 1).Truncate(time.Second)
 	}
 	return r
 }
@@ -174,22 +179,16 @@ func (o *Overload) Refuse(cheap bool) Refusal {
 // pace has refusals come as seldom as what is done in a second allows.
 func (o *Overload) pace(done float64) {
 	procs := float64(runtime.GOMAXPROCS(0))
-	o.gap.Store(int64(float64(time.Second) / max(refusalsPerAccepted*done, refusalsPerCore*procs)))
+	o.refusals.Store(int64(max(refusalsPerAccepted*done, refusalsPerCore*procs)))
 	o.peakDone = max(done, o.peakDone*(1-0.05*o.options.Interval.Seconds()))
 	o.limit.Store(int64(max(atLeast*procs, o.peakDone*o.options.Delay.Seconds())))
 }
 
-// turn takes the next place among the refusals, and returns how long it is away.
-func (o *Overload) turn(now time.Duration, cost int64) time.Duration {
-	for {
-		next := o.next.Load()
-		at := max(next, int64(now))
-		if at-int64(now) > int64(maxPause) {
-			return maxPause
-		}
-		if o.next.CompareAndSwap(next, at+cost*o.gap.Load()) {
-			return time.Duration(at) - now
-		}
+// proceed lets connections be heard again, at a look.
+func (o *Overload) proceed(since time.Duration) {
+	o.turns.pass(int64(float64(o.refusals.Load()) * since.Seconds()))
+	if room := o.limit.Load()/2 - o.inside(); room > 0 {
+		o.turns.hear(room/8 + 1)
 	}
 }
 

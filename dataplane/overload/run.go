@@ -54,6 +54,7 @@ func (o *Overload) Run(ctx context.Context) error {
 		rate := float64(now.left-count.left) / now.at.Sub(count.at).Seconds()
 		done += (rate - done) / 8
 		o.pace(done)
+		o.proceed(now.at.Sub(count.at))
 		queue, worst := waits.late()
 		if late++; queue <= o.options.Busy {
 			late = 0

@@ -156,7 +156,9 @@ func (c *conn2) read() {
 					a.status = a.status*10 + int(digit-'0')
 				}
 				for _, field := range f.RegularFields() {
-					a.retryAfter = a.retryAfter || field.Name == "retry-after"
+					if field.Name == "retry-after" {
+						a.retryAfter = seconds(field.Value)
+					}
 				}
 				c.open[f.StreamID] = a
 				if f.StreamEnded() {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -107,34 +108,34 @@ func (c *conn3) exchange(stream *quic.Stream, due time.Time) {
 	c.tell(a)
 }
 
-func readAnswer(stream *quic.Stream, buf []byte) (status int, retryAfter bool, err error) {
+func readAnswer(stream *quic.Stream, buf []byte) (status int, retryAfter time.Duration, err error) {
 	buf = buf[:0]
 	for err == nil {
 		if len(buf) == cap(buf) {
-			return 0, false, errors.New("a long answer")
+			return 0, 0, errors.New("a long answer")
 		}
 		var n int
 		n, err = stream.Read(buf[len(buf):cap(buf)])
 		buf = buf[:len(buf)+n]
 	}
 	if err != io.EOF {
-		return 0, false, err
+		return 0, 0, err
 	}
 	if len(buf) < 2 || buf[0] != 1 {
-		return 0, false, errors.New("an answer without HEADERS first")
+		return 0, 0, errors.New("an answer without HEADERS first")
 	}
 	length, n, err := quicvarint.Parse(buf[1:])
 	if err != nil || uint64(len(buf)-1-n) < length {
-		return 0, false, errors.New("HEADERS cut off")
+		return 0, 0, errors.New("HEADERS cut off")
 	}
 	next := qpack.NewDecoder().Decode(buf[1+n : 1+n+int(length)])
 	for {
 		f, err := next()
 		if err == io.EOF {
-			return status, false, nil
+			return status, 0, nil
 		}
 		if err != nil {
-			return 0, false, err
+			return 0, 0, err
 		}
 		switch f.Name {
 		case ":status":
@@ -142,12 +143,18 @@ func readAnswer(stream *quic.Stream, buf []byte) (status int, retryAfter bool, e
 				status = status*10 + int(digit-'0')
 			}
 			if status != 503 {
-				return status, false, nil
+				return status, 0, nil
 			}
 		case "retry-after":
-			return status, true, nil
+			return status, seconds(f.Value), nil
 		}
 	}
 }
 
 func (c *conn3) close() { c.CloseWithError(0x100, "") }
+
+// seconds reads a Retry-After.
+func seconds(text string) time.Duration {
+	n, _ := strconv.Atoi(text)
+	return time.Duration(n) * time.Second
+}

@@ -54,6 +54,7 @@ func main() {
 	ramp := flag.Duration("ramp", time.Second, "how long before that the same is offered and not counted")
 	patience := flag.Duration("patience", time.Second, "how long a request waits at the client until it is given up")
 	insecure := flag.Bool("insecure", false, "trust any certificate")
+	obey := flag.Bool("obey", false, "a connection that was told Retry-After is silent for so long: what is due on it then counts as obeyed")
 	pid := flag.Int("pid", 0, "`id` of the server's process, for its CPU time")
 	flag.Parse()
 	u, err := url.Parse(*target)
@@ -68,7 +69,7 @@ func main() {
 		dial = dial2
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	s := newSchedule(*patience)
+	s := newSchedule(*patience, *obey, *conns)
 	for i := range *conns {
 		c, err := dial(trust, net.IPv4(127, byte(9+i>>8), byte(i), 1), i, u.Host, r, s.tell)
 		fatal(err)

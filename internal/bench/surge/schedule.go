@@ -21,6 +21,9 @@ type schedule struct {
 	queues   []chan time.Time // one for each connection: when its requests were due
 	again    atomic.Bool      // an answer is followed by the next request on its connection
 	open     atomic.Int64     // requests that are due and have no outcome
+	obey     bool
+	quiet    []atomic.Int64 // for each connection, until when it keeps to Retry-After: nanoseconds since began
+	began    time.Time
 
 	mu       sync.Mutex
 	counting bool
@@ -30,32 +33,38 @@ type schedule struct {
 
 // outcomes are what became of requests.
 type outcomes struct {
-	offered, accepted, refused, retryAfter, other, broken, unsent int
-	late                                                          time.Duration      // how far the schedule itself was behind, at worst
-	took, refusal                                                 loadtool.Histogram // from when they were due
-	answered                                                      loadtool.Histogram // refusals, from when they were sent
+	offered, accepted, refused, retryAfter, other, broken, unsent, obeyed int
+	late                                                                  time.Duration      // how far the schedule itself was behind, at worst
+	took, refusal                                                         loadtool.Histogram // from when they were due
+	answered                                                              loadtool.Histogram // refusals, from when they were sent
 }
 
 // answer is what a connection tells of a request.
 type answer struct {
 	conn       int
 	status     int
-	retryAfter bool
+	retryAfter time.Duration // 0 for none
 	due, sent  time.Time
 	err        error
 }
 
-func newSchedule(patience time.Duration) *schedule { return &schedule{patience: patience} }
+var errObeyed = errors.New("the server has said that it should be asked later")
+
+func newSchedule(patience time.Duration, obey bool, conns int) *schedule {
+	return &schedule{patience: patience, obey: obey, quiet: make([]atomic.Int64, conns), began: time.Now()}
+}
 
 func (s *schedule) tell(a answer) {
 	now := time.Now()
 	s.open.Add(-1)
 	if s.again.Load() {
 		s.push(a.conn, now)
+	} else if s.obey && a.retryAfter > 0 {
+		s.quiet[a.conn].Store(int64(now.Add(a.retryAfter).Sub(s.began)))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if a.err != nil && s.first == "" && !errors.Is(a.err, errUnsent) {
+	if a.err != nil && s.first == "" && !errors.Is(a.err, errUnsent) && !errors.Is(a.err, errObeyed) {
 		s.first = a.err.Error()
 	}
 	o := &s.counts
@@ -63,6 +72,8 @@ func (s *schedule) tell(a answer) {
 	case !s.counting:
 	case errors.Is(a.err, errUnsent):
 		o.unsent++
+	case errors.Is(a.err, errObeyed):
+		o.obeyed++
 	case a.err != nil:
 		o.broken++
 	case a.status/100 == 2:
@@ -72,7 +83,7 @@ func (s *schedule) tell(a answer) {
 		o.refused++
 		o.refusal.Add(now.Sub(a.due))
 		o.answered.Add(now.Sub(a.sent))
-		if a.retryAfter {
+		if a.retryAfter > 0 {
 			o.retryAfter++
 		}
 	default:
@@ -102,7 +113,9 @@ func (s *schedule) add(ctx context.Context, c carrier) {
 				return
 			case due := <-queue:
 				err := errUnsent
-				if until := due.Add(s.patience); time.Now().Before(until) {
+				if time.Since(s.began) < time.Duration(s.quiet[conn].Load()) {
+					err = errObeyed
+				} else if until := due.Add(s.patience); time.Now().Before(until) {
 					err = c.send(ctx, due, until)
 				}
 				if err != nil {
@@ -119,6 +132,9 @@ func (s *schedule) part(ramp, long time.Duration, pid int, run func(time.Duratio
 		time.Sleep(10 * time.Millisecond)
 	}
 	time.Sleep(ramp) // the server forgets
+	for i := range s.quiet {
+		s.quiet[i].Store(0)
+	}
 	run(ramp)
 	count := func(on bool) {
 		s.mu.Lock()
@@ -138,7 +154,7 @@ func (s *schedule) part(ramp, long time.Duration, pid int, run func(time.Duratio
 	figures := map[string]float64{
 		"offered_per_second": float64(o.offered) / seconds, "accepted_per_second": float64(o.accepted) / seconds,
 		"refused_per_second": float64(o.refused) / seconds, "with_retry_after_per_second": float64(o.retryAfter) / seconds,
-		"broken_per_second": float64(o.broken) / seconds, "unsent_per_second": float64(o.unsent) / seconds, "other": float64(o.other),
+		"broken_per_second": float64(o.broken) / seconds, "unsent_per_second": float64(o.unsent) / seconds, "obeyed_per_second": float64(o.obeyed) / seconds, "other": float64(o.other),
 		"load_cpu": own.Seconds() / seconds, "server_cpu": server.Seconds() / seconds, "late_ms": float64(o.late) / 1e6,
 	}
 	for _, h := range []struct {
