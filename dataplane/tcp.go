@@ -161,10 +161,13 @@ func (c *countedConn) Read(p []byte) (int, error) {
 	if c.slow > 0 { // those who work on what was read last run first
 		runtime.Gosched()
 	}
-	paused := &c.connection.paused
-	for until := paused.Load(); until > 0; until = paused.Load() {
+	for until := c.connection.turn.Load(); until > 0; until = c.connection.turn.Load() {
 		c.front.overload.Await(overload.Turn(until), c.closed, nil)
-		paused.CompareAndSwap(until, 0)
+		c.connection.turn.CompareAndSwap(until, 0)
+		c.slow = slowReads
+	}
+	if long := time.Duration(c.connection.deaf.Load()) - c.connection.now(); long > 0 {
+		wait(long, c.closed)
 		c.slow = slowReads
 	}
 	if c.slow > 0 {
@@ -184,4 +187,14 @@ const (
 func (c *countedConn) Close() error {
 	c.end()
 	return c.Conn.Close()
+}
+
+// wait waits for a while, or until the connection has ended.
+func wait(long time.Duration, ended <-chan struct{}) {
+	timer := time.NewTimer(long)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ended:
+	}
 }

@@ -58,6 +58,7 @@ type Answer struct {
 	// HTTP/3 can say that (H3_REQUEST_REJECTED, RFC 9114 section 4.1.1); over others the rest is the answer.
 	Rejected bool
 	Turn     overload.Turn // until which the client's connection is not heard after this answer
+	Pause    time.Duration // for which neither
 }
 
 // Add adds a field.

@@ -173,7 +173,7 @@ func (s *Server) send(j job, b *buffers) {
 		return
 	}
 	j.conn.answered.Add(1)
-	j.conn.pause(b.answer.Turn)
+	j.conn.pause(&b.answer)
 	b.out = appendAnswer(b.out[:0], &b.answer, b.request.Method == "HEAD")
 	_ = j.stream.SetWriteDeadline(time.Now().Add(s.config.WriteTimeout))
 	if _, err := j.stream.Write(b.out); err != nil {

@@ -95,8 +95,10 @@ type conn struct {
 	active   atomic.Int64 // requests
 	answered atomic.Int64
 	aborted  atomic.Int64 // requests that the client has given up before they had a header
-	until    atomic.Int64 // the overload.Turn until which no stream is accepted
-	glance   *glance      // of the goroutine that accepts; nil until it is needed
+	turn     atomic.Int64 // the overload.Turn until which no stream is accepted
+	deaf     atomic.Int64 // until when none is, in nanoseconds since began
+	began    time.Time
+	glance   *glance // of the goroutine that accepts; nil until it is needed
 }
 
 // ServeConn serves one connection, which may not have finished its handshake, until it ends.
@@ -111,7 +113,7 @@ func (s *Server) ServeConn(c *quic.Conn) {
 	s.mu.Unlock()
 	defer s.conns.Done()
 	s.tend.Do(func() { s.conns.Go(s.dismiss) })
-	served := &conn{Conn: c}
+	served := &conn{Conn: c, began: time.Now()}
 	if at, ok := c.RemoteAddr().(*net.UDPAddr); ok {
 		served.remote = at.AddrPort()
 	} else {

@@ -59,21 +59,38 @@ func (s *Server) weigh(j *job) (refused bool) {
 	_, _ = j.stream.Read(g.rest[:]) // a short request is here whole: then the client need not be told to stop
 	j.stream.CancelRead(quic.StreamErrorCode(http3.ErrCodeNoError))
 	j.conn.answered.Add(1)
-	j.conn.pause(g.answer.Turn)
+	j.conn.pause(&g.answer)
 	return true
 }
 
-// pause has no stream be accepted until a turn: what the client sends on new ones stays within its flow control.
-func (c *conn) pause(until overload.Turn) {
-	if until > 0 {
-		c.until.Store(int64(until))
+// pause has no stream be accepted for as long as an answer says: what the client sends on new ones stays within its flow control.
+func (c *conn) pause(a *exchange.Answer) {
+	if a.Turn > 0 {
+		c.turn.Store(int64(a.Turn))
+	}
+	if a.Pause > 0 {
+		c.deaf.Store(int64(time.Since(c.began) + a.Pause))
 	}
 }
 
 // rest waits until a pause is over, the connection has ended, or the server ends.
 func (s *Server) rest(c *conn) {
-	if until := c.until.Load(); until > 0 {
-		s.config.Overload.Await(overload.Turn(until), c.Context().Done(), s.grace.Done())
-		c.until.CompareAndSwap(until, 0)
+	if turn := c.turn.Load(); turn > 0 && s.config.Overload != nil {
+		s.config.Overload.Await(overload.Turn(turn), c.Context().Done(), s.grace.Done())
+		c.turn.CompareAndSwap(turn, 0)
 	}
+	deaf := c.deaf.Load()
+	if deaf == 0 {
+		return
+	}
+	if long := time.Duration(deaf) - time.Since(c.began); long > 0 {
+		timer := time.NewTimer(long)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-c.Context().Done():
+		case <-s.grace.Done():
+		}
+	}
+	c.deaf.CompareAndSwap(deaf, 0)
 }
