@@ -2,6 +2,8 @@ package dataplane
 
 import (
 	"cmp"
+	"context"
+	"crypto/tls"
 	"errors"
 	"math/rand/v2"
 	"net"
@@ -72,6 +74,7 @@ type clientLimits struct {
 	rates      *rateTable // of prefixes
 	all        bucket     // of verified clients
 	unverified bucket
+	computed   atomic.Int64 // when the last handshake is, in nanoseconds since began
 
 	mu     sync.Mutex
 	open   int
@@ -123,6 +126,52 @@ func (c *clientLimits) suspicious(from netip.Addr) bool {
 	fits := c.rates.take(clientPrefix(from), unproved, now, c.now(c.HandshakesPerPrefix))
 	fits = c.unverified.take(now, c.now(c.Handshakes)) && fits
 	return !fits || c.connections() > c.RetryConnections
+}
+
+// At most so many handshakes are computed at once, and then one after the other at the rate that Handshakes allows: one costs as much as
+// many requests, and those of other clients wait meanwhile.
+const (
+	handshakesAtOnce = 8
+	handshakeWait    = 4 * time.Second // at most; less than handshakeTimeout
+)
+
+// pace waits until it is a handshake's turn to be computed.
+func (c *clientLimits) pace(ctx context.Context) error {
+	gap := int64(time.Second) / int64(2*c.Handshakes)
+	for {
+		now, next := int64(time.Since(c.began)), c.computed.Load()
+		at := max(next, now-handshakesAtOnce*gap) + gap
+		wait := time.Duration(at - now)
+		if wait > handshakeWait {
+			return errTooFastAll
+		}
+		if !c.computed.CompareAndSwap(next, at) {
+			continue
+		}
+		if wait <= 0 {
+			return nil
+		}
+		timer := time.NewTimer(wait)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// paced has handshakes be computed at a pace.
+func (c *clientLimits) paced(config *tls.Config) *tls.Config {
+	choose := config.GetConfigForClient
+	config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		if err := c.pace(hello.Context()); err != nil {
+			return nil, err
+		}
+		return choose(hello)
+	}
+	return config
 }
 
 // begin counts a connection of a client whose address is verified, or that was not suspicious. The caller calls end once.

@@ -46,7 +46,7 @@ func (f *Front) listenQUIC(l Listeners) (*quicServer, error) {
 	config.MinVersion = tls.VersionTLS13
 	config.NextProtos = []string{http3.NextProtoH3}
 	var err error
-	s.listener, err = s.transport.ListenEarly(withTickets(config, l.TicketKeys), f.quicConfig())
+	s.listener, err = s.transport.ListenEarly(f.limits.paced(withTickets(config, l.TicketKeys)), f.quicConfig())
 	if err != nil {
 		return nil, errors.Join(err, s.transport.Close())
 	}

@@ -56,7 +56,7 @@ func (f *Front) newTCPServer(l Listeners) *tcpServer {
 	s := &tcpServer{front: f}
 	s.listener = &countedListener{Listener: l.TCP, server: s}
 	s.http = &http.Server{
-		Handler: handler, TLSConfig: withTickets(config, l.TicketKeys),
+		Handler: handler, TLSConfig: f.limits.paced(withTickets(config, l.TicketKeys)),
 		ReadHeaderTimeout: handshakeTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: f.limits.Streams, MaxReceiveBufferPerConnection: 1 << 20, MaxReceiveBufferPerStream: 256 << 10,

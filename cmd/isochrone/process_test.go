@@ -29,8 +29,8 @@ import (
 var program string
 
 func TestMain(m *testing.M) {
-	if attack := os.Getenv(attackVariable); attack != "" {
-		attackAlone(attack)
+	if os.Getenv(attackVariable) != "" {
+		attackAlone()
 		return
 	}
 	folder, err := os.MkdirTemp("", "isochrone-test-")
