@@ -72,6 +72,10 @@ func main() {
 	s := newSchedule(*patience, *obey, *conns)
 	for i := range *conns {
 		c, err := dial(trust, net.IPv4(127, byte(9+i>>8), byte(i), 1), i, u.Host, r, s.tell)
+		for tries := 0; err != nil && tries < 50; tries++ { // a server may bound handshakes in a second
+			time.Sleep(100 * time.Millisecond)
+			c, err = dial(trust, net.IPv4(127, byte(9+i>>8), byte(i), 1), i, u.Host, r, s.tell)
+		}
 		fatal(err)
 		s.add(ctx, c)
 	}
