@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -158,8 +157,8 @@ type countedConn struct {
 // Read implements net.Conn. While the connection is paused it waits: what the client sends stays in the kernel's buffer, and then with
 // the client. What is read after that comes in small pieces, so that the next pause comes in time.
 func (c *countedConn) Read(p []byte) (int, error) {
-	if c.slow > 0 { // those who work on what was read last run first
-		runtime.Gosched()
+	if c.slow > 0 { // those who work on what was read last come first
+		wait(slowGap, c.closed)
 	}
 	for until := c.connection.turn.Load(); until > 0; until = c.connection.turn.Load() {
 		c.front.overload.Await(overload.Turn(until), c.closed, nil)
@@ -177,10 +176,11 @@ func (c *countedConn) Read(p []byte) (int, error) {
 	return c.Conn.Read(p)
 }
 
-// After a pause, so many reads are of slowRead octets at most.
+// After a pause, so many reads are of slowRead octets at most, slowGap apart.
 const (
-	slowReads = 256
-	slowRead  = 2 << 10
+	slowReads = 16
+	slowRead  = 4 << 10
+	slowGap   = time.Millisecond
 )
 
 // Close implements net.Conn.

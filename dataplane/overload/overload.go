@@ -156,7 +156,7 @@ func (o *Overload) Drop(t *Ticket) {
 
 // Refusal is how a request is refused.
 type Refusal struct {
-	RetryAfter time.Duration // whole seconds, 1 to 10
+	RetryAfter time.Duration // whole seconds, 1 to 5
 	Turn       Turn          // when its connection is heard again; not after RetryAfter
 }
 
@@ -194,7 +194,7 @@ func (o *Overload) proceed(since time.Duration) {
 
 // retryAfter spreads those who were refused over the more time the more they are. Random is in [0, 1).
 func retryAfter(share, random float64) time.Duration {
-	return time.Duration(1+int(random*(1+9*share))) * time.Second
+	return time.Duration(1+int(random*(1+4*share))) * time.Second
 }
 
 // ShedShare returns the share of requests that was shed of late, in 0..1; 0 when there were none for a second.
