@@ -20,6 +20,7 @@ import (
 	"github.com/isochrone/isochrone/dataplane"
 	"github.com/isochrone/isochrone/dataplane/certs"
 	"github.com/isochrone/isochrone/dataplane/certs/acme"
+	"github.com/isochrone/isochrone/dataplane/peer"
 	"github.com/isochrone/isochrone/dns"
 	"github.com/isochrone/isochrone/internal/flagfile"
 )
@@ -72,7 +73,7 @@ func knownMetrics(t *testing.T) map[string][]string {
 		defer close(descriptions)
 		d.monitor().Describe(descriptions)
 		control.Describe(descriptions)
-		dataplane.New(dataplane.Config{Name: "sin1"}).Collector().Describe(descriptions)
+		dataplane.New(dataplane.Config{Name: "sin1", Beside: peer.NewMetrics("sin1")}).Collector().Describe(descriptions)
 		acme.New(acme.Config{}).Collector().Describe(descriptions)
 		new(certs.Source).Collector().Describe(descriptions)
 		prometheus.DefaultRegisterer.(*prometheus.Registry).Describe(descriptions) // etcd's, which is linked in

@@ -80,7 +80,7 @@ func (n *node) register(ctx context.Context, up *upstream) {
 		return
 	}
 	for {
-		err := up.register(ctx, n.record)
+		err := up.register(ctx, store.Presence{Node: n.record})
 		if ctx.Err() != nil {
 			return
 		}

@@ -31,6 +31,7 @@ Nodes take theirs with --secret-key. These names have a use:
   tsig.KEYNAME          TSIG key of zone transfers, as ALGORITHM:BASE64 (hmac-sha256:…)
   acme.SERVICE          certificate and key that the leader has got by ACME for PoPs
   tickets               keys of session tickets that PoPs share, rotated by the leader
+  peers                 by which PoPs know each other when they ask each other, made by the leader
 
 What is sealed is never handed out by the API: "show" and "reseal" go to etcd itself.`
 	return command
