@@ -30,7 +30,7 @@ const (
 	atLeast             = 256             // requests are let in at a time for each processor, however few were done of late
 	refusalsPerAccepted = 0.5             // cheap refusals a second, for each request that is done in it
 	refusalsPerCore     = 500             // and for each processor, whatever is done
-	dear                = 3               // cheap ones that another one costs
+	dear                = 8               // cheap ones that another one costs
 	maxPause            = 5 * time.Second // of a connection, unless there is room before
 	epochs              = 64              // that are told apart
 	bodyTime            = 5               // epochs for which a request counts whose body has not come yet
