@@ -81,6 +81,7 @@ func (p *PoP) Answer(r *exchange.Request, a *exchange.Answer) {
 	in.Request, in.answer, in.began = r, a, time.Now()
 	in.span = p.config.Tracer.Start(r.Header.Get("Traceparent"), in.began)
 	defer func() {
+		p.front.overload.Drop(&r.Ticket)
 		p.bodies.Release(in.held)
 		*in = intake{hash: in.hash}
 		p.intakes.Put(in)
@@ -115,7 +116,7 @@ func (p *PoP) contained(in *intake) (refused *refusal) {
 		return refuse(http.StatusMethodNotAllowed, "payloads are posted")
 	}
 	// A probe must not find a busy PoP dead: its clients would all go to the next one, which is then as busy.
-	if in.Header.Get("X-Isochrone-Probe") == "" && !p.front.overload.Enter() {
+	if in.Header.Get("X-Isochrone-Probe") == "" && !p.enter(in) {
 		return p.overloaded(in)
 	}
 	if refused := p.admit(in); refused != nil {
@@ -126,6 +127,7 @@ func (p *PoP) contained(in *intake) (refused *refusal) {
 		return refused
 	}
 	in.received = time.Now()
+	p.front.overload.Received(&in.Ticket)
 	return p.accept(in)
 }
 
@@ -144,9 +146,9 @@ func (p *PoP) tellNext(in *intake) {
 
 // overloaded refuses a request because of the load, before it costs anything.
 func (p *PoP) overloaded(in *intake) *refusal {
-	why := p.front.overload.Refuse(in.Context)
-	in.answer.Abort = why.Reset
-	return &refusal{status: http.StatusServiceUnavailable, detail: "this PoP has more requests than it can do", retryAfter: why.RetryAfter}
+	why := p.front.overload.Refuse(false)
+	in.answer.Turn = why.Turn
+	return &refusal{status: http.StatusServiceUnavailable, detail: overloadDetail, retryAfter: why.RetryAfter}
 }
 
 // refuse answers with a problem document.

@@ -57,6 +57,10 @@ var (
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv(attackVariable) != "" {
+		attackAlone()
+		return
+	}
 	if attack := os.Getenv(attackVariable); attack != "" {
 		attackAlone(attack)
 		return

@@ -15,9 +15,6 @@ func Serve(h Handler, extra ...Field) http.Handler {
 		a := answers.Get().(*Answer)
 		a.Reset()
 		h.Answer(requestOf(w, r), a)
-		if a.Abort {
-			panic(http.ErrAbortHandler)
-		}
 		header := w.Header()
 		values := make([]string, 0, len(extra)+len(a.Fields)+1) // one piece of memory for all
 		add := func(name, value string) {

@@ -59,7 +59,8 @@ func (s *Server) serve(j job) {
 	b.body = body{frames: &b.frames, stream: j.stream, conn: j.conn, length: h.contentLength, expect: h.expect, patience: s.config.WriteTimeout}
 	b.request = exchange.Request{
 		Method: h.method, Path: h.path, Query: h.query, Host: h.authority, Proto: http3.NextProtoH3, Header: h.fields,
-		ContentLength: h.contentLength, Remote: j.conn.remote, Early: h.early || j.conn.early(), Body: &b.body, Context: j.stream.Context(),
+		ContentLength: h.contentLength, Remote: j.conn.remote, Early: h.early || j.conn.early(), Ticket: j.ticket,
+		Body: &b.body, Context: j.stream.Context(),
 	}
 	s.config.Handler.Answer(&b.request, &b.answer)
 	s.send(j, b)
@@ -169,15 +170,12 @@ func (s *Server) send(j job, b *buffers) {
 		j.conn.close(b.body.fatal.code, b.body.fatal.why)
 		return
 	}
-	if b.answer.Abort {
-		abort(j.stream, http3.ErrCodeExcessiveLoad)
-		return
-	}
 	if b.answer.Rejected {
 		abort(j.stream, http3.ErrCodeRequestRejected)
 		return
 	}
 	j.conn.answered.Add(1)
+	j.conn.pause(&b.answer)
 	b.out = appendAnswer(b.out[:0], &b.answer, b.request.Method == "HEAD")
 	_ = j.stream.SetWriteDeadline(time.Now().Add(s.config.WriteTimeout))
 	if _, err := j.stream.Write(b.out); err != nil {

@@ -172,8 +172,6 @@ func TestErrorsOfStreams(t *testing.T) {
 		switch r.Path {
 		case "/panic":
 			panic("as asked for")
-		case "/abort":
-			a.Abort = true
 		case "/rejected":
 			a.Rejected = true
 		default:
@@ -190,7 +188,6 @@ func TestErrorsOfStreams(t *testing.T) {
 		"malformed":      {at("/", "Upper", "case"), http3.ErrCodeMessageError},
 		"nothing":        {nil, http3.ErrCodeRequestIncomplete},
 		"panic":          {at("/panic"), http3.ErrCodeInternalError},
-		"abort":          {at("/abort"), http3.ErrCodeExcessiveLoad},
 		"nobody's worry": {at("/rejected"), http3.ErrCodeRequestRejected},
 	} {
 		var reset *quic.StreamError
