@@ -61,10 +61,6 @@ func TestMain(m *testing.M) {
 		attackAlone()
 		return
 	}
-	if attack := os.Getenv(attackVariable); attack != "" {
-		attackAlone(attack)
-		return
-	}
 	flag.Parse()
 	if parallel := flag.Lookup("test.parallel"); parallel.Value.String() == parallel.DefValue {
 		parallel.Value.Set(fmt.Sprint(waiting)) // they mostly wait
