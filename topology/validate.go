@@ -135,6 +135,9 @@ func (c *checker) pop(name string, p *PoP) {
 		}
 	}
 	within(c, "capacity_rps", p.CapacityRPS, 0, math.MaxInt32)
+	if p.SlowStart != nil {
+		c.duration("slow_start", *p.SlowStart, time.Hour)
+	}
 	c.receiptKeys(p.ReceiptKeys)
 	oneOf(c, "state", p.State, Active, Draining, Disabled)
 }
