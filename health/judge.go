@@ -32,7 +32,7 @@ type Judgement struct {
 // see the same say that it is not, is not believed.
 //
 // So no single vantage makes a verdict, where others are heard. It does not matter in which order reports have come, nor what came before, where
-// they decide. A vantage that hears none of the others any more decides alone, but not that most of the world is down: then it is more likely that
+// they decide. A vantage that hears none of the others any more decides alone, but not that all of the world is down: then it is more likely that
 // itself is cut off.
 func Judge(in Inputs) Judgement {
 	reports := make([]*Report, 0, len(in.Reports))
@@ -43,8 +43,8 @@ func Judge(in Inputs) Judgement {
 	j := Judgement{Verdicts: make(Verdicts, len(in.Targets)), Doubted: doubted}
 	witnesses, selves := 0, map[Target]int{}
 	for name, r := range in.Reports {
-		if in.Silent && seesMostDown(r) {
-			doubted[name] = "it hears no other vantage, and says that most of what it sees is down"
+		if down := downs(r); in.Silent && down >= doubtful && down == len(r.Statements) {
+			doubted[name] = "it hears no other vantage, and says that all that it sees is down"
 		}
 		if doubted[name] != "" {
 			continue
@@ -81,14 +81,19 @@ func votesOn(t Target, reports []*Report) []vote {
 // doubtful is how many targets a vantage must hold to be down before it can be doubted.
 const doubtful = 3
 
-// seesMostDown reports whether a vantage says that most of what it sees is down.
-func seesMostDown(r *Report) bool {
-	down := 0
+// downs counts the targets that a vantage says are down.
+func downs(r *Report) (n int) {
 	for _, s := range r.Statements {
 		if s.Status == Down {
-			down++
+			n++
 		}
 	}
+	return n
+}
+
+// seesMostDown reports whether a vantage says that most of what it sees is down.
+func seesMostDown(r *Report) bool {
+	down := downs(r)
 	return down >= doubtful && 2*down > len(r.Statements)
 }
 
