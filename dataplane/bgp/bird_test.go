@@ -36,7 +36,7 @@ func need(t *testing.T, programs ...string) (paths []string) {
 // bird is a router.
 type bird struct {
 	t                     *testing.T
-	birdc, socket, errors string
+	birdc, socket, config string
 }
 
 // startBIRD starts a router, with some words before its command.
@@ -44,8 +44,8 @@ func startBIRD(t *testing.T, config string, before ...string) *bird {
 	t.Helper()
 	programs := need(t, "bird", "birdc")
 	dir := t.TempDir()
-	b := &bird{t: t, birdc: programs[1], socket: filepath.Join(dir, "ctl")}
-	path := filepath.Join(dir, "bird.conf")
+	b := &bird{t: t, birdc: programs[1], socket: filepath.Join(dir, "ctl"), config: filepath.Join(dir, "bird.conf")}
+	path := b.config
 	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +58,7 @@ func startBIRD(t *testing.T, config string, before ...string) *bird {
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("routes:\n%s", b.ask("show route all"))
+			t.Logf("routes and protocols:\n%s%s", b.ask("show route all"), b.ask("show protocols all"))
 		}
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait() // it was killed
@@ -68,6 +68,17 @@ func startBIRD(t *testing.T, config string, before ...string) *bird {
 	})
 	until(t, "BIRD answers", func() bool { return strings.Contains(b.ask("show status"), "up and running") })
 	return b
+}
+
+// configure gives the router another configuration.
+func (b *bird) configure(config string) {
+	b.t.Helper()
+	if err := os.WriteFile(b.config, []byte(config), 0o600); err != nil {
+		b.t.Fatal(err)
+	}
+	if said := b.ask("configure"); !strings.Contains(said, "Reconfig") {
+		b.t.Fatalf("BIRD does not take it: %s", said)
+	}
 }
 
 // ask returns what birdc says.
@@ -119,6 +130,7 @@ const (
 // TestRoutesMoveWithBIRD has two PoPs announce one VIP to one router over loopback, and sees there how its routes move when the first one
 // fails, is drained, is killed, and comes again, and what the floor holds.
 func TestRoutesMoveWithBIRD(t *testing.T) {
+	t.Parallel()
 	need(t, "bird", "birdc")
 	net := fmt.Sprintf("127.%d.%d.", 100+rand.IntN(100), rand.IntN(250))
 	router := startBIRD(t, strings.NewReplacer("NET.", net).Replace(`

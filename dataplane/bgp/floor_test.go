@@ -1,12 +1,15 @@
 package bgp
 
 import (
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"testing"
 	"time"
 )
+
+var worlds = flag.Uint64("worlds", 20, "how many worlds of nodes at random the floor is tried in")
 
 // member is a node of a world in which what nodes say arrives late.
 type member struct {
@@ -27,7 +30,7 @@ type saying struct {
 // without the community who wants to leave.
 func TestTheFloorHoldsWhateverHappensTogether(t *testing.T) {
 	const tick, late = 50 * time.Millisecond, 450 * time.Millisecond // and one tick more until it is acted on
-	for seed := range uint64(60) {
+	for seed := range *worlds {
 		random := rand.New(rand.NewPCG(seed, 8))
 		floor := 1 + random.IntN(3)
 		nodes := make([]*member, floor+random.IntN(4))

@@ -143,7 +143,7 @@ func (s *Speaker) follow(plan Plan) {
 	if plan.BGP == nil {
 		if len(s.machines) == 0 && s.routers != nil {
 			s.routers.stop()
-			s.routers, s.sessions, s.faults = nil, nil, nil
+			s.routers, s.sessions, s.faults, s.plan = nil, nil, nil, Plan{}
 		}
 		return
 	}
