@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -155,9 +156,18 @@ func (r *reference) order(service *topology.Service, policy *topology.Policy, f 
 		}
 		return 0
 	})
+	vip := 0
+	if a := policy.Anycast; a != nil && !(f == Either && a.Mode == topology.AnycastHybrid) &&
+		slices.ContainsFunc(a.VIPs, func(a netip.Addr) bool { return f == Either || a.Is4() == (f == IPv4) }) &&
+		!slices.ContainsFunc(a.Unicast, func(p netip.Prefix) bool { return p.Contains(addr) }) &&
+		!slices.ContainsFunc(policy.Rules, func(rule topology.Rule) bool {
+			return fits(&rule, r.place(addr), addr) && len(rule.Must)+len(rule.MustNot) > 0
+		}) {
+		order, vip = slices.Insert(order, 0, refPoP{name: vipName(a), tier: -1}), 1
+	}
 	// The first eight are in the client's own order, the others in that of the first one's PoP.
 	if len(order) > ranked {
-		first, rest := r.top.PoPs[order[0].name].Location, order[ranked:]
+		first, rest := r.top.PoPs[order[vip].name].Location, order[ranked:]
 		slices.SortFunc(rest, func(a, b refPoP) int { return map[bool]int{true: -1, false: 1}[a.name < b.name] })
 		far := func(p refPoP) int { return int(r.predicted(&Place{Location: first}, p.name)) }
 		slices.SortStableFunc(rest, func(a, b refPoP) int { return far(a) - far(b) })
@@ -194,25 +204,55 @@ func (r *reference) decide(name string, f Family, addr netip.Addr) ([]string, Ou
 	if canary := service.Steering.Canary; canary != nil && canary.Share > 0 && b.draw(saltFor(saltOf(name), forCanary)) < drawsOf(canary.Share) {
 		policy = &canary.Policy
 	}
-	without := *policy
-	without.Rules = nil
-	all := r.order(service, &without, f, addr)
-	if len(all) == 0 {
-		return nil, NoFamily
+	exists := func(policy *topology.Policy) bool {
+		without := *policy
+		without.Rules = nil
+		if a := without.Anycast; a != nil {
+			without.Anycast = &topology.Anycast{Mode: a.Mode, VIPs: a.VIPs}
+		}
+		return len(r.order(service, &without, f, addr)) > 0
 	}
-	barred := func(name string) bool {
+	if !exists(policy) {
+		others := slices.DeleteFunc(service.Steering.Policies(), func(p *topology.Policy) bool { return !exists(p) })
+		if len(others) == 0 {
+			return nil, NoFamily
+		}
+		policy = others[0]
+	}
+	without := *policy
+	without.Rules, without.Anycast = nil, nil
+	all := r.order(service, &without, f, addr)
+	var barred, down func(name string) bool
+	everyAnnouncer := func(vip string, is func(string) bool) bool {
+		for name, p := range r.top.PoPs {
+			if len(p.VIPs) > 0 && strings.HasPrefix(vip, vipPrefix+p.VIPs[0].String()) && !is(name) {
+				return false
+			}
+		}
+		return true
+	}
+	barred = func(name string) bool {
+		if strings.HasPrefix(name, vipPrefix) {
+			return everyAnnouncer(name, barred)
+		}
 		if r.top.PoPs[name].State != topology.Active {
 			return true
 		}
 		return r.override(topology.Drain, name) != nil
 	}
-	down := func(name string) bool {
+	down = func(name string) bool {
+		if strings.HasPrefix(name, vipPrefix) {
+			return everyAnnouncer(name, func(name string) bool { return barred(name) || down(name) })
+		}
 		if o := r.override(topology.Force, name); o != nil {
 			return o.Verdict == topology.ForceDown
 		}
 		return r.in.Verdicts.IsDown(health.Target{Kind: health.PoP, Name: name})
 	}
 	lucky := func(name string) bool {
+		if strings.HasPrefix(name, vipPrefix) {
+			return true
+		}
 		share, limited := r.in.Shares[name]
 		if o := r.override(topology.Pin, name); o != nil {
 			share, limited = *o.Share, true
@@ -309,6 +349,9 @@ func randomTopology(r *rand.Rand) *topology.Topology {
 		if r.IntN(10) == 0 {
 			p.State = topology.Draining
 		}
+		if r.IntN(3) == 0 {
+			p.VIPs = []netip.Addr{netip.MustParseAddr("203.0.113.1"), netip.MustParseAddr("2001:db8::1")}[:1+r.IntN(2)]
+		}
 		names = append(names, fmt.Sprintf("pop%d", i))
 		top.PoPs[names[i]] = p
 	}
@@ -353,6 +396,12 @@ func randomTopology(r *rand.Rand) *topology.Topology {
 				rule.Prefer = some()
 			}
 			p.Rules = append(p.Rules, rule)
+		}
+		if r.IntN(3) == 0 {
+			p.Anycast = &topology.Anycast{Mode: topology.AnycastAll, VIPs: []netip.Addr{netip.MustParseAddr("203.0.113.1"), netip.MustParseAddr("2001:db8::1")}[:1+r.IntN(2)]}
+			if r.IntN(2) == 0 {
+				p.Anycast.Mode, p.Anycast.Unicast = topology.AnycastHybrid, []netip.Prefix{randomPrefix(r), randomPrefix(r)}
+			}
 		}
 		return p
 	}

@@ -56,8 +56,10 @@ func NewState(t *Table, in Inputs) *State {
 		s.standing[r] = all
 	}
 	s.decided = topology.Decide(in.Overrides, in.Now)
-	for i, pop := range t.pops {
+	for i := range s.share {
 		s.share[i], s.shares[i] = math.MaxUint64, 1
+	}
+	for i, pop := range t.pops[:t.popCount] {
 		decision := s.decided.PoP(pop.name)
 		down, why := s.verdict(pop.name, decision)
 		share, limited := decision.Share()
@@ -77,6 +79,10 @@ func NewState(t *Table, in Inputs) *State {
 		case limited && share < 1:
 			all[i], s.shares[i], s.share[i] = shared, max(share, 0), drawsOf(share)
 		}
+	}
+	for c := t.popCount; c < n; c++ {
+		all[c] = t.pops[c].standingOf(all)
+		s.why[c] = t.pops[c].whyOf(all[c], t)
 	}
 	for _, service := range t.services {
 		s.services = append(s.services, s.service(&service))

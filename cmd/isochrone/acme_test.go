@@ -22,6 +22,7 @@ import (
 
 	"github.com/isochrone/isochrone/internal/devca"
 	"github.com/isochrone/isochrone/internal/etcdclient"
+	"github.com/isochrone/isochrone/internal/sockets/sockettest"
 	"github.com/isochrone/isochrone/topology/sealed"
 	"github.com/isochrone/isochrone/topology/store"
 )
@@ -59,7 +60,7 @@ func startPebble(t *testing.T, dns, blocked string) *pebble {
 		t.Fatal(err)
 	}
 	p := &pebble{root: devca.Path(dir)}
-	acmeAt, manageAt := freeDNS(t), freeDNS(t)
+	acmeAt, manageAt := sockettest.Free(t).String(), sockettest.Free(t).String()
 	p.directory, p.roots = "https://"+acmeAt+"/dir", "https://"+manageAt+"/roots/0"
 	config, err := json.Marshal(map[string]any{"pebble": map[string]any{
 		"listenAddress": acmeAt, "managementListenAddress": manageAt, "certificate": filepath.Join(dir, "cert.pem"), "privateKey": filepath.Join(dir, "key.pem"),
@@ -112,30 +113,11 @@ func (p *pebble) pool(t *testing.T) *x509.CertPool {
 	return issued
 }
 
-// freeDNS returns an address that is free for UDP and TCP.
-func freeDNS(t *testing.T) string {
-	t.Helper()
-	for range 20 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		c, err := net.ListenPacket("udp", l.Addr().String())
-		l.Close()
-		if err == nil {
-			c.Close()
-			return l.Addr().String()
-		}
-	}
-	t.Fatal("no port is free for UDP and TCP")
-	return ""
-}
-
 // TestACME has a world get a certificate from a real ACME server, which asks its DNS server, show it, and renew it.
 func TestACME(t *testing.T) {
 	t.Parallel()
 	const service, blocked = "intake.isochrone.test", "blocked.isochrone.test"
-	at, dir := freeDNS(t), t.TempDir()
+	at, dir := sockettest.Free(t).String(), t.TempDir()
 	p := startPebble(t, at, blocked)
 	r := startUp(t, dir, "--dns", at, "--acme-directory", p.directory, "--acme-ca-root", p.root, "--acme-email", "ops@isochrone.test")
 	roots := p.pool(t)

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -69,11 +70,16 @@ func (p *popProcess) open(dir stateDir) (err error) {
 	return err
 }
 
-// bind takes the sockets of some addresses.
-func (p *popProcess) bind(addrs []netip.AddrPort) ([]listeners, error) {
+// bind takes the sockets of some addresses, and of those VIPs that this machine has. Without its VIPs a PoP serves its own clients alone, and is not
+// one to announce them.
+func (p *popProcess) bind(addrs, vips []netip.AddrPort) ([]listeners, error) {
 	var bound []listeners
-	for _, at := range addrs {
+	for _, at := range slices.Concat(addrs, vips) {
 		tcp, udp, err := p.pool.Both(at, 1)
+		if errors.Is(err, syscall.EADDRNOTAVAIL) && slices.Contains(vips, at) {
+			p.log.Warn("a VIP is on no interface of this machine, and not served: add it to the loopback interface and start anew", "address", at.Addr())
+			continue
+		}
 		if errors.Is(err, syscall.EADDRINUSE) {
 			err = listenError(at, "--listen", err)
 		} else if err != nil {

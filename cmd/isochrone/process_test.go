@@ -22,6 +22,7 @@ import (
 
 	mdns "github.com/miekg/dns"
 
+	"github.com/isochrone/isochrone/internal/sockets/sockettest"
 	"github.com/isochrone/isochrone/internal/statedir"
 )
 
@@ -221,7 +222,7 @@ func startUp(t *testing.T, dir string, flags ...string) *running {
 	}
 	args := []string{"up", "--dir", dir, "--dns", "127.0.0.1:0", "--api", "127.0.0.1:0", "--etcd", "127.0.0.1:0"}
 	if _, err := os.Stat(filepath.Join(dir, "etcd")); err != nil {
-		args = append(args, "--pop-port", "0") // later starts find it in the topology
+		args = append(args, "--pop-port", fmt.Sprint(sockettest.Free(t).Port())) // later starts find it in the topology
 	}
 	r := &running{process: start(t, "isochrone is up", append(args, flags...)...), dir: dir}
 	up, err := statedir.ReadUp(dir)

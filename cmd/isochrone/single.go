@@ -165,13 +165,13 @@ func startPoP(ctx context.Context, command *cobra.Command, process *popProcess, 
 	if p == nil {
 		return fmt.Errorf("the topology has no PoP %s", name)
 	}
-	addrs, err := f.addresses(func() []netip.AddrPort {
-		var all []netip.AddrPort
-		for _, a := range p.Addresses {
+	at := func(list []netip.Addr) (all []netip.AddrPort) {
+		for _, a := range list {
 			all = append(all, netip.AddrPortFrom(a, p.Port))
 		}
 		return all
-	})
+	}
+	addrs, err := f.addresses(func() []netip.AddrPort { return at(p.Addresses) })
 	if err != nil {
 		return err
 	}
@@ -184,7 +184,7 @@ func startPoP(ctx context.Context, command *cobra.Command, process *popProcess, 
 		return err
 	}
 	process.monitor = l.add() // below the PoP: /ready says so while it ends
-	pop, err := n.runPoP(process, func() ([]listeners, error) { return process.bind(addrs) }, l.add())
+	pop, err := n.runPoP(process, func() ([]listeners, error) { return process.bind(addrs, at(p.VIPs)) }, l.add())
 	if err != nil {
 		return err
 	}

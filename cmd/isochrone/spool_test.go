@@ -92,10 +92,11 @@ func refuseAll(t *testing.T, at string) *http.Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	listener, err := net.Listen("tcp", where.Host)
-	if err != nil {
-		t.Fatal(err)
-	}
+	var listener net.Listener
+	eventually(t, "the cluster's port", func() (err error) { // which a connection may have by chance
+		listener, err = net.Listen("tcp", where.Host)
+		return err
+	})
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPost {
 			w.WriteHeader(http.StatusUnprocessableEntity)

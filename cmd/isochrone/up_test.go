@@ -221,8 +221,7 @@ func TestRestart(t *testing.T) {
 
 func TestOneAddress(t *testing.T) {
 	t.Parallel()
-	// Ports that the system gives to nobody by itself, so that they are free still when they are taken again.
-	r := startUp(t, "", "--one-address", "--pop-port", fmt.Sprint(20_000+rand.N(10_000)))
+	r := startUp(t, "", "--one-address", "--pop-port", fmt.Sprint(30_000+rand.N(2_000)))
 	var ports []uint16
 	for name, at := range r.PoPs {
 		addr := netip.MustParseAddrPort(at)

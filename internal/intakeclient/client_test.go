@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/isochrone/isochrone/internal/devca"
+	"github.com/isochrone/isochrone/internal/sockets/sockettest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -31,7 +32,12 @@ type server struct {
 	close func()
 }
 
-func startServer(t *testing.T, ca *devca.CA, at string) *server {
+func startServer(t *testing.T, ca *devca.CA) *server {
+	t.Helper()
+	return startServerAt(t, ca, sockettest.Free(t).String())
+}
+
+func startServerAt(t *testing.T, ca *devca.CA, at string) *server {
 	t.Helper()
 	certificate, err := ca.Certificate(host, time.Now())
 	if err != nil {
@@ -100,7 +106,7 @@ func TestPost(t *testing.T) {
 		tcp      bool
 	}{{"h3", false}, {"h2", true}} {
 		t.Run(test.protocol, func(t *testing.T) {
-			s := startServer(t, ca, "127.0.0.1:0")
+			s := startServer(t, ca)
 			c := newClient(t, Config{Roots: ca.Pool(), TCP: test.tcp})
 			for i := range 3 {
 				got, err := c.Post(t.Context(), []Endpoint{{"sin1." + host, s.at}}, post)
@@ -115,7 +121,7 @@ func TestPost(t *testing.T) {
 			// The server goes and comes back: a dead connection costs one post at most.
 			at := s.at.String()
 			s.close()
-			startServer(t, ca, at)
+			startServerAt(t, ca, at)
 			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 			defer cancel()
 			for {
@@ -136,9 +142,9 @@ func TestPost(t *testing.T) {
 
 func TestPostGoesOnWhereNothingWasSent(t *testing.T) {
 	ca := newCA(t)
-	gone, well := startServer(t, ca, "127.0.0.1:0"), startServer(t, ca, "127.0.0.1:0")
+	gone, well := startServer(t, ca), startServer(t, ca)
 	gone.close()
-	stranger := startServer(t, newCA(t), "127.0.0.1:0") // has a certificate of another CA
+	stranger := startServer(t, newCA(t)) // has a certificate of another CA
 	c := newClient(t, Config{Roots: ca.Pool(), HandshakeTimeout: 200 * time.Millisecond})
 	endpoints := []Endpoint{{"gone", gone.at}, {"stranger", stranger.at}, {"well", well.at}}
 	got, err := c.Post(t.Context(), endpoints, post)
@@ -158,7 +164,7 @@ func TestPostGoesOnWhereNothingWasSent(t *testing.T) {
 func TestPostIsRepeatedOnlyWithIdempotencyKey(t *testing.T) {
 	ca := newCA(t)
 	for _, tcp := range []bool{false, true} {
-		failing, well := startServer(t, ca, "127.0.0.1:0"), startServer(t, ca, "127.0.0.1:0")
+		failing, well := startServer(t, ca), startServer(t, ca)
 		failing.abort.Store(true)
 		c := newClient(t, Config{Roots: ca.Pool(), TCP: tcp})
 		endpoints := []Endpoint{{"failing", failing.at}, {"well", well.at}}
@@ -175,7 +181,7 @@ func TestPostIsRepeatedOnlyWithIdempotencyKey(t *testing.T) {
 
 func TestPostsAtTheSameTime(t *testing.T) {
 	ca := newCA(t)
-	s := startServer(t, ca, "127.0.0.1:0")
+	s := startServer(t, ca)
 	c := newClient(t, Config{Roots: ca.Pool()})
 	var running sync.WaitGroup
 	for range 20 {

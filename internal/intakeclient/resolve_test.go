@@ -11,6 +11,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/miekg/dns"
+
+	"github.com/isochrone/isochrone/internal/sockets/sockettest"
 )
 
 // serveDNS answers from records in zone file format. Over UDP it truncates answers about names that begin with "big".
@@ -51,14 +53,7 @@ func serveDNS(t *testing.T, records ...string) string {
 		}
 		_ = w.WriteMsg(answer)
 	})
-	tcp, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	udp, err := net.ListenPacket("udp", tcp.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	tcp, udp := sockettest.Both(t)
 	for _, server := range []*dns.Server{{PacketConn: udp, Handler: handler}, {Listener: tcp, Handler: handler}} {
 		done, ready := make(chan error, 1), make(chan struct{})
 		server.NotifyStartedFunc = func() { close(ready) }

@@ -14,6 +14,7 @@ import (
 	"github.com/quic-go/quic-go/http3"
 
 	"github.com/isochrone/isochrone/internal/devca"
+	"github.com/isochrone/isochrone/internal/sockets/sockettest"
 )
 
 // startHandler serves a handler over HTTP/3 and HTTP/2.
@@ -23,14 +24,7 @@ func startHandler(t *testing.T, ca *devca.CA, handler http.HandlerFunc) netip.Ad
 	if err != nil {
 		t.Fatal(err)
 	}
-	tcp, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	udp, err := net.ListenPacket("udp", tcp.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	tcp, udp := sockettest.Both(t)
 	config := &tls.Config{Certificates: []tls.Certificate{*certificate}}
 	h3 := &http3.Server{Handler: handler, TLSConfig: http3.ConfigureTLSConfig(config)}
 	h2 := &http.Server{Handler: handler, TLSConfig: config}
@@ -64,21 +58,20 @@ func newSender(t *testing.T, ca *devca.CA, at ...netip.AddrPort) *Sender {
 // blackhole returns an address whose datagrams nobody answers; tcp says whether connections are taken, and then never answered, or reset.
 func blackhole(t *testing.T, tcp bool) netip.AddrPort {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	udp, err := net.ListenPacket("udp", l.Addr().String())
+	at := sockettest.Free(t)
+	udp, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { udp.Close() })
 	if tcp {
+		l, err := net.Listen("tcp", at.String())
+		if err != nil {
+			t.Fatal(err)
+		}
 		t.Cleanup(func() { l.Close() })
-	} else {
-		l.Close()
 	}
-	return l.Addr().(*net.TCPAddr).AddrPort()
+	return at
 }
 
 func answerWith(status int, posts *atomic.Int64) http.HandlerFunc {
@@ -124,14 +117,7 @@ func TestSenderWithoutUDP(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	udp, err := net.ListenPacket("udp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	l, udp := sockettest.Both(t)
 	defer udp.Close()
 	server := &http.Server{Handler: answerWith(202, new(atomic.Int64)), TLSConfig: &tls.Config{Certificates: []tls.Certificate{*certificate}}}
 	ended := make(chan struct{})

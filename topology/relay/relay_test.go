@@ -24,6 +24,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
+	"github.com/isochrone/isochrone/internal/sockets/sockettest"
 	"github.com/isochrone/isochrone/topology"
 	"github.com/isochrone/isochrone/topology/store"
 )
@@ -336,7 +337,7 @@ func (f *follower) saw(text string) {
 // TestRelay follows edits, by kind of node, through restarts of the hub, and resumes with what has changed alone.
 func TestRelay(t *testing.T) {
 	a, s := newAuthority(t), newSource()
-	hub := a.serve(t, "127.0.0.1:0", Config{Feed: s.feed})
+	hub := a.serve(t, sockettest.Free(t).String(), Config{Feed: s.feed})
 	pop, dns := a.follow(t, "pop:sin1", hub.url), a.follow(t, "dns:ns1", hub.url)
 	pop.has(s)
 	dns.has(s)
