@@ -16,6 +16,9 @@ const (
 	Announce Action = "announce"
 )
 
+// actions are all, in an order.
+var actions = [...]Action{Announce, Drain, Withdraw}
+
 // Wish is what an operator wants of a node, whatever its health is.
 type Wish string
 

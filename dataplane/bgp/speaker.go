@@ -49,6 +49,7 @@ type Speaker struct {
 	looked   time.Time // at the sessions
 
 	status  atomic.Pointer[Status]
+	changed [len(actions)]atomic.Uint64 // decisions to do something else, by what was decided
 	hurry   chan struct{}
 	hurried sync.Once
 }
@@ -64,7 +65,10 @@ func New(c Config) *Speaker {
 // Hurry has Run end without draining: another process of this node takes over.
 func (s *Speaker) Hurry() { s.hurried.Do(func() { close(s.hurry) }) }
 
-// Run announces until ctx ends; then it drains and withdraws all prefixes, ends the sessions, and returns the context's error. A
+// maxEnding bounds how long Run drains once its context has ended: what manages processes waits not much longer.
+const maxEnding = 15 * time.Second
+
+// Run announces until ctx ends; then it drains, for at most 15 s, withdraws all prefixes, ends the sessions, and returns the context's error. A
 // process that ends in another way ends its sessions too: there is no graceful restart (RFC 4724), by which routers would keep its routes.
 func (s *Speaker) Run(ctx context.Context) error {
 	defer func() {
@@ -74,7 +78,7 @@ func (s *Speaker) Run(ctx context.Context) error {
 	}()
 	tick := time.NewTicker(s.config.Interval)
 	defer tick.Stop()
-	ending := ctx.Done()
+	ending, late := ctx.Done(), (<-chan time.Time)(nil)
 	for {
 		left := s.step(time.Now(), ending == nil)
 		if ending == nil && left {
@@ -83,13 +87,11 @@ func (s *Speaker) Run(ctx context.Context) error {
 		select {
 		case <-tick.C:
 		case <-ending:
-			ending = nil
+			ending, late = nil, time.After(maxEnding)
+		case <-late:
+			return ctx.Err()
 		case <-s.hurry:
-			select {
-			case <-ctx.Done():
-			default:
-				<-ctx.Done()
-			}
+			<-ctx.Done()
 			return ctx.Err()
 		}
 	}
@@ -192,6 +194,9 @@ func (s *Speaker) settingsOf(b *topology.BGP) Settings {
 func (s *Speaker) act(prefix netip.Prefix, d, before Decision) {
 	if s.routers == nil {
 		return
+	}
+	if d.Action != before.Action {
+		s.changed[slices.Index(actions[:], d.Action)].Add(1)
 	}
 	if d.Action != before.Action || d.Held != before.Held {
 		level := slog.LevelInfo
