@@ -62,6 +62,9 @@ func (n *node) followUpstream(ctx context.Context, up *upstream, also func(*topo
 		}
 		newest <- snap
 	}}
+	if n.announces != nil {
+		follower.Moment = n.announces.hear
+	}
 	return follower.Run(ctx)
 }
 
@@ -80,7 +83,11 @@ func (n *node) register(ctx context.Context, up *upstream) {
 		return
 	}
 	for {
-		err := up.register(ctx, store.Presence{Node: n.record})
+		presence := store.Presence{Node: n.record}
+		if n.announces != nil {
+			presence.Announces, presence.Changed = n.announces.text, n.announces.changed
+		}
+		err := up.register(ctx, presence)
 		if ctx.Err() != nil {
 			return
 		}
