@@ -164,9 +164,9 @@ func (m *Machine) intent(in Inputs) intent {
 	works := in.Service.OK || in.Now.Sub(m.badSince) < m.settings.Fall && m.last.Action != Withdraw
 	switch {
 	case in.Operator == MustGo:
-		return intent{forced: true, works: works, abrupt: !works, reason: "by an operator's decision: " + in.Why}
+		return intent{forced: true, works: works, abrupt: !works, reason: in.Why}
 	case in.Operator == MustStay:
-		return intent{stay: true, works: works, reason: "by an operator's decision: " + in.Why}
+		return intent{stay: true, works: works, reason: in.Why}
 	case in.Operator == GoAway:
 		return intent{works: works, abrupt: !works, reason: "drained: " + in.Why}
 	case !works:

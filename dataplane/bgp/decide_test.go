@@ -78,7 +78,7 @@ func TestMachine(t *testing.T) {
 			{12 * s, broken, nil, Withdraw, Left, ""},
 		}},
 		"an operator's word counts": {Settings{MinAnnouncers: 5}, []step{
-			{0, kept, nil, Announce, Stays, "by an operator's decision: the probe is broken"}, {10 * s, gone, nil, Drain, Wants, "disabled"}, {15 * s, gone, nil, Withdraw, Left, ""},
+			{0, kept, nil, Announce, Stays, "the probe is broken"}, {10 * s, gone, nil, Drain, Wants, "disabled"}, {15 * s, gone, nil, Withdraw, Left, ""},
 		}},
 		"the floor holds the last one, drained": {Settings{MinAnnouncers: 1}, []step{
 			{0, well, nil, Withdraw, Left, ""}, {3 * s, well, nil, Announce, Stays, ""}, {9 * s, dead, nil, Announce, Stays, ""}, {10 * s, dead, nil, Drain, Dead, "waits until"},
