@@ -62,6 +62,9 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	} {
 		ch <- desc
 	}
+	if c.config.Beside != nil {
+		c.config.Beside.Describe(ch)
+	}
 }
 
 // Collect implements prometheus.Collector.
@@ -76,6 +79,9 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		send(desc, prometheus.GaugeValue, value, labels...)
 	}
 
+	if c.config.Beside != nil {
+		c.config.Beside.Collect(ch)
+	}
 	total(c.accepted, &c.counts.accepted)
 	total(c.probes, &c.counts.probes)
 	total(c.panics, &c.counts.panics)

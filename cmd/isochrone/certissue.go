@@ -18,6 +18,7 @@ import (
 	"github.com/isochrone/isochrone/controlplane/leader"
 	"github.com/isochrone/isochrone/dataplane/certs/acme"
 	"github.com/isochrone/isochrone/dataplane/certs/rotation"
+	"github.com/isochrone/isochrone/dataplane/peer"
 	"github.com/isochrone/isochrone/internal/privatefile"
 	"github.com/isochrone/isochrone/topology/sealed"
 )
@@ -80,6 +81,8 @@ func (c *controlParts) issue(f *issueFlags, identities []age.Identity, n *node) 
 	}
 	rotator := &rotation.Rotator{Store: c.store, Identities: identities, Recipients: f.recipients, Log: c.log}
 	c.tasks = append(c.tasks, leader.Task{Name: "rotate keys of session tickets", Run: rotator.Run})
+	keeper := &peer.Keeper{Store: c.store, Identities: identities, Recipients: f.recipients, Log: c.log}
+	c.tasks = append(c.tasks, leader.Task{Name: "secret of calls between PoPs", Run: keeper.Run})
 	if f.directory == "" {
 		return nil
 	}

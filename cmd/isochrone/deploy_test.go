@@ -21,6 +21,7 @@ import (
 	"github.com/isochrone/isochrone/dataplane/bgp"
 	"github.com/isochrone/isochrone/dataplane/certs"
 	"github.com/isochrone/isochrone/dataplane/certs/acme"
+	"github.com/isochrone/isochrone/dataplane/peer"
 	"github.com/isochrone/isochrone/dns"
 	"github.com/isochrone/isochrone/internal/flagfile"
 )
@@ -73,7 +74,7 @@ func knownMetrics(t *testing.T) map[string][]string {
 		defer close(descriptions)
 		d.monitor().Describe(descriptions)
 		control.Describe(descriptions)
-		dataplane.New(dataplane.Config{Name: "sin1"}).Collector().Describe(descriptions)
+		dataplane.New(dataplane.Config{Name: "sin1", Beside: peer.NewMetrics("sin1")}).Collector().Describe(descriptions)
 		bgp.New(bgp.Config{}).Collector().Describe(descriptions)
 		acme.New(acme.Config{}).Collector().Describe(descriptions)
 		new(certs.Source).Collector().Describe(descriptions)

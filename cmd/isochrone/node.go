@@ -243,14 +243,18 @@ func (n *node) runPoP(process *popProcess, bind func() ([]listeners, error), on 
 	if err != nil {
 		return nil, errors.Join(err, process.lock.Close())
 	}
-	grants := quota.New(quota.Config{PoP: name, Store: n, Log: log})
+	others := n.newPeers(name, log)
+	grants := quota.New(quota.Config{PoP: name, Store: n, Homes: others.homes, Log: log})
 	pop := dataplane.New(dataplane.Config{
 		Name: name, Snapshot: n.Snapshot, Verdicts: n.Verdicts, Model: rtt.Default(), Spool: queue,
 		Quota: grants, Secret: n.serviceSecret([]byte(secret)), WebhookSecret: n.webhookSecret, Receipts: signer,
 		ClusterToken: n.clusterToken, Log: log, Access: n.access, Tracer: n.tracer, Front: process.front,
+		Peer: others.outcome, Peers: others.server.Before, Beside: others.metrics,
 	})
+	others.serve(n, grants, pop.Outcome)
 	on.run("PoP "+name, func(ctx context.Context) error {
 		defer process.lock.Close()
+		defer others.client.Close()
 		return runBeside(ctx, grants.Run, func(ctx context.Context) error { return pop.Run(ctx) })
 	})
 	process.started(pop)

@@ -32,6 +32,7 @@ Nodes take theirs with --secret-key. These names have a use:
   bgp.NODE.PEER         password of a BGP session (TCP MD5), or bgp.PEER for that peer of all nodes
   acme.SERVICE          certificate and key that the leader has got by ACME for PoPs
   tickets               keys of session tickets that PoPs share, rotated by the leader
+  peers                 by which PoPs know each other when they ask each other, made by the leader
 
 What is sealed is never handed out by the API: "show" and "reseal" go to etcd itself.`
 	return command

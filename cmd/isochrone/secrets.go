@@ -19,6 +19,7 @@ import (
 
 	"github.com/isochrone/isochrone/dataplane/certs/acme"
 	"github.com/isochrone/isochrone/dataplane/certs/rotation"
+	"github.com/isochrone/isochrone/dataplane/peer"
 	"github.com/isochrone/isochrone/dns"
 	"github.com/isochrone/isochrone/topology"
 	"github.com/isochrone/isochrone/topology/sealed"
@@ -43,7 +44,7 @@ func secretsOf(kind string) []string {
 	case "dns":
 		return []string{tsigSecret, bgpSecret}
 	case "pop", "up": // whose DNS server takes no zone transfers with keys
-		return []string{clusterTokenSecret, serviceHMACSecret, webhookHMACSecret, bgpSecret, acme.Prefix, rotation.Secret}
+		return []string{clusterTokenSecret, serviceHMACSecret, webhookHMACSecret, bgpSecret, acme.Prefix, rotation.Secret, peer.Secret}
 	}
 	return nil
 }
