@@ -40,7 +40,6 @@ type Config struct {
 type Speaker struct {
 	config   Config
 	machines map[netip.Prefix]*Machine
-	settings Settings
 	plan     Plan              // in force
 	routers  *routers          // nil for none
 	faults   map[string]string // of peers, by name
