@@ -64,10 +64,10 @@ protocol bgp dns from node { neighbor NET.3 as 64512; }
 	edited := file("topology.yaml", before+`  sin1:
     schema: 1
     announces: [198.18.53.0/24]
-    bgp: {asn: 64512, min_announcers: 0, drain: 2s, rise: 1s, peers: {leaf: {address: NET.1, port: 10179, local_address: NET.2, asn: 64500, multihop: 2, md5: true}}}
+    bgp: {asn: 64512, drain: 2s, rise: 1s, peers: {leaf: {address: NET.1, port: 10179, local_address: NET.2, asn: 64500, multihop: 2, md5: true}}}
 `+after)
 	r.run(t, "topology", "apply", "-f", edited, "--yes")
-	start(t, "PoP sin1 serves", "pop", "sin1", "--dir", r.dir, "--http", "127.0.0.1:0", "--bgp-password-file", passwords)
+	pop := start(t, "PoP sin1 serves", "pop", "sin1", "--dir", r.dir, "--http", "127.0.0.1:0", "--bgp-password-file", passwords)
 	d := startDNS(t, r, t.TempDir(), "--etcd", r.Etcd, "--bgp-password-file", passwords, "--bgp-config", file("bgp.yaml", `
 announces: [198.18.54.0/24]
 asn: 64512
@@ -92,7 +92,18 @@ peers: {leaf: {address: NET.1, port: 10179, local_address: NET.3, asn: 64500, mu
 
 	r.run(t, "drain", "sin1", "--for", "1h", "--reason", "trying", "--yes")
 	eventually(t, "the PoP is drained by GRACEFUL_SHUTDOWN", routes("198.18.53.0/24", "(65535,0)"))
+	_, at, _ := strings.Cut(pop.output.String(), "(http://")
+	at, _, _ = strings.Cut(at, ")")
+	eventually(t, "the PoP knows from the store that it is the last one", func() error {
+		shown := mustRun(t, "bgp", "show", "--http", at)
+		if !strings.Contains(shown, "held by the floor: of 1 that announce") {
+			return errors.New(shown)
+		}
+		return nil
+	})
+	r.run(t, "force", "sin1", "down", "--for", "1h", "--reason", "whatever the floor says")
 	eventually(t, "the PoP is withdrawn", routes("no 198.18.53.0/24", "198.18.54.0/24"))
+	r.run(t, "unforce", "sin1")
 	r.run(t, "undrain", "sin1")
 	eventually(t, "the PoP announces again", routes("198.18.53.0/24"))
 
