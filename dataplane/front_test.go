@@ -85,7 +85,7 @@ func TestManyPrefixes(t *testing.T) {
 	refused := 0
 	for i := range 100_000 {
 		prefix := clientPrefix(netip.AddrFrom4([4]byte{byte(i >> 16), byte(i >> 8), byte(i), 1}))
-		if !table.take(prefix, false, time.Duration(i)*time.Microsecond, 100) {
+		if !table.take(prefix, unproved, time.Duration(i)*time.Microsecond, 100) {
 			refused++
 		}
 	}

@@ -35,7 +35,7 @@ func (p *PoP) Collector() prometheus.Collector {
 		shedTotal:    describe("intake_shed_total", "Requests that were answered 503 because of overload, before anything of them was looked at."),
 		rate:         describe("intake_load_requests_per_second", "Requests that came in the last second."),
 		cpu:          describe("intake_load_cpu", "Share of the processors that the process has used in the last second, 0 to 1."),
-		delay:        describe("intake_load_delay_seconds", "How long work waits, by what it waits for: processor (what one of ten waits exceeds), disk (the mean).", "for"),
+		delay:        describe("intake_load_delay_seconds", "How long work waits, by what it waits for: processor (what one of a hundred waits exceeds), disk (the mean).", "for"),
 		shed:         describe("intake_load_shed_share", "Share of the requests that overload has had refused in the last second, 0 to 1."),
 		logged:       describe("intake_log_lines_total", "Lines of the access log that were written."),
 		unlogged:     describe("intake_log_dropped_total", "Lines of the access log that could not be written."),

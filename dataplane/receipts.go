@@ -61,7 +61,7 @@ func (p *PoP) outcome(in *intake) *refusal {
 		in.allow = "GET, HEAD"
 		return refuse(http.StatusMethodNotAllowed, "what has become of a request is asked for by GET")
 	}
-	if !p.front.overload.Enter() {
+	if !p.enter(in) {
 		return p.overloaded(in)
 	}
 	snap := p.config.Snapshot()

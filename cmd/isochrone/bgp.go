@@ -152,7 +152,7 @@ func checkBGPPassword(password string) error {
 // use.
 type announcements struct {
 	name    string        // of this node
-	changed chan struct{} // has something after this node has something new to say
+	changed chan struct{} // has something after this node has something new to say; shared with what it says as a vantage
 
 	mu    sync.Mutex
 	own   []byte // empty: nothing yet
@@ -163,8 +163,8 @@ type announcements struct {
 const announcesPrefix = "announces/"
 
 // newAnnouncements returns those of a node that others know by a name.
-func newAnnouncements(name string) *announcements {
-	return &announcements{name: name, changed: make(chan struct{}, 1), heard: map[string]string{}}
+func newAnnouncements(name string, changed chan struct{}) *announcements {
+	return &announcements{name: name, changed: changed, heard: map[string]string{}}
 }
 
 // say has the others told how this node stands.

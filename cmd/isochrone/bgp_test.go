@@ -19,7 +19,7 @@ import (
 // TestAnnouncements has a node say how it stands, and hear that back, and what others say.
 func TestAnnouncements(t *testing.T) {
 	vip := netip.MustParsePrefix("192.0.2.0/24")
-	a := newAnnouncements("pop:sin1")
+	a := newAnnouncements("pop:sin1", make(chan struct{}, 1))
 	if _, confirmed := a.others(); confirmed || len(a.text()) > 0 {
 		t.Error("something is confirmed before anything was said")
 	}

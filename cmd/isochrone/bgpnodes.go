@@ -20,8 +20,11 @@ import (
 	"github.com/isochrone/isochrone/topology"
 )
 
-// ownProbeInterval is how often a node that announces probes its own service.
-const ownProbeInterval = 500 * time.Millisecond
+// How often a node that announces probes its own service, and how long that may take.
+const (
+	ownProbeInterval = 500 * time.Millisecond
+	ownProbeTimeout  = time.Second
+)
 
 // announcerOf returns what has a PoP announce its VIPs, to the peers that the topology names.
 func (n *node) announcerOf(process *popProcess, passwords string) (*announcer, error) {
@@ -29,6 +32,11 @@ func (n *node) announcerOf(process *popProcess, passwords string) (*announcer, e
 	a := &announcer{
 		node: n, name: name, plan: popPlan(n, name),
 		wish: func() (bgp.Wish, string) { return wishFor(n.Snapshot(), name, time.Now()) },
+	}
+	self := health.Target{Kind: health.PoP, Name: name}
+	a.allowed = func() (bool, string) {
+		verdicts := n.Verdicts()
+		return !verdicts.IsDown(self), verdicts[self].Reason
 	}
 	a.probe = func(ctx context.Context, found func(bgp.Check)) error { return n.probeOwnPoP(ctx, process, found) }
 	a.open()
@@ -53,40 +61,48 @@ func popPlan(n *node, name string) func() bgp.Plan {
 	}
 }
 
-// probeOwnPoP posts probes to the PoP of this process, at each address at which it serves, until ctx ends.
-func (n *node) probeOwnPoP(ctx context.Context, process *popProcess, found func(bgp.Check)) error {
-	roots, err := n.roots()
-	if err != nil {
-		return err
-	}
-	key := ""
+// probeOften probes the own service until ctx ends.
+func probeOften(ctx context.Context, once func(context.Context) bgp.Check, found func(bgp.Check)) error {
 	look := time.NewTicker(ownProbeInterval)
 	defer look.Stop()
 	for {
-		if p := n.Snapshot().Topology.PoPs[process.name]; p != nil && p.BGP != nil {
-			if key, err = n.dir.read("probe.key"); err == nil {
-				break
-			}
-			found(bgp.Check{Reason: "it cannot be probed: there is no key for it in " + n.dir.path("probe.key")})
+		probing, cancel := context.WithTimeout(ctx, ownProbeTimeout)
+		check := once(probing)
+		if cancel(); ctx.Err() != nil {
+			return ctx.Err()
 		}
+		found(check)
 		select {
 		case <-look.C:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
-	return probe.Run(ctx, probe.Config{
-		Roots: roots, ProbeKey: key, Interval: ownProbeInterval,
-		Targets: func() []probe.Target {
-			target, err := ownTarget(n.Snapshot().Topology, process)
-			if err != nil {
-				found(bgp.Check{Reason: err.Error()})
-				return nil
-			}
-			return []probe.Target{target}
-		},
-		Report: func(o health.Observation) { found(bgp.Check{OK: o.OK, Reason: o.Reason}) },
-	})
+}
+
+// probeOwnPoP posts probes to the PoP of this process, at each address at which it serves, until ctx ends.
+func (n *node) probeOwnPoP(ctx context.Context, process *popProcess, found func(bgp.Check)) error {
+	roots, err := n.roots()
+	if err != nil {
+		return err
+	}
+	return probeOften(ctx, func(ctx context.Context) bgp.Check {
+		if p := n.Snapshot().Topology.PoPs[process.name]; p == nil || p.BGP == nil {
+			return bgp.Check{Reason: "there is nothing to announce"}
+		}
+		key, err := n.dir.read("probe.key")
+		if err != nil {
+			return bgp.Check{Reason: "it cannot be probed: there is no key for it in " + n.dir.path("probe.key")}
+		}
+		target, err := ownTarget(n.Snapshot().Topology, process)
+		if err != nil {
+			return bgp.Check{Reason: err.Error()}
+		}
+		prober := probe.New(probe.Config{Roots: roots, ProbeKey: key})
+		defer prober.Close()
+		seen := prober.Probe(ctx, target)
+		return bgp.Check{OK: seen.OK, Reason: seen.Reason}
+	}, found)
 }
 
 // ownTarget returns where and how a PoP is probed by itself. All VIPs that it would announce must be served here.
@@ -161,7 +177,7 @@ func (d *dnsNode) announcerOf() (*dnsAnnouncer, error) {
 		return nil, nil
 	}
 	known := d.start.follow.knownAs(d.start.dir, "dns", "")
-	d.node.announces = newAnnouncements(known)
+	d.node.announces = newAnnouncements(known, d.node.looks.changed)
 	a := &dnsAnnouncer{announcer: &announcer{
 		node: d.node, name: strings.TrimPrefix(known, "dns:"), wish: func() (bgp.Wish, string) { return bgp.AsHealth, "" }, probe: d.probeOwn,
 	}}
@@ -185,22 +201,12 @@ func (a *dnsAnnouncer) reload(f *dnsFlags) error {
 
 // probeOwn asks this node for the SOA record of its first zone, over UDP and at each address, until ctx ends.
 func (d *dnsNode) probeOwn(ctx context.Context, found func(bgp.Check)) error {
-	look := time.NewTicker(ownProbeInterval)
-	defer look.Stop()
-	for {
-		check := bgp.Check{OK: true, Reason: "answers questions"}
+	return probeOften(ctx, func(ctx context.Context) bgp.Check {
 		if err := d.askOwn(ctx); err != nil {
-			check = bgp.Check{Reason: err.Error()}
+			return bgp.Check{Reason: err.Error()}
 		}
-		if ctx.Err() == nil {
-			found(check)
-		}
-		select {
-		case <-look.C:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
+		return bgp.Check{OK: true, Reason: "answers questions"}
+	}, found)
 }
 
 func (d *dnsNode) askOwn(ctx context.Context) error {

@@ -60,7 +60,7 @@ var metricDescription = regexp.MustCompile(`fqName: "([^"]+)", .*constLabels: \{
 func knownMetrics(t *testing.T) map[string][]string {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	n := newNode("dns", stateDir(t.TempDir()), "", log, newContact(log, "etcd"))
+	n := newNode("dns", "a", stateDir(t.TempDir()), "", log, newContact(log, "etcd"))
 	n.secrets = new(secrets)
 	s, err := openSources(sourceFlags{}, nil, log)
 	if err != nil {
@@ -142,6 +142,7 @@ func checkExpr(known map[string][]string, expr string, texts ...string) (faults 
 
 // TestAlertsNameWhatThereIs holds the alert rules to the metrics and to the runbooks.
 func TestAlertsNameWhatThereIs(t *testing.T) {
+	t.Parallel()
 	known := knownMetrics(t)
 	book, err := os.ReadFile("../../docs/operations.md")
 	if err != nil {
@@ -189,6 +190,7 @@ func TestPromtool(t *testing.T) {
 
 // TestDashboardNamesWhatThereIs holds the dashboard to the metrics, and to plugins that Grafana has.
 func TestDashboardNamesWhatThereIs(t *testing.T) {
+	t.Parallel()
 	text, err := os.ReadFile("../../deploy/grafana/isochrone.json")
 	if err != nil {
 		t.Fatal(err)

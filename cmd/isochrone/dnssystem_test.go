@@ -38,7 +38,7 @@ func TestDNSNodeSocketActivation(t *testing.T) {
 	unasked := other.Addr().String()
 	other.Close()
 	command := exec.Command(shell, "-c", `LISTEN_PID=$$ LISTEN_FDS=3 exec "$0" "$@"`,
-		program, "dns", "--dir", t.TempDir(), "--listen", addr, "--http", "127.0.0.1:0", "--workers", "3", "--etcd", "http://127.0.0.1:1")
+		programOf(t, "dns"), "dns", "--dir", t.TempDir(), "--listen", addr, "--http", "127.0.0.1:0", "--workers", "3", "--etcd", "http://127.0.0.1:1")
 	command.ExtraFiles = passed
 	p := startCommand(t, "DNS node serves "+addr, command)
 	for _, file := range passed {

@@ -53,7 +53,7 @@ func (n *node) followUpstream(ctx context.Context, up *upstream, also func(*topo
 	if n.kind != "" {
 		running.Go(func() { n.register(ctx, up) })
 	}
-	follower := store.Follower{Feed: up.feed, Last: last, Contact: n.contact.note, Publish: func(snap *topology.Snapshot) {
+	follower := store.Follower{Feed: up.feed, Last: last, Contact: n.contact.note, Moment: n.looks.moment, Publish: func(snap *topology.Snapshot) {
 		n.take(snap, also)
 		n.fresh()
 		select {
@@ -63,7 +63,10 @@ func (n *node) followUpstream(ctx context.Context, up *upstream, also func(*topo
 		newest <- snap
 	}}
 	if n.announces != nil {
-		follower.Moment = n.announces.hear
+		follower.Moment = func(u store.Update) {
+			n.looks.moment(u)
+			n.announces.hear(u)
+		}
 	}
 	return follower.Run(ctx)
 }
@@ -83,9 +86,9 @@ func (n *node) register(ctx context.Context, up *upstream) {
 		return
 	}
 	for {
-		presence := store.Presence{Node: n.record}
+		presence := store.Presence{Node: n.record, Report: n.looks.stored, Changed: n.looks.changed}
 		if n.announces != nil {
-			presence.Announces, presence.Changed = n.announces.text, n.announces.changed
+			presence.Announces = n.announces.text
 		}
 		err := up.register(ctx, presence)
 		if ctx.Err() != nil {

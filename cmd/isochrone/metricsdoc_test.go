@@ -10,6 +10,7 @@ import (
 
 // TestMetricsAreDocumented holds the tables of metrics in the docs to what processes tell.
 func TestMetricsAreDocumented(t *testing.T) {
+	t.Parallel()
 	known := knownMetrics(t)
 	for _, test := range []struct{ doc, names string }{
 		{"dns-node.md", `isochrone_(?:dns|etcd|topology|geo|secrets|config|certificate|build|ready|probing|verdict)[a-z0-9_]*`},

@@ -12,8 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime/debug"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -25,33 +23,6 @@ import (
 	"github.com/isochrone/isochrone/internal/sockets/sockettest"
 	"github.com/isochrone/isochrone/internal/statedir"
 )
-
-// program is the program under test, built as a user would (with the race detector when the test has it).
-var program string
-
-func TestMain(m *testing.M) {
-	if attack := os.Getenv(attackVariable); attack != "" {
-		attackAlone(attack)
-		return
-	}
-	folder, err := os.MkdirTemp("", "isochrone-test-")
-	if err != nil {
-		panic(err)
-	}
-	program = filepath.Join(folder, "isochrone")
-	args := []string{"build", "-o", program}
-	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
-		args = append(args, "-race")
-	}
-	status := 1
-	if out, err := exec.Command("go", append(args, ".")...).CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build the program: %v\n%s", err, out)
-	} else {
-		status = m.Run()
-	}
-	os.RemoveAll(folder)
-	os.Exit(status)
-}
 
 // patience is how long a test waits for what should take a moment.
 const patience = time.Minute
@@ -118,7 +89,7 @@ type process struct {
 // start starts a command, waits until it prints a line that begins with ready, and ends it after the test.
 func start(t testing.TB, ready string, args ...string) *process {
 	t.Helper()
-	return startCommand(t, ready, exec.Command(program, args...))
+	return startCommand(t, ready, exec.Command(programOf(t, args[0]), args...))
 }
 
 // startCommand is start for a command that is made already.
@@ -149,6 +120,7 @@ func startCommand(t testing.TB, ready string, command *exec.Cmd) *process {
 	t.Cleanup(func() {
 		p.command.Process.Kill()
 		<-p.ended
+		reportRaces(t, p.output.String())
 		if t.Failed() {
 			t.Logf("isochrone %s printed:\n%s", strings.Join(args, " "), p.output)
 		}

@@ -76,10 +76,10 @@ func (f *singleFlags) start(ctx context.Context, command *cobra.Command, kind, n
 		return nil, err
 	}
 	log := newLogger(command, f.verbose)
-	n := newNode(kind, stateDir(f.dir), filepath.Join(f.dir, lastGood), log, newContact(log, f.follow.with(f.dir)))
+	n := newNode(kind, name, stateDir(f.dir), filepath.Join(f.dir, lastGood), log, newContact(log, f.follow.with(f.dir)))
 	n.ca = ca
 	if kind == "pop" {
-		n.announces = newAnnouncements(f.follow.knownAs(f.dir, kind, name))
+		n.announces = newAnnouncements(f.follow.knownAs(f.dir, kind, name), n.looks.changed)
 	}
 	if n.secrets, err = newSecrets(f.secretKey, kind, log); err != nil {
 		return nil, err

@@ -14,6 +14,7 @@ import (
 // TestSpoolCommands looks at envelopes that no cluster takes, has a cluster refuse them for good, and sends the dead letters again: one
 // while the PoP runs, the others while it does not.
 func TestSpoolCommands(t *testing.T) {
+	t.Parallel()
 	r := startUp(t, "", "--without", "ap,eu,us")
 	for _, text := range []string{"one", "two", "three"} {
 		r.run(t, "send", "--from", "singapore", "--data", fmt.Sprintf(`{"hash":%q,  "sender":"s","amount":"1"}`, text))

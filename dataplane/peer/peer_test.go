@@ -341,6 +341,8 @@ func (body) SetReadDeadline(time.Time) error { return nil }
 // header has one field.
 type header struct{ name, value string }
 
+func (h header) Repeated(string) bool { return false }
+
 func (h header) Get(name string) string {
 	if name == h.name {
 		return h.value

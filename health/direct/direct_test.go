@@ -103,7 +103,7 @@ func (w *world) run(ctx context.Context, running *sync.WaitGroup, name string) {
 			}
 			return all
 		},
-		Heard: func(name string, _, _ uint64, report []byte) {
+		Heard: func(name string, report []byte) {
 			n.mu.Lock()
 			defer n.mu.Unlock()
 			n.heard[name] = append(n.heard[name], string(report))

@@ -33,11 +33,12 @@ type Peer struct {
 type Config struct {
 	Name  string // of this node, such as pop:sin1
 	Key   ed25519.PrivateKey
-	Conn  net.PacketConn         // closed by Run
-	Peer  func(name string) Peer // a node that is known; the zero Peer for others. It is called for each datagram
-	All   func() []string        // the names of the nodes that get every report
-	Heard func(name string, incarnation, sequence uint64, report []byte)
-	Now   func() time.Time // default time.Now
+	Conn  net.PacketConn                    // closed by Run
+	Peer  func(name string) Peer            // a node that is known; the zero Peer for others. It is called for each datagram
+	All   func() []string                   // the names of the nodes that get every report
+	Heard func(name string, report []byte)  // a new report of another node
+	Sign  func(name string, wall time.Time) // a sign of life of another node, and what its wall clock said when it gave it; nil for nobody
+	Now   func() time.Time                  // default time.Now
 	Log   *slog.Logger
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"net"
 	"net/netip"
+	"time"
 )
 
 // take takes a datagram from anybody.
@@ -79,7 +80,10 @@ func (e *Exchange) note(d *datagram, from net.Addr, addr netip.AddrPort) {
 	}
 	e.mu.Unlock()
 	if report != nil {
-		e.config.Heard(d.name, d.incarnation, d.sequence, report)
+		e.config.Heard(d.name, report)
+	}
+	if e.config.Sign != nil {
+		e.config.Sign(d.name, time.Unix(0, int64(d.incarnation+d.sent)))
 	}
 	if !asks {
 		return

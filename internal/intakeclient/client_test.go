@@ -109,7 +109,7 @@ func TestPost(t *testing.T) {
 			s := startServer(t, ca)
 			c := newClient(t, Config{Roots: ca.Pool(), TCP: test.tcp})
 			for i := range 3 {
-				got, err := c.Post(t.Context(), []Endpoint{{"sin1." + host, s.at}}, post)
+				got, err := c.Post(t.Context(), []Endpoint{{Target: "sin1." + host, Addr: s.at}}, post)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -125,7 +125,7 @@ func TestPost(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 			defer cancel()
 			for {
-				got, err := c.Post(ctx, []Endpoint{{"sin1." + host, s.at}}, post)
+				got, err := c.Post(ctx, []Endpoint{{Target: "sin1." + host, Addr: s.at}}, post)
 				if err == nil {
 					if got.Reused {
 						t.Error("the dead connection was used")
@@ -146,7 +146,7 @@ func TestPostGoesOnWhereNothingWasSent(t *testing.T) {
 	gone.close()
 	stranger := startServer(t, newCA(t)) // has a certificate of another CA
 	c := newClient(t, Config{Roots: ca.Pool(), HandshakeTimeout: 200 * time.Millisecond})
-	endpoints := []Endpoint{{"gone", gone.at}, {"stranger", stranger.at}, {"well", well.at}}
+	endpoints := []Endpoint{{Target: "gone", Addr: gone.at}, {Target: "stranger", Addr: stranger.at}, {Target: "well", Addr: well.at}}
 	got, err := c.Post(t.Context(), endpoints, post)
 	if err != nil || got.Endpoint.Target != "well" || stranger.posts.Load() != 0 {
 		t.Errorf("got %+v, %v", got, err)
@@ -167,7 +167,7 @@ func TestPostIsRepeatedOnlyWithIdempotencyKey(t *testing.T) {
 		failing, well := startServer(t, ca), startServer(t, ca)
 		failing.abort.Store(true)
 		c := newClient(t, Config{Roots: ca.Pool(), TCP: tcp})
-		endpoints := []Endpoint{{"failing", failing.at}, {"well", well.at}}
+		endpoints := []Endpoint{{Target: "failing", Addr: failing.at}, {Target: "well", Addr: well.at}}
 		if got, err := c.Post(t.Context(), endpoints, post); err == nil || well.posts.Load() != 0 {
 			t.Errorf("tcp %v: got %+v, %v", tcp, got, err)
 		}
@@ -186,7 +186,7 @@ func TestPostsAtTheSameTime(t *testing.T) {
 	var running sync.WaitGroup
 	for range 20 {
 		running.Go(func() {
-			if _, err := c.Post(t.Context(), []Endpoint{{"x", s.at}}, post); err != nil {
+			if _, err := c.Post(t.Context(), []Endpoint{{Target: "x", Addr: s.at}}, post); err != nil {
 				t.Error(err)
 			}
 		})

@@ -12,7 +12,7 @@ func TestKeep(t *testing.T) {
 	for _, tcp := range []bool{false, true} {
 		c := newClient(t, Config{Roots: ca.Pool(), TCP: tcp})
 		for _, s := range []*server{a, b, third} {
-			e := Endpoint{"x", s.at}
+			e := Endpoint{Target: "x", Addr: s.at}
 			if c.Connected(e, host) {
 				t.Errorf("TCP %v: connected before", tcp)
 			}
@@ -21,12 +21,12 @@ func TestKeep(t *testing.T) {
 				t.Fatalf("TCP %v: got %v, %v", tcp, got, err)
 			}
 		}
-		answer, err := c.Post(t.Context(), []Endpoint{{"x", a.at}}, post)
+		answer, err := c.Post(t.Context(), []Endpoint{{Target: "x", Addr: a.at}}, post)
 		if err != nil || !answer.Reused {
 			t.Errorf("TCP %v: got %+v, %v", tcp, answer, err)
 		}
 		c.Keep(func(addr netip.AddrPort) bool { return addr != b.at })
-		if !c.Connected(Endpoint{"x", a.at}, host) || c.Connected(Endpoint{"x", b.at}, host) || len(c.conns) != 2 {
+		if !c.Connected(Endpoint{Target: "x", Addr: a.at}, host) || c.Connected(Endpoint{Target: "x", Addr: b.at}, host) || len(c.conns) != 2 {
 			t.Errorf("TCP %v: %d connections are left", tcp, len(c.conns))
 		}
 		if _, err := c.Connect(t.Context(), nil, host); err != ErrNoAddress {

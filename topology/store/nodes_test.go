@@ -16,6 +16,7 @@ import (
 
 // TestRegister has a node tell of itself, lose its lease, and end.
 func TestRegister(t *testing.T) {
+	t.Parallel()
 	s, client := open(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
