@@ -33,19 +33,20 @@ import (
 
 // node is what every process of Isochrone has: the topology as it follows it, and the verdicts that it reaches itself.
 type node struct {
-	kind     string // as it is registered: dns, pop, control or up; empty for what is not
-	name     string // among those of its kind
-	started  time.Time
-	dir      stateDir
-	lastGood string // path of the last good topology on disk
-	log      *slog.Logger
-	contact  *contact
-	ca       *devca.CA            // nil for a DNS node, which issues no certificates
-	secrets  *secrets             // nil for who has a use for none
-	before   health.Verdicts      // of the process that this one replaces
-	access   *dataplane.AccessLog // of the PoPs; nil for none
-	tracer   *tracing.Tracer      // likewise
-	certs    *certs.Source        // of the PoPs
+	kind      string // as it is registered: dns, pop, control or up; empty for what is not
+	name      string // among those of its kind
+	started   time.Time
+	dir       stateDir
+	lastGood  string // path of the last good topology on disk
+	log       *slog.Logger
+	contact   *contact
+	ca        *devca.CA            // nil for a DNS node, which issues no certificates
+	secrets   *secrets             // nil for who has a use for none
+	announces *announcements       // nil for who announces nothing by BGP
+	before    health.Verdicts      // of the process that this one replaces
+	access    *dataplane.AccessLog // of the PoPs; nil for none
+	tracer    *tracing.Tracer      // likewise
+	certs     *certs.Source        // of the PoPs
 
 	upstream atomic.Pointer[upstream] // nil before the first
 	snapshot atomic.Pointer[topology.Snapshot]

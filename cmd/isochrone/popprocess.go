@@ -48,6 +48,7 @@ type popProcess struct {
 	front   *dataplane.Front
 	pop     *dataplane.PoP
 	monitor *layer // nil for none
+	bgp     *announcer
 }
 
 // newPoPProcess returns a process that takes over what was passed to it. One without a pool takes and passes nothing.

@@ -37,7 +37,8 @@ type singleFlags struct {
 	seeing    seeingFlags    // likewise
 	verbose   bool
 
-	transports transportFlags // of a PoP
+	transports   transportFlags // of a PoP
+	bgpPasswords string         // likewise
 }
 
 func (f *singleFlags) register(command *cobra.Command, pop bool) {
@@ -50,6 +51,7 @@ func (f *singleFlags) register(command *cobra.Command, pop bool) {
 		f.certs.register(flags)
 		f.registerHTTP(flags)
 		f.transports.register(flags)
+		registerBGPPasswords(flags, &f.bgpPasswords)
 		f.seeing.register(flags)
 	} else {
 		f.follow.etcd.register(flags)
@@ -76,6 +78,9 @@ func (f *singleFlags) start(ctx context.Context, command *cobra.Command, kind, n
 	log := newLogger(command, f.verbose)
 	n := newNode(kind, name, stateDir(f.dir), filepath.Join(f.dir, lastGood), log, newContact(log, f.follow.with(f.dir)))
 	n.ca = ca
+	if kind == "pop" {
+		n.announces = newAnnouncements(f.follow.knownAs(f.dir, kind, name), n.looks.changed)
+	}
 	if n.secrets, err = newSecrets(f.secretKey, kind, log); err != nil {
 		return nil, err
 	}
@@ -188,6 +193,12 @@ func startPoP(ctx context.Context, command *cobra.Command, process *popProcess, 
 	if err != nil {
 		return err
 	}
+	announcer, err := n.announcerOf(process, f.bgpPasswords)
+	if err != nil {
+		return err
+	}
+	process.bgp = announcer
+	announcer.start(l.add())
 	monitored, err := f.monitor(command, n, process, pop)
 	if err != nil {
 		return err

@@ -29,9 +29,10 @@ type Node struct {
 
 // Presence is what a process tells of itself for as long as it lives.
 type Presence struct {
-	Node    func() Node     // asked every few seconds
-	Report  func() []byte   // as a vantage, under reports/NAME, as package health encodes it; nil when it is none, and empty when it has nothing to say
-	Changed <-chan struct{} // the report has changed; nil for never
+	Node      func() Node     // asked every few seconds
+	Report    func() []byte   // as a vantage, under reports/NAME, as package health encodes it; nil when it is none, and empty when it has nothing to say
+	Announces func() []byte   // what it announces by BGP, under announces/NAME, for who announces the same; nil when it announces nothing
+	Changed   <-chan struct{} // the report or what it announces has changed; nil for never
 }
 
 // NodeName returns the name by which a node is known, which its certificate has too: it names one among all kinds.
@@ -112,6 +113,13 @@ func (s *Store) registerOnce(ctx context.Context, name string, p Presence) error
 		if p.Report != nil {
 			if report := p.Report(); len(report) > 0 {
 				if err := write("reports/"+name, string(report)); err != nil {
+					return err
+				}
+			}
+		}
+		if p.Announces != nil {
+			if announces := p.Announces(); len(announces) > 0 {
+				if err := write("announces/"+name, string(announces)); err != nil {
 					return err
 				}
 			}
