@@ -174,7 +174,7 @@ func (n *node) runPoP(process *popProcess, bind func() ([]listeners, error), on 
 	if err != nil {
 		return nil, errors.Join(err, process.lock.Close())
 	}
-	others := n.newPeers(name, log)
+	others := n.newPeers(name, process.secrets, log)
 	grants := quota.New(quota.Config{PoP: name, Store: n, Homes: others.homes, Log: log})
 	pop := dataplane.New(dataplane.Config{
 		Name: name, Snapshot: n.Snapshot, Verdicts: n.Verdicts, Model: rtt.Default(), Spool: queue,
