@@ -108,6 +108,7 @@ func (n *node) record() store.Node {
 	r := store.Node{
 		Schema: topology.SchemaVersion, Kind: n.kind, Version: version(), SchemaKnown: topology.SchemaVersion, Started: n.started,
 	}
+	r.Loads = n.loads()
 	if snap := n.Snapshot(); snap != nil {
 		r.Revision, r.Good, r.Hash = snap.Revision, snap.Good, snap.Hash
 	}

@@ -52,6 +52,7 @@ type node struct {
 	snapshot atomic.Pointer[topology.Snapshot]
 	verdicts atomic.Pointer[health.Verdicts]
 	looks    looks
+	running  sync.Map      // the PoPs that run here, by name
 	reports  reporting     // of vantages, directly
 	where    string        // the code of the continent where a node is that the topology does not place, or nothing
 	first    chan struct{} // closed when there is a snapshot
@@ -189,6 +190,7 @@ func (n *node) runPoP(process *popProcess, bind func() ([]listeners, error), on 
 		return runBeside(ctx, grants.Run, func(ctx context.Context) error { return pop.Run(ctx) })
 	})
 	process.started(pop)
+	n.running.Store(name, pop)
 	return pop, nil
 }
 

@@ -169,7 +169,7 @@ func (c *Client) Register(ctx context.Context, p store.Presence) error {
 			now.Announces = p.Announces()
 		}
 		stream := c.opened.Load()
-		if stream > 0 && (now.Node != told.Node || !bytes.Equal(now.Report, told.Report) || !bytes.Equal(now.Announces, told.Announces) || stream != toldTo) {
+		if stream > 0 && (!now.Node.Equal(told.Node) || !bytes.Equal(now.Report, told.Report) || !bytes.Equal(now.Announces, told.Announces) || stream != toldTo) {
 			if c.Post(ctx, reportPath, now, nil) == nil { // else it is tried again; who follows tells why there is no relay
 				told, toldTo = now, stream
 			}
