@@ -1,7 +1,6 @@
 package health
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -132,7 +131,7 @@ func (in *Inputs) verdict(t Target, b *ballot) Verdict {
 
 // regional judges a target for one region, that has enough votes of its own. What its votes do not decide is as in the world.
 func (in *Inputs) regional(region string, b *ballot, world Verdict, previous RegionVerdict, degraded string) RegionVerdict {
-	votes := []vote{}
+	votes := make([]vote, 0, len(b.votes))
 	for _, v := range b.votes {
 		if v.vantage.Region == region {
 			votes = append(votes, v)
@@ -182,7 +181,7 @@ func (n Votes) decide(least int) (Status, bool) {
 
 // found returns what becomes of a verdict by votes that decided.
 func (in *Inputs) found(status Status, degraded string, votes []vote, was Status, since time.Time) (Status, Code, string, time.Time) {
-	agree := []vote{}
+	agree := make([]vote, 0, len(votes))
 	for _, v := range votes {
 		if v.Status == status {
 			agree = append(agree, v)
@@ -192,35 +191,36 @@ func (in *Inputs) found(status Status, degraded string, votes []vote, was Status
 	if len(votes) > 1 {
 		reason = fmt.Sprintf("%d of %d vantages: %s", len(agree), len(votes), reason)
 	}
-	begins := slices.SortedFunc(func(yield func(time.Time) bool) {
-		for _, v := range agree {
-			if !yield(v.Since) {
-				return
-			}
-		}
-	}, time.Time.Compare)
-	began := begins[len(begins)/2]
 	if status == Up && degraded != "" {
-		status, code, reason, began = Degraded, "", degraded, in.Now
+		status, code, reason = Degraded, "", degraded
 	}
-	if was == status {
-		began = since
+	switch {
+	case was == status:
+	case status == Degraded:
+		since = in.Now
+	default:
+		slices.SortFunc(agree, func(a, b vote) int { return a.Since.Compare(b.Since) })
+		if since = agree[len(agree)/2].Since; since.After(in.Now) {
+			since = in.Now
+		}
 	}
-	if began.After(in.Now) {
-		began = in.Now
-	}
-	return status, code, reason, began
+	return status, code, reason, since
 }
 
 // evidence returns the code that most votes have, and the reason of the first of them. Votes are sorted by vantage.
 func evidence(votes []vote) (Code, string) {
-	counts := map[Code]int{}
+	best, most := votes[0], 0
 	for _, v := range votes {
-		counts[v.Code]++
+		n := 0
+		for _, other := range votes {
+			if other.Code == v.Code {
+				n++
+			}
+		}
+		if n > most || n == most && v.Code < best.Code {
+			best, most = v, n
+		}
 	}
-	best := slices.MinFunc(votes, func(a, b vote) int { // the first of equals
-		return cmp.Or(counts[b.Code]-counts[a.Code], strings.Compare(string(a.Code), string(b.Code)))
-	})
 	return best.Code, best.Reason
 }
 
@@ -266,7 +266,7 @@ func (b *ballot) regions() []string {
 }
 
 func medianTook(votes []vote, previous time.Duration) time.Duration {
-	took := []time.Duration{}
+	took := make([]time.Duration, 0, len(votes))
 	for _, v := range votes {
 		if v.Took > 0 {
 			took = append(took, v.Took)

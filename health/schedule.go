@@ -138,9 +138,9 @@ func (s *Schedule) Due(now time.Time) (targets []Target, again time.Time) {
 }
 
 // Confirm has a target probed again at once, after an own observation that contradicts what was held to be true, or a probe that is late.
-// It does nothing while a burst is under way.
+// It does nothing when a burst has just begun.
 func (s *Schedule) Confirm(t Target, now time.Time) {
-	if x := s.turns[t]; x != nil && (x.burst.IsZero() || now.Sub(x.burst) >= mostTimeout) {
+	if x := s.turns[t]; x != nil && (x.burst.IsZero() || now.Sub(x.burst) >= burstSpacing/2) {
 		x.begin(now)
 	}
 }

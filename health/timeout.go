@@ -11,30 +11,30 @@ const (
 	mostTimeout   = 2 * time.Second
 	patience      = time.Second            // a timeout beyond it needs a target that is far: one lost packet in a hundred probes moves p99, not the median
 	firstTimeout  = time.Second            // while nothing is known
-	leastLate     = 200 * time.Millisecond //
+	lateBy        = 350 * time.Millisecond // beyond p90: longer than the first retransmission of a connection takes (quic-go: 300 ms)
 	firstLate     = 500 * time.Millisecond // while nothing is known
 	enoughSamples = 8
 )
 
 // Timeout returns how long a probe of the target may take: three times p99, from 300 ms to 2 s; but where that is more than a second, no
-// more than two and a half times the median, which lost packets do not move.
+// more than three times the median, which lost packets do not move.
 func (w *Watcher) Timeout(t Target) time.Duration {
 	d := w.samples(t)
 	if d == nil {
 		return firstTimeout
 	}
-	most := min(max(patience, d.quantile(0.5)*5/2), mostTimeout)
+	most := min(max(patience, 3*d.quantile(0.5)), mostTimeout)
 	return min(max(leastTimeout, 3*d.quantile(0.99)), most)
 }
 
-// LateAfter returns how long a probe of the target takes before it is late: one and a half times p90, at least 200 ms, and less than the
+// LateAfter returns how long a probe of the target takes before it is late: 350 ms after p90, and less than the
 // timeout.
 func (w *Watcher) LateAfter(t Target) time.Duration {
 	d := w.samples(t)
 	if d == nil {
 		return firstLate
 	}
-	return min(max(leastLate, d.quantile(0.9)*3/2), w.Timeout(t)*4/5)
+	return min(d.quantile(0.9)+lateBy, w.Timeout(t)*4/5)
 }
 
 // samples returns the durations of probes of the target, or of all targets when it has few, or nil.
@@ -50,12 +50,14 @@ func (w *Watcher) samples(t Target) *durations {
 
 // durations are the last few of a series.
 type durations struct {
-	last  []time.Duration
-	bound int // how many
-	next  int // the oldest, once there are so many
+	last   []time.Duration
+	bound  int             // how many
+	next   int             // the oldest, once there are so many
+	sorted []time.Duration // last, or nothing when it must be sorted anew
 }
 
 func (d *durations) add(one time.Duration) {
+	d.sorted = d.sorted[:0]
 	if len(d.last) < d.bound {
 		d.last = append(d.last, one)
 		return
@@ -69,6 +71,9 @@ func (d *durations) quantile(q float64) time.Duration {
 	if len(d.last) == 0 {
 		return 0
 	}
-	sorted := slices.Sorted(slices.Values(d.last))
-	return sorted[int(q*float64(len(sorted)-1)+0.5)]
+	if len(d.sorted) == 0 {
+		d.sorted = append(d.sorted, d.last...)
+		slices.Sort(d.sorted)
+	}
+	return d.sorted[int(q*float64(len(d.sorted)-1)+0.5)]
 }
