@@ -51,7 +51,7 @@ func (r *Report) Append(b []byte, limit int, now time.Time) []byte {
 		limit = MaxReport
 	}
 	head := r.appendHead(nil)
-	size, count := len(head)+binary.MaxVarintLen16, 0
+	size, count := len(binary.AppendUvarint(head, uint64(len(r.Statements)))), 0
 	packed := make([][]byte, 0, len(r.Statements))
 	for _, wanted := range []bool{false, true} { // those that are not well first
 		for i := range r.Statements {

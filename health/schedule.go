@@ -117,6 +117,9 @@ func (s *Schedule) Others(t Target, f func(vantage string)) {
 func (s *Schedule) Due(now time.Time) (targets []Target, again time.Time) {
 	for t, x := range s.turns {
 		due := false
+		if x.next.Sub(now) > x.period { // the clock was set back
+			x.next = x.after(now)
+		}
 		if !x.next.After(now) {
 			due, x.next = true, x.after(now)
 		}
