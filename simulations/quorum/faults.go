@@ -56,13 +56,13 @@ const (
 	faultLasts = 25 * time.Second
 )
 
-// plan draws the faults of a world. None strikes the bad vantage's own PoP, so that it is there to be bad.
-func plan(random *rand.Rand, n, bad int) []*event {
+// plan draws n faults of a world of so many PoPs. None strikes the bad vantage's own PoP, so that it is there to be bad.
+func plan(random *rand.Rand, n, pops, bad int) []*event {
 	events := []*event{}
 	for i := range n {
-		e := &event{fault: Faults[i%len(Faults)], pop: random.IntN(len(pops))}
+		e := &event{fault: Faults[i%len(Faults)], pop: random.IntN(pops)}
 		for e.pop == bad {
-			e.pop = random.IntN(len(pops))
+			e.pop = random.IntN(pops)
 		}
 		e.begin = warmUp + time.Duration(i)*faultEvery + time.Duration(random.Int64N(int64(10*time.Second)))
 		e.end = e.begin + faultLasts + time.Duration(random.Int64N(int64(5*time.Second)))

@@ -78,13 +78,13 @@ func (j *judge) compare(pop int, before, after health.Verdict) {
 		switch after.Status {
 		case health.Down:
 			if !dead {
-				j.wrong("%s says down of %s, which is well: %s", j.name, pops[pop].name, after.Reason)
+				j.wrong("%s says down of %s, which is well: %s", j.name, j.pops[pop].name, after.Reason)
 			} else if e.down[j.index] == 0 {
 				e.down[j.index] = j.now - e.begin
 			}
 		case health.Up:
 			if dead && before.Status == health.Down {
-				j.wrong("%s says up of %s, which is dead: %s", j.name, pops[pop].name, after.Reason)
+				j.wrong("%s says up of %s, which is dead: %s", j.name, j.pops[pop].name, after.Reason)
 			}
 			if last := j.last(pop); !dead && before.Status == health.Down && last != nil && last.up[j.index] == 0 {
 				last.up[j.index] = j.now - last.end
@@ -98,7 +98,7 @@ func (j *judge) compare(pop int, before, after health.Verdict) {
 		switch {
 		case e == nil || e.fault == RegionCut && e.region != region:
 			j.score.WrongRegional++
-			j.score.note("%v %v %s says down of %s for %s, where it is well: %s", j.bad, j.now, j.name, pops[pop].name, region, r.Reason)
+			j.score.note("%v %v %s says down of %s for %s, where it is well: %s", j.bad, j.now, j.name, j.pops[pop].name, region, r.Reason)
 		case e.fault == RegionCut && e.down[j.index] == 0:
 			e.down[j.index] = j.now - e.begin
 		}

@@ -1,6 +1,10 @@
 package quorum
 
-import "github.com/isochrone/isochrone/topology"
+import (
+	"fmt"
+
+	"github.com/isochrone/isochrone/topology"
+)
 
 // place is a city with a PoP or a DNS node.
 type place struct {
@@ -8,8 +12,8 @@ type place struct {
 	at              topology.Location
 }
 
-// pops are the first thirty of docs/forty-pops.yaml.
-var pops = []place{
+// thirty are the first of docs/forty-pops.yaml.
+var thirty = []place{
 	{"lil1", "EU", at(50.633, 3.0586, "FR")}, {"pus1", "AS", at(35.1017, 129.03, "KR")}, {"iad1", "NA", at(39.0437, -77.4875, "US")},
 	{"sin1", "AS", at(1.2897, 103.8501, "SG")}, {"sjc1", "NA", at(37.3394, -121.895, "US")}, {"hel1", "EU", at(60.1695, 24.9354, "FI")},
 	{"fra1", "EU", at(50.1155, 8.6842, "DE")}, {"syd1", "OC", at(-33.8678, 151.2073, "AU")}, {"can1", "AS", at(23.1167, 113.25, "CN")},
@@ -30,4 +34,15 @@ var judges = []place{
 
 func at(lat, lon float64, country string) topology.Location {
 	return topology.Location{LatDeg: lat, LonDeg: lon, Country: country}
+}
+
+// places returns n places of PoPs: some of the thirty, or each several times.
+func places(n int) []place {
+	some := []place{}
+	for i := range n {
+		p := thirty[i%len(thirty)]
+		p.name = fmt.Sprintf("%s%d", p.name[:3], 1+i/len(thirty))
+		some = append(some, p)
+	}
+	return some
 }

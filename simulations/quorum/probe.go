@@ -37,7 +37,7 @@ func (w *world) halfTrip(a, b topology.Location) time.Duration {
 
 // probe has a vantage probe a PoP by a fresh connection, and returns what it sees and when.
 func (w *world) probe(v *vantage, pop int, begin, timeout time.Duration) (time.Duration, health.Observation) {
-	o := health.Observation{Target: health.Target{Kind: health.PoP, Name: pops[pop].name}}
+	o := health.Observation{Target: health.Target{Kind: health.PoP, Name: w.pops[pop].name}}
 	deadline := begin + timeout
 	t, rtt := begin, time.Duration(0)
 	for flight := range 2 {
@@ -69,7 +69,7 @@ func (w *world) flight(v *vantage, pop int, t, deadline, rtt time.Duration, numb
 		pto = 3*rtt + 25*time.Millisecond // smoothed, 4 × variation, max_ack_delay (RFC 9002 section 6.2.1)
 	}
 	for ; t < deadline; t, pto = t+pto, 2*pto {
-		arrives := t + w.oneWay(v.at, pops[pop].at)
+		arrives := t + w.oneWay(v.at, w.pops[pop].at)
 		e := w.struck(pop, arrives)
 		switch {
 		case w.random.Float64() < loss, w.bad == CutOff && v.index == w.badOne,
@@ -84,7 +84,7 @@ func (w *world) flight(v *vantage, pop int, t, deadline, rtt time.Duration, numb
 		if w.bad == Slow && v.index == w.badOne {
 			leaves += slowTakes
 		}
-		back := leaves + w.oneWay(pops[pop].at, v.at)
+		back := leaves + w.oneWay(w.pops[pop].at, v.at)
 		if w.random.Float64() < 2*loss { // an answer is two packets
 			continue
 		}

@@ -35,7 +35,7 @@ func (r *Result) note(format string, args ...any) {
 
 // Run lets a world with a bad vantage and so many faults, one a minute, pass, and returns what was measured.
 func Run(seed uint64, bad Bad, faults int) Result {
-	w := newWorld(seed, bad, faults)
+	w := newWorld(seed, bad, faults, thirty)
 	if bad == Replays || bad == ReplayedAll {
 		w.when(0, w.replay)
 	}
@@ -61,7 +61,7 @@ func (w *world) collect() {
 		for i, took := range e.down {
 			if took == 0 {
 				w.score.Missed++
-				w.score.note("%v: %s reached no verdict of %s: %s from %v to %v", w.bad, judges[i].name, pops[e.pop].name, e.fault, e.begin, e.end)
+				w.score.note("%v: %s reached no verdict of %s: %s from %v to %v", w.bad, judges[i].name, w.pops[e.pop].name, e.fault, e.begin, e.end)
 				continue
 			}
 			w.score.Down[e.fault] = append(w.score.Down[e.fault], took)
@@ -98,4 +98,39 @@ func Quantile(of []time.Duration, q float64) time.Duration {
 	}
 	sorted := slices.Sorted(slices.Values(of))
 	return sorted[min(int(q*float64(len(sorted))), len(sorted)-1)]
+}
+
+// Cost is what health costs in a world of n PoPs, for a second.
+type Cost struct {
+	PoPs                      int
+	Probes                    float64 // of one target
+	ReportOctets              float64 // of a whole report, the mean
+	Datagrams, DatagramOctets float64 // of one vantage
+	Writes, WriteOctets       float64 // to etcd, of all vantages
+}
+
+// Costs lets a world of n PoPs pass a minute in which nothing happens, and returns what that costs; and, if dies is true, ten seconds in
+// which a host dies at the begin.
+func Costs(n int, dies bool) Cost {
+	w := newWorld(1, Nobody, 1, places(n))
+	w.events[0].fault, w.events[0].begin, w.events[0].end = BrownOut, 0, 0
+	w.run(warmUp)
+	length := time.Minute
+	if dies {
+		length = 10 * time.Second
+		e := w.events[0]
+		e.fault, e.begin, e.end = HostDead, w.now, w.now+time.Hour
+		w.vantages[e.pop].stop()
+	}
+	w.score = Result{}
+	w.run(w.now + length)
+	c, seconds, vantages := Cost{PoPs: n}, length.Seconds(), float64(len(w.vantages))
+	for _, v := range w.vantages {
+		c.ReportOctets += float64(len(v.report(true).Append(nil, 0, v.local()))) / vantages
+	}
+	s := w.score
+	c.Probes = float64(s.Probes) / seconds / vantages
+	c.Datagrams, c.DatagramOctets = float64(s.Datagrams)/seconds/vantages, float64(s.DatagramOctets)/seconds/vantages
+	c.Writes, c.WriteOctets = float64(s.Writes)/seconds, float64(s.WriteOctets)/seconds
+	return c
 }

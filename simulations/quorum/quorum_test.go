@@ -7,7 +7,8 @@ import (
 )
 
 var faults = flag.Int("faults", 5, "in each world")
-var seeds = flag.Int("seeds", 1, "worlds of each kind of bad vantage")
+var costs = flag.Bool("costs", false, "measure what health costs for 3, 30 and 300 PoPs")
+var seeds = flag.Int("seeds", 0, "worlds of each kind of bad vantage; 0 stands for one of two kinds")
 
 // hard are the faults that are the same for the whole world.
 var hard = []Fault{HostDead, ProcessKilled, BrownOut, Errors}
@@ -15,9 +16,13 @@ var hard = []Fault{HostDead, ProcessKilled, BrownOut, Errors}
 func TestThirtyPoPs(t *testing.T) {
 	results := map[Bad]*Result{}
 	whole := Result{}
-	for _, bad := range Bads {
+	kinds := Bads
+	if *seeds == 0 {
+		kinds = []Bad{LiesRegion, ReplayedAll}
+	}
+	for _, bad := range kinds {
 		r := &Result{}
-		for seed := range *seeds {
+		for seed := range max(*seeds, 1) {
 			r.Add(Run(uint64(seed), bad, *faults))
 		}
 		results[bad] = r
@@ -31,7 +36,7 @@ func TestThirtyPoPs(t *testing.T) {
 		d, u := whole.Down[f], whole.Up[f]
 		t.Logf("%-15s down: %4d p50 %v p90 %v p99 %v max %v; up: p50 %v p99 %v max %v", f, len(d), Quantile(d, .5), Quantile(d, .9), Quantile(d, .99), Quantile(d, 1), Quantile(u, .5), Quantile(u, .99), Quantile(u, 1))
 	}
-	for _, bad := range Bads {
+	for _, bad := range kinds {
 		r := results[bad]
 		d := []time.Duration{}
 		for _, f := range hard {
@@ -48,5 +53,16 @@ func TestThirtyPoPs(t *testing.T) {
 	}
 	if whole.Wrong > 0 || whole.Missed > 0 || whole.Disagreements > 0 {
 		t.Errorf("%d verdicts are wrong, %d missed, %d disagreements", whole.Wrong, whole.Missed, whole.Disagreements)
+	}
+}
+
+func TestCosts(t *testing.T) {
+	if !*costs {
+		t.Skip("a table for docs/health.md: -costs")
+	}
+	for _, dies := range []bool{false, true} {
+		for _, n := range []int{3, 30, 300} {
+			t.Logf("dies %v: %+v", dies, Costs(n, dies))
+		}
 	}
 }

@@ -31,7 +31,7 @@ func (v *vantage) lie(s *health.Statement) {
 			s.Failures, s.Code, s.Reason = 2, health.Timeout, "no answer within 1s"
 		}
 	}
-	switch p := pops[v.world.index[s.Target.Name]]; {
+	switch p := v.pops[v.world.index[s.Target.Name]]; {
 	case v.world.bad == Contrary && s.Status == health.Up, v.world.bad == LiesRegion && p.continent == "EU":
 		says(health.Down)
 	case v.world.bad == Contrary, v.world.bad == LiesRegion:
@@ -92,7 +92,7 @@ func (w *world) datagram(b []byte, from, to place, deliver func([]byte)) {
 }
 
 func (w *world) badDelay(from place) time.Duration {
-	if w.bad == Slow && from.name == pops[w.badOne].name {
+	if w.bad == Slow && from.name == w.pops[w.badOne].name {
 		return 2 * time.Second
 	}
 	return 0

@@ -14,6 +14,7 @@ import (
 type world struct {
 	random   *rand.Rand
 	model    *rtt.Model
+	pops     []place
 	half     map[[2]topology.Location]time.Duration // of its round trips, as far as they were asked
 	bad      Bad
 	badOne   int
@@ -30,11 +31,11 @@ type world struct {
 }
 
 // newWorld makes a world in which nothing has happened.
-func newWorld(seed uint64, bad Bad, faults int) *world {
-	w := &world{random: rand.New(rand.NewPCG(seed, 8)), model: rtt.Default(), bad: bad, index: map[string]int{},
+func newWorld(seed uint64, bad Bad, faults int, pops []place) *world {
+	w := &world{random: rand.New(rand.NewPCG(seed, 8)), model: rtt.Default(), pops: pops, bad: bad, index: map[string]int{},
 		half: map[[2]topology.Location]time.Duration{}}
 	w.badOne = w.random.IntN(len(pops))
-	w.events = plan(w.random, faults, w.badOne)
+	w.events = plan(w.random, faults, len(pops), w.badOne)
 	all := []health.Vantage{}
 	for i, p := range pops {
 		w.targets = append(w.targets, health.Target{Kind: health.PoP, Name: p.name})
