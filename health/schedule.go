@@ -16,7 +16,7 @@ type Timing struct {
 // A burst of a target is two probes, so that two failures in a row take no more than one timeout.
 const (
 	burstProbes    = 2
-	burstStagger   = 100 * time.Millisecond // between them
+	burstStagger   = 200 * time.Millisecond // between them; when the first is answered by then, there is no second
 	burstSpacing   = time.Second            // from one burst of a target to the next
 	burstsPerQuiet = 3                      // of a target within Timing.Quiet, whoever suspects it
 )
@@ -36,6 +36,7 @@ type turn struct {
 	next           time.Time            // in calm
 	extra          []time.Time          // of bursts, in order
 	burst          time.Time            // begin of the latest burst
+	confirming     bool                 // it confirms an own observation: both probes are needed
 	asked          []time.Time          // begins of the latest bursts that others asked for, at most burstsPerQuiet
 	others         map[string]*listened // the other vantages of the target
 }
@@ -145,6 +146,14 @@ func (s *Schedule) Due(now time.Time) (targets []Target, again time.Time) {
 func (s *Schedule) Confirm(t Target, now time.Time) {
 	if x := s.turns[t]; x != nil && (x.burst.IsZero() || now.Sub(x.burst) >= burstSpacing/2) {
 		x.begin(now)
+		x.confirming = true
+	}
+}
+
+// Answered says that a probe that began at a time succeeded: a burst that had begun by then needs no second probe.
+func (s *Schedule) Answered(t Target, began time.Time) {
+	if x := s.turns[t]; x != nil && !x.burst.IsZero() && !began.Before(x.burst) && !x.confirming {
+		x.extra = slices.DeleteFunc(x.extra, func(at time.Time) bool { return at.Sub(x.burst) <= burstStagger && at.After(x.burst) })
 	}
 }
 
@@ -184,7 +193,7 @@ func (s *Schedule) Heard(vantage string, theirs, mine Statement, now time.Time) 
 
 // begin has a burst begin.
 func (x *turn) begin(at time.Time) {
-	x.burst = at
+	x.burst, x.confirming = at, false
 	for i := range burstProbes {
 		x.extra = append(x.extra, at.Add(time.Duration(i)*burstStagger))
 	}

@@ -51,9 +51,9 @@ type event struct {
 }
 
 const (
-	warmUp     = 2 * time.Minute
-	faultEvery = time.Minute
-	faultLasts = 25 * time.Second
+	warmUp     = time.Minute
+	faultEvery = 45 * time.Second
+	faultLasts = 20 * time.Second
 )
 
 // plan draws n faults of a world of so many PoPs. None strikes the bad vantage's own PoP, so that it is there to be bad.
@@ -64,7 +64,7 @@ func plan(random *rand.Rand, n, pops, bad int) []*event {
 		for e.pop == bad {
 			e.pop = random.IntN(pops)
 		}
-		e.begin = warmUp + time.Duration(i)*faultEvery + time.Duration(random.Int64N(int64(10*time.Second)))
+		e.begin = warmUp + time.Duration(i)*faultEvery + time.Duration(random.Int64N(int64(5*time.Second)))
 		e.end = e.begin + faultLasts + time.Duration(random.Int64N(int64(5*time.Second)))
 		if e.fault == RegionCut {
 			e.region = []string{"EU", "NA", "AS"}[random.IntN(3)]

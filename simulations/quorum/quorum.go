@@ -33,7 +33,7 @@ func (r *Result) note(format string, args ...any) {
 	}
 }
 
-// Run lets a world with a bad vantage and so many faults, one a minute, pass, and returns what was measured.
+// Run lets a world with a bad vantage and so many faults, one every 45 seconds, pass, and returns what was measured.
 func Run(seed uint64, bad Bad, faults int) Result {
 	w := newWorld(seed, bad, faults, thirty)
 	if bad == Replays || bad == ReplayedAll {
@@ -42,7 +42,7 @@ func Run(seed uint64, bad Bad, faults int) Result {
 	w.run(warmUp - time.Second)
 	for _, e := range w.events {
 		w.run(e.begin - time.Millisecond)
-		w.agree() // the fault before is over for at least twenty seconds
+		w.agree() // the fault before is over for at least fifteen seconds
 		w.run(e.end - time.Millisecond)
 		w.agree()
 	}
@@ -114,7 +114,7 @@ type Cost struct {
 func Costs(n int, dies bool) Cost {
 	w := newWorld(1, Nobody, 1, places(n))
 	w.events[0].fault, w.events[0].begin, w.events[0].end = BrownOut, 0, 0
-	w.run(warmUp)
+	w.run(2 * warmUp)
 	length := time.Minute
 	if dies {
 		length = 10 * time.Second

@@ -108,7 +108,7 @@ func (v *vantage) tape(b []byte) {
 
 // replay sends old datagrams to all judges, again and again.
 func (w *world) replay() {
-	for range min(len(w.taped), 20) {
+	for range min(len(w.taped), 5) {
 		b := w.taped[w.random.IntN(len(w.taped))]
 		for _, j := range w.judges {
 			w.when(w.now+time.Duration(w.random.Int64N(int64(100*time.Millisecond))), func() { j.hear(b) })

@@ -102,7 +102,13 @@ func (v *vantage) begin(t health.Target) {
 	if end > v.now+late {
 		v.when(v.now+late, v.alive(func() { v.late(t) }))
 	}
-	v.when(end, v.alive(func() { v.observe(o) }))
+	began := v.local()
+	v.when(end, v.alive(func() {
+		if o.OK {
+			v.schedule.Answered(t, began)
+		}
+		v.observe(o)
+	}))
 }
 
 func (v *vantage) late(t health.Target) {
