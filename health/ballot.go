@@ -156,19 +156,36 @@ func degradedOr(status Status, degraded string, previous Verdict, now time.Time)
 	return status, reason, previous.Since
 }
 
-// regions returns the regions that have enough votes for a verdict, sorted.
-func (b *ballot) regions() []string {
+// regions returns the regions that have vantages enough for verdicts of their own, sorted.
+func (in *Inputs) regions() []string {
 	counts := map[string]int{}
 	regions := []string{}
-	for _, v := range b.votes {
-		if r := v.vantage.Region; r != "" {
-			if counts[r]++; counts[r] == perRegion {
-				regions = append(regions, r)
+	for _, v := range in.Vantages {
+		if v.Region != "" {
+			if counts[v.Region]++; counts[v.Region] == perRegion {
+				regions = append(regions, v.Region)
 			}
 		}
 	}
 	slices.Sort(regions)
 	return regions
+}
+
+// regions returns those regions that have two votes.
+func (b *ballot) regions(of []string) []string {
+	voting := []string{}
+	for _, region := range of {
+		n := 0
+		for _, v := range b.votes {
+			if v.vantage.Region == region {
+				n++
+			}
+		}
+		if n >= 2 {
+			voting = append(voting, region)
+		}
+	}
+	return voting
 }
 
 func medianTook(votes []vote, previous time.Duration) time.Duration {

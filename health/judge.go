@@ -26,8 +26,8 @@ type Judgement struct {
 //
 // A target is down when more than half of the vantages that speak of it say so, and at least two unless there is only one; it is up when
 // at least half say so: a target that half of the world reaches is not dead. Otherwise, when too many know nothing yet, the previous
-// verdict stays. A region with at least three such vantages has a verdict of its own, by the same rule. Every vantage has one vote of a
-// target, whether it is assigned to it or not, so that nodes need not agree on who is.
+// verdict stays. A region that has at least three vantages has a verdict of its own, by the same rule, when two of them speak of the target.
+// Every vantage has one vote of a target, whether it is assigned to it or not, so that nodes need not agree on who is.
 func Judge(in Inputs) Judgement {
 	reports := slices.SortedFunc(slices.Values(in.Reports), func(a, b *Report) int { return strings.Compare(a.Name, b.Name) })
 	reports = slices.CompactFunc(reports, func(a, b *Report) bool { return a.Name == b.Name })
@@ -40,18 +40,19 @@ func Judge(in Inputs) Judgement {
 			doubted[r.Name] = true
 		}
 	}
+	regions := in.regions()
 	for _, t := range in.Targets {
 		b := ballots[t]
 		if len(doubted) > 0 {
 			b.votes = slices.DeleteFunc(b.votes, func(v vote) bool { return doubted[v.vantage.Name] })
 		}
-		j.Verdicts[t] = in.verdict(t, b)
+		j.Verdicts[t] = in.verdict(t, b, regions)
 	}
 	return j
 }
 
 // verdict judges one target.
-func (in *Inputs) verdict(t Target, b *ballot) Verdict {
+func (in *Inputs) verdict(t Target, b *ballot, regions []string) Verdict {
 	previous, known := in.Previous[t]
 	if !known {
 		previous = Verdict{Status: Unknown, Since: in.Now}
@@ -75,7 +76,7 @@ func (in *Inputs) verdict(t Target, b *ballot) Verdict {
 		}
 	}
 	v.LastTook = medianTook(b.votes, previous.LastTook)
-	for _, region := range b.regions() {
+	for _, region := range b.regions(regions) {
 		if v.Regions == nil {
 			v.Regions = map[string]RegionVerdict{}
 		}

@@ -63,7 +63,10 @@ func TestJudge(t *testing.T) {
 		{name: "regions", words: []string{"EU:+", "EU:+", "EU:+", "AS:-", "AS:-", "AS:+"}, want: Up, regions: "AS:down EU:up"},
 		{name: "a region of two", words: []string{"EU:+", "EU:+", "EU:+", "AS:-", "AS:-"}, want: Up, regions: "EU:up"},
 		{name: "a vantage without its way", words: []string{"EU:-----+", "EU:-+++++", "EU:++++++", "EU:++++++"}, want: Up, doubted: "control:00", regions: "EU:up"},
-		{name: "without whom a region has too few", words: []string{"AS:-----+", "AS:-+++++", "AS:++++++"}, want: Up, doubted: "control:00"},
+		{name: "and only two are left in the region", words: []string{"AS:-----+", "AS:-+++++", "AS:++++++"}, want: Up, doubted: "control:00", regions: "AS:up"},
+		{name: "who agree", words: []string{"AS:++++++", "AS:-+++++", "AS:-+++++", "EU:++++++", "EU:++++++"}, want: Up, regions: "AS:down"},
+		{name: "one of three is silent", words: []string{"AS:.+++++", "AS:-+++++", "AS:-+++++", "EU:++++++", "EU:++++++"}, want: Up, regions: "AS:down"},
+		{name: "two of three are silent", words: []string{"AS:.+++++", "AS:.+++++", "AS:-+++++", "EU:++++++", "EU:++++++"}, want: Up},
 		{name: "all agree that most is dead", words: []string{":-----+", ":-----+", ":-----+"}, want: Down},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -16,7 +16,7 @@ type Timing struct {
 // A burst of a target is two probes, so that two failures in a row take no more than one timeout.
 const (
 	burstProbes    = 2
-	burstStagger   = 200 * time.Millisecond // between them; when the first is answered by then, there is no second
+	burstStagger   = 100 * time.Millisecond // between them; when the first is answered by then, there is no second
 	burstSpacing   = time.Second            // from one burst of a target to the next
 	burstsPerQuiet = 3                      // of a target within Timing.Quiet, whoever suspects it
 )

@@ -13,7 +13,7 @@ const (
 	firstTimeout  = time.Second            // while nothing is known
 	lateBy        = 350 * time.Millisecond // beyond p90: longer than the first retransmission of a connection takes (quic-go: 300 ms)
 	firstLate     = 500 * time.Millisecond // while nothing is known
-	enoughSamples = 8
+	enoughSamples = 5
 )
 
 // Timeout returns how long a probe of the target may take: three times p99, from 300 ms to 2 s; but where that is more than a second, no

@@ -51,7 +51,7 @@ type event struct {
 }
 
 const (
-	warmUp     = time.Minute
+	warmUp     = 90 * time.Second
 	faultEvery = 45 * time.Second
 	faultLasts = 20 * time.Second
 )
