@@ -36,6 +36,7 @@ type dnsFlags struct {
 	probe, verbose  bool
 
 	bgp, bgpPasswords string // files
+	vantage           vantageFlags
 }
 
 // register adds the flags to a set.
@@ -61,6 +62,7 @@ func (f *dnsFlags) register(flags *pflag.FlagSet) {
 	flags.DurationVar(&f.readyVerdictAge, "ready-verdict-age", time.Minute, "how `old` the newest probe may be while /ready says yes")
 	flags.DurationVar(&f.readyGeoAge, "ready-geo-age", 0, "how `old` the geo database may be while /ready says yes (default: not checked)")
 	flags.BoolVar(&f.probe, "probe", true, "probe the PoPs from here, with probe.key in --dir")
+	f.vantage.register(flags, false, "the first address of --listen, port 8054")
 	flags.StringVar(&f.bgp, "bgp-config", "", "YAML `file` of the prefixes that this node announces by BGP, and of its peers")
 	registerBGPPasswords(flags, &f.bgpPasswords)
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "log more to the terminal")
@@ -104,7 +106,7 @@ func (f *dnsFlags) complete(flags *pflag.FlagSet) error {
 			seen[at] = list.flag
 		}
 	}
-	return errors.Join(faults...)
+	return errors.Join(append(faults, f.vantage.check())...)
 }
 
 // fixed are the flags that a running process cannot take anew, by name, with their values.
@@ -113,7 +115,7 @@ func (f *dnsFlags) fixed() map[string]string {
 	maps.Copy(values, map[string]any{
 		"dir": f.dir, "listen": f.listen, "tls-listen": f.tlsListen,
 		"https-listen": f.httpsListen, "workers": f.workers, "segmentation": f.segmentation, "http": f.http, "user": f.user, "probe": f.probe,
-		"secret-key": f.settings.secretKey, "bgp-config": f.bgp,
+		"secret-key": f.settings.secretKey, "bgp-config": f.bgp, "reports": f.vantage.reports, "region": f.vantage.region,
 	})
 	for name, value := range values {
 		texts[name] = fmt.Sprint(value)

@@ -157,6 +157,7 @@ func (d *dnsNode) run(ctx context.Context) error {
 		return errors.Join(err, closeDNS(d.bound))
 	}
 	d.node = newNode("dns", d.start.follow.nameIn(d.start.dir, "dns"), dir, dir.path(dnsFolder, "last-good.yaml"), d.log, newContact(d.log, d.start.follow.with(d.start.dir)))
+	d.start.vantage.apply(d.node, d.start.listen...)
 	if d.node.secrets, err = newSecrets(d.start.settings.secretKey, "dns", d.log); err != nil {
 		return errors.Join(err, closeDNS(d.bound))
 	}

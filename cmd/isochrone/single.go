@@ -39,6 +39,7 @@ type singleFlags struct {
 
 	transports   transportFlags // of a PoP
 	bgpPasswords string         // likewise
+	vantage      vantageFlags   // likewise
 }
 
 func (f *singleFlags) register(command *cobra.Command, pop bool) {
@@ -52,6 +53,7 @@ func (f *singleFlags) register(command *cobra.Command, pop bool) {
 		f.registerHTTP(flags)
 		f.transports.register(flags)
 		registerBGPPasswords(flags, &f.bgpPasswords)
+		f.vantage.register(flags, true, "the first address of its own, port 8054")
 		f.seeing.register(flags)
 	} else {
 		f.follow.etcd.register(flags)
@@ -68,7 +70,7 @@ const (
 
 // start returns a node whose topology is followed by a layer of its own. With a topology on disk it starts without etcd.
 func (f *singleFlags) start(ctx context.Context, command *cobra.Command, kind, name, lastGood string, l *layers) (*node, error) {
-	if err := errors.Join(f.follow.check(), f.follow.mismatch(f.dir, kind, name)); err != nil {
+	if err := errors.Join(f.follow.check(), f.vantage.check(), f.follow.mismatch(f.dir, kind, name)); err != nil {
 		return nil, err
 	}
 	ca, err := devca.Load(f.dir)
@@ -181,7 +183,8 @@ func startPoP(ctx context.Context, command *cobra.Command, process *popProcess, 
 		return err
 	}
 	l.add().run("garbage collector", collector.Run)
-	l.add().run("health", func(ctx context.Context) error { return n.checkHealth(ctx, clusterTargets, nil) })
+	f.vantage.apply(n, addrs...)
+	l.add().run("health", func(ctx context.Context) error { return n.checkHealth(ctx, everything, nil) })
 	if err := f.seeing.start(ctx, n, l.add()); err != nil {
 		return err
 	}
