@@ -60,7 +60,7 @@ func (p *PoP) accept(in *intake) *refusal {
 // left notes that a request does not wait for the disk any more. What it waits for then, such as a cluster, is no load of this PoP.
 func (p *PoP) left(in *intake) {
 	in.stored = time.Now()
-	p.front.overload.Leave(in.stored.Sub(in.received))
+	p.front.overload.Leave(&in.Ticket, in.stored.Sub(in.received))
 }
 
 // accepted writes the 202.

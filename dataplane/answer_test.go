@@ -30,6 +30,9 @@ func (h fixedHeader) Get(name string) string {
 	return ""
 }
 
+// Repeated implements exchange.Header.
+func (h fixedHeader) Repeated(string) bool { return false }
+
 // textBody is a body that is here already.
 type textBody struct{ strings.Reader }
 

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/isochrone/isochrone/dataplane/overload"
 )
 
 // connection is what a Front knows of an open connection. Its methods may be called concurrently.
@@ -12,8 +14,12 @@ type connection struct {
 	began    time.Time    // of the Front
 	progress atomic.Int64 // when a request last began, ended or got on, in nanoseconds since began
 	active   atomic.Int32 // requests that have begun and not ended
+	streams  atomic.Int64 // over HTTP/3, requests that were accepted and have not ended: they begin a moment later
 	second   atomic.Int64 // in which requests were given up
 	given    atomic.Int32 // how many
+	turn     atomic.Int64 // the overload.Turn until which nothing is read; over TCP alone
+	deaf     atomic.Int64 // until when nothing is read, in nanoseconds since began
+	faults   atomic.Int32 // times that too many wrong requests came
 	linger   func() time.Duration
 	close    func(why string) // may be called at any time, and again
 	charge   func()           // has the client's prefix pay for a connection that was cut off; nil for nothing
@@ -35,6 +41,41 @@ func (c *connection) moved() {
 	if c != nil {
 		c.progress.Store(int64(c.now()))
 	}
+}
+
+// pause has nothing be read until a turn, and for a while, over TCP.
+func (c *connection) pause(until overload.Turn, long time.Duration) {
+	if c == nil {
+		return
+	}
+	if until > 0 {
+		c.turn.Store(int64(until))
+	}
+	if long > 0 {
+		c.deaf.Store(int64(c.now() + long))
+	}
+}
+
+// fault returns how long the connection is not heard because its client has sent too many wrong requests. One that goes on is cut off.
+func (c *connection) fault() time.Duration {
+	if c == nil {
+		return 0
+	}
+	now := c.now()
+	if deaf := time.Duration(c.deaf.Load()); now < deaf { // what was sent before it was
+		return deaf - now
+	}
+	if now > time.Duration(c.deaf.Load())+10*faultPause {
+		c.faults.Store(0)
+	}
+	c.deaf.Store(int64(now + faultPause))
+	if c.faults.Add(1) > maxFaultPauses {
+		if c.charge != nil {
+			c.charge()
+		}
+		c.close("too many wrong requests")
+	}
+	return faultPause
 }
 
 // begin notes that a request has arrived.
@@ -123,7 +164,7 @@ func (s *connections) all() []*connection {
 func (s *connections) active() int {
 	n := 0
 	for _, c := range s.all() {
-		n += int(c.active.Load())
+		n += int(c.active.Load()) + int(c.streams.Load())
 	}
 	return n
 }

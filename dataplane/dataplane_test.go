@@ -32,6 +32,7 @@ import (
 	"github.com/isochrone/isochrone/internal/devca"
 	"github.com/isochrone/isochrone/internal/intakeclient"
 	"github.com/isochrone/isochrone/internal/problem"
+	"github.com/isochrone/isochrone/internal/sockets/sockettest"
 	"github.com/isochrone/isochrone/router/rtt"
 	"github.com/isochrone/isochrone/topology"
 )
@@ -172,15 +173,8 @@ func (w *world) snapshot() *topology.Snapshot {
 // run serves the PoP on loopback until the test ends, and returns its endpoint and roots.
 func (w *world) run(t *testing.T) (intakeclient.Endpoint, intakeclient.Config) {
 	t.Helper()
-	tcp, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	tcp, udp := sockettest.Both(t)
 	at := tcp.Addr().(*net.TCPAddr).AddrPort()
-	udp, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
-	if err != nil {
-		t.Fatal(err)
-	}
 	ca, err := devca.New(time.Now())
 	if err != nil {
 		t.Fatal(err)

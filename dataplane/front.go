@@ -75,10 +75,12 @@ func NewFront(c FrontConfig) *Front {
 	if c.Early == nil {
 		c.Early = func() bool { return false }
 	}
-	return &Front{
+	f := &Front{
 		config: c, began: time.Now(), limits: newClientLimits(c.Limits), overload: overload.New(overload.Options{}),
 		attached: make(chan struct{}), draining: make(chan struct{}), quiet: make(chan struct{}),
 	}
+	f.limits.pressed = func() bool { return f.overload.Busy() || f.overload.ShedShare() > 0 }
+	return f
 }
 
 // Handle has a handler answer the requests, those among them that wait already. It is called once.
@@ -122,6 +124,31 @@ func (f *Front) Answer(r *exchange.Request, a *exchange.Answer) {
 		return
 	}
 	f.handler.Answer(r, a)
+	if wrong(a.Status) && f.limits.fault(r.Remote.Addr()) {
+		a.Pause = c.fault()
+	}
+	c.pause(a.Turn, a.Pause)
+}
+
+// wrong reports whether a status says that there is a fault in the request.
+func wrong(status int) bool {
+	switch status {
+	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed,
+		http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusMisdirectedRequest, http.StatusRequestHeaderFieldsTooLarge:
+		return true
+	}
+	return false
+}
+
+// Shed implements exchange.Shedder, by the handler if that is one.
+func (f *Front) Shed(r *exchange.Request, a *exchange.Answer) bool {
+	select {
+	case <-f.attached:
+	default:
+		return false
+	}
+	shedder, ok := f.handler.(exchange.Shedder)
+	return ok && !f.leaving.Load() && shedder.Shed(r, a)
 }
 
 func (f *Front) unavailable(a *exchange.Answer, retryAfter time.Duration, why string) {
@@ -266,7 +293,7 @@ func (f *Front) tend(ctx context.Context) {
 		}
 		for _, c := range f.connections.all() {
 			why := c.stale()
-			if began > 0 && c.active.Load() == 0 && c.now()-max(began, time.Duration(c.progress.Load())) > c.linger() {
+			if began > 0 && c.active.Load() == 0 && c.streams.Load() == 0 && c.now()-max(began, time.Duration(c.progress.Load())) > c.linger() {
 				why = "the PoP is ending"
 			}
 			if why != "" {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/isochrone/isochrone/dataplane/exchange"
 	"github.com/isochrone/isochrone/internal/devca"
+	"github.com/isochrone/isochrone/internal/sockets/sockettest"
 )
 
 func TestClientLimits(t *testing.T) {
@@ -84,7 +85,7 @@ func TestManyPrefixes(t *testing.T) {
 	refused := 0
 	for i := range 100_000 {
 		prefix := clientPrefix(netip.AddrFrom4([4]byte{byte(i >> 16), byte(i >> 8), byte(i), 1}))
-		if !table.take(prefix, false, time.Duration(i)*time.Microsecond, 100) {
+		if !table.take(prefix, unproved, time.Duration(i)*time.Microsecond, 100) {
 			refused++
 		}
 	}
@@ -204,14 +205,7 @@ func TestFrontDrains(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tcp, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	udp, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(tcp.Addr().(*net.TCPAddr).AddrPort()))
-	if err != nil {
-		t.Fatal(err)
-	}
+	tcp, udp := sockettest.Both(t)
 	f := NewFront(FrontConfig{})
 	ctx, cancel := context.WithCancel(t.Context())
 	served := make(chan error, 1)

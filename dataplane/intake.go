@@ -81,6 +81,7 @@ func (p *PoP) Answer(r *exchange.Request, a *exchange.Answer) {
 	in.Request, in.answer, in.began = r, a, time.Now()
 	in.span = p.config.Tracer.Start(r.Header.Get("Traceparent"), in.began)
 	defer func() {
+		p.front.overload.Drop(&r.Ticket)
 		p.bodies.Release(in.held)
 		*in = intake{hash: in.hash}
 		p.intakes.Put(in)
@@ -111,10 +112,11 @@ func (p *PoP) contained(in *intake) (refused *refusal) {
 	}
 	if in.Method != http.MethodPost {
 		in.allow = http.MethodPost
+		p.tellNext(in)
 		return refuse(http.StatusMethodNotAllowed, "payloads are posted")
 	}
 	// A probe must not find a busy PoP dead: its clients would all go to the next one, which is then as busy.
-	if in.Header.Get("X-Isochrone-Probe") == "" && !p.front.overload.Enter() {
+	if in.Header.Get("X-Isochrone-Probe") == "" && !p.enter(in) {
 		return p.overloaded(in)
 	}
 	if refused := p.admit(in); refused != nil {
@@ -125,14 +127,28 @@ func (p *PoP) contained(in *intake) (refused *refusal) {
 		return refused
 	}
 	in.received = time.Now()
+	p.front.overload.Received(&in.Ticket)
 	return p.accept(in)
+}
+
+// tellNext tells who asks where they are which cluster is next for the service that they ask.
+func (p *PoP) tellNext(in *intake) {
+	snap := p.config.Snapshot()
+	if snap == nil {
+		return
+	}
+	if o := p.offers(snap).service(p.config.Name, in.Host); o != nil {
+		if in.cluster = p.forward.Next(o.name); in.cluster != "" {
+			in.answer.Add("x-isochrone-cluster", in.cluster)
+		}
+	}
 }
 
 // overloaded refuses a request because of the load, before it costs anything.
 func (p *PoP) overloaded(in *intake) *refusal {
-	why := p.front.overload.Refuse(in.Context)
-	in.answer.Abort = why.Reset
-	return &refusal{status: http.StatusServiceUnavailable, detail: "this PoP has more requests than it can do", retryAfter: why.RetryAfter}
+	why := p.front.overload.Refuse(false)
+	in.answer.Turn = why.Turn
+	return &refusal{status: http.StatusServiceUnavailable, detail: overloadDetail, retryAfter: why.RetryAfter}
 }
 
 // refuse answers with a problem document.
@@ -216,6 +232,11 @@ func (p *PoP) admit(in *intake) *refusal {
 	if refused := p.authenticate(snap, in); refused != nil {
 		return refused
 	}
+	for _, name := range ambiguous {
+		if in.Header.Repeated(name) {
+			return refuse(http.StatusBadRequest, "the request has %s more than once", name)
+		}
+	}
 	if refused := p.take(in); refused != nil {
 		return refused
 	}
@@ -232,21 +253,37 @@ func tooLarge(policy *topology.Intake) *refusal {
 	return refuse(http.StatusRequestEntityTooLarge, "a payload has at most %d octets", policy.MaxBodyBytes)
 }
 
-// presentedKey returns the key of a request: X-API-Key, else a bearer token (RFC 6750 section 2.1).
-func presentedKey(r *exchange.Request) string {
-	if key := r.Header.Get("X-Api-Key"); key != "" {
-		return key
+// presentedKey returns the key of a request: X-API-Key, or a bearer token (RFC 6750 section 2.1), or both if they are the same. What could be
+// read as two keys is refused, so that nobody in between and this PoP go by different ones.
+func presentedKey(r *exchange.Request) (string, *refusal) {
+	for _, name := range [...]string{"X-Api-Key", "Authorization"} {
+		if r.Header.Repeated(name) {
+			return "", refuse(http.StatusBadRequest, "the request has %s more than once", name)
+		}
 	}
+	key := r.Header.Get("X-Api-Key")
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	if strings.EqualFold(scheme, "Bearer") {
-		return strings.TrimSpace(token)
+	if !strings.EqualFold(scheme, "Bearer") {
+		return key, nil
 	}
-	return ""
+	switch token = strings.TrimSpace(token); {
+	case token == "" || token == key:
+		return key, nil
+	case key == "":
+		return token, nil
+	}
+	return "", refuse(http.StatusBadRequest, "the request has two API keys: X-API-Key and Authorization differ")
 }
+
+// ambiguous are fields that a request has once: what it means would depend on who reads it.
+var ambiguous = [...]string{"Idempotency-Key", "Content-Type", "Content-Encoding"}
 
 // authenticate finds the key of a request. A key for probes is good for probes alone, and a probe needs one.
 func (p *PoP) authenticate(snap *topology.Snapshot, in *intake) *refusal {
-	text := presentedKey(in.Request)
+	text, refused := presentedKey(in.Request)
+	if refused != nil {
+		return refused
+	}
 	if text == "" {
 		return refuse(http.StatusUnauthorized, "the request has no API key, as X-API-Key or as Authorization: Bearer")
 	}

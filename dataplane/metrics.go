@@ -35,7 +35,7 @@ func (p *PoP) Collector() prometheus.Collector {
 		shedTotal:    describe("intake_shed_total", "Requests that were answered 503 because of overload, before anything of them was looked at."),
 		rate:         describe("intake_load_requests_per_second", "Requests that came in the last second."),
 		cpu:          describe("intake_load_cpu", "Share of the processors that the process has used in the last second, 0 to 1."),
-		delay:        describe("intake_load_delay_seconds", "How long work waits, by what it waits for: processor (what one of ten waits exceeds), disk (the mean).", "for"),
+		delay:        describe("intake_load_delay_seconds", "How long work waits, by what it waits for: processor (what one of a hundred waits exceeds), disk (the mean).", "for"),
 		shed:         describe("intake_load_shed_share", "Share of the requests that overload has had refused in the last second, 0 to 1."),
 		logged:       describe("intake_log_lines_total", "Lines of the access log that were written."),
 		unlogged:     describe("intake_log_dropped_total", "Lines of the access log that could not be written."),
@@ -62,6 +62,9 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	} {
 		ch <- desc
 	}
+	if c.config.Beside != nil {
+		c.config.Beside.Describe(ch)
+	}
 }
 
 // Collect implements prometheus.Collector.
@@ -76,6 +79,9 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		send(desc, prometheus.GaugeValue, value, labels...)
 	}
 
+	if c.config.Beside != nil {
+		c.config.Beside.Collect(ch)
+	}
 	total(c.accepted, &c.counts.accepted)
 	total(c.probes, &c.counts.probes)
 	total(c.panics, &c.counts.panics)

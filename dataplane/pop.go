@@ -11,8 +11,10 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/semaphore"
 
+	"github.com/isochrone/isochrone/dataplane/exchange"
 	"github.com/isochrone/isochrone/dataplane/forward"
 	"github.com/isochrone/isochrone/dataplane/overload"
 	"github.com/isochrone/isochrone/dataplane/quota"
@@ -37,15 +39,17 @@ type Config struct {
 	ClusterToken  func(cluster string) string // the bearer token for a cluster
 	Log           *slog.Logger
 
-	Receipts         *receipt.Signer                         // signs what was accepted before and is posted again; the spool's envelopes are signed by Seal; nil for no receipts
-	Peer             Peer                                    // nil if other PoPs cannot be asked
-	Dial             Dial                                    // opens connections to clusters; nil takes TCP
-	Acknowledged     func(e *spool.Envelope, cluster string) // called when a cluster has acknowledged; may be nil
-	Roots            *x509.CertPool                          // that certificates of clusters stand on; nil takes the system's
-	MaxInFlightBytes int64                                   // of bodies that are being read; default 256 MiB
-	Access           *AccessLog                              // nil for none
-	Tracer           *tracing.Tracer                         // likewise
-	Front            *Front                                  // the transports; nil for those of the defaults, which Run serves
+	Receipts         *receipt.Signer                              // signs what was accepted before and is posted again; the spool's envelopes are signed by Seal; nil for no receipts
+	Peer             Peer                                         // nil if other PoPs cannot be asked
+	Peers            func(next exchange.Handler) exchange.Handler // answers other PoPs, before the intake; nil for none
+	Beside           prometheus.Collector                         // told with the PoP's own metrics; nil for none
+	Dial             Dial                                         // opens connections to clusters; nil takes TCP
+	Acknowledged     func(e *spool.Envelope, cluster string)      // called when a cluster has acknowledged; may be nil
+	Roots            *x509.CertPool                               // that certificates of clusters stand on; nil takes the system's
+	MaxInFlightBytes int64                                        // of bodies that are being read; default 256 MiB
+	Access           *AccessLog                                   // nil for none
+	Tracer           *tracing.Tracer                              // likewise
+	Front            *Front                                       // the transports; nil for those of the defaults, which Run serves
 }
 
 // Dial opens a connection, as the method DialContext of net.Dialer does.
@@ -142,7 +146,11 @@ func (p *PoP) Run(ctx context.Context, sockets ...Listeners) error {
 		defer close(forwarded)
 		p.forward.Run(forwarding)
 	}()
-	p.front.Handle(p)
+	handler := exchange.Handler(p)
+	if p.config.Peers != nil {
+		handler = p.config.Peers(p)
+	}
+	p.front.Handle(handler)
 	served := make(chan error, 1)
 	if p.config.Front == nil || len(sockets) > 0 {
 		go func() { served <- p.front.Serve(ctx, sockets...) }()

@@ -31,14 +31,14 @@ type quicServer struct {
 
 func (f *Front) listenQUIC(l Listeners) (*quicServer, error) {
 	s := &quicServer{front: f, socket: l.UDP, http: h3.New(h3.Config{
-		Handler: f, MaxHeaderBytes: maxHeader, HeaderTimeout: handshakeTimeout, WriteTimeout: writeTimeout, Log: f.config.Log,
+		Handler: f, Overload: f.overload, MaxHeaderBytes: maxHeader, HeaderTimeout: handshakeTimeout, WriteTimeout: writeTimeout, Log: f.config.Log,
 	})}
 	s.accepting, s.stop = context.WithCancel(context.Background())
 	s.transport = &quic.Transport{
 		Conn:                  l.UDP,
 		ConnectionIDGenerator: l.ConnectionIDs,
 		VerifySourceAddress: func(from net.Addr) bool {
-			return f.limits.suspicious(addrOf(from)) || f.overload.ShedShare() > 0
+			return f.limits.suspicious(addrOf(from)) || f.overload.Busy()
 		},
 		ConnContext: s.admit,
 	}
@@ -46,7 +46,7 @@ func (f *Front) listenQUIC(l Listeners) (*quicServer, error) {
 	config.MinVersion = tls.VersionTLS13
 	config.NextProtos = []string{http3.NextProtoH3}
 	var err error
-	s.listener, err = s.transport.ListenEarly(withTickets(config, l.TicketKeys), f.quicConfig())
+	s.listener, err = s.transport.ListenEarly(f.limits.paced(withTickets(config, l.TicketKeys)), f.quicConfig())
 	if err != nil {
 		return nil, errors.Join(err, s.transport.Close())
 	}
@@ -145,13 +145,16 @@ func (s *quicServer) serveConn(conn *quic.Conn) {
 	}
 	defer s.front.connections.add(c)()
 	c.served()
-	s.http.ServeConn(conn)
+	s.http.ServeConn(conn, &c.streams)
 }
+
+// lingerTime is for clients that are near, and slow to read: the end of a connection takes from them what they have not read yet.
+const lingerTime = 500 * time.Millisecond
 
 // lingerFor is how long a connection stays open after its last request once its client was told to go: a request that was on its way
 // then must be told that nobody has worked on it.
 func lingerFor(rtt time.Duration) time.Duration {
-	return min(max(3*rtt, 100*time.Millisecond), time.Second)
+	return min(max(3*rtt, lingerTime), time.Second)
 }
 
 // settle expects that packets of new connections come here no more.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -30,8 +31,11 @@ type Outcome struct {
 	Reason   string     `json:"reason,omitempty"`  // why it is a dead letter
 }
 
-// Peer asks another PoP. The answer is nil if it does not know.
+// Peer asks another PoP. The answer is nil if it does not know. The error is ErrNoPeers when no PoP can be asked at all.
 type Peer func(ctx context.Context, pop, id, keyID string) (*Outcome, error)
+
+// ErrNoPeers says that PoPs do not ask each other here.
+var ErrNoPeers = errors.New("PoPs do not ask each other")
 
 // Seal returns what has a spool's envelopes signed, for spool.Options.
 func Seal(signer *receipt.Signer, pop string) func([]*spool.Envelope) {
@@ -57,7 +61,7 @@ func (p *PoP) outcome(in *intake) *refusal {
 		in.allow = "GET, HEAD"
 		return refuse(http.StatusMethodNotAllowed, "what has become of a request is asked for by GET")
 	}
-	if !p.front.overload.Enter() {
+	if !p.enter(in) {
 		return p.overloaded(in)
 	}
 	snap := p.config.Snapshot()
@@ -75,11 +79,10 @@ func (p *PoP) outcome(in *intake) *refusal {
 	if !ok || core == "" || len(id) > maxRequestID || snap.Topology.PoPs[pop] == nil {
 		return refuse(http.StatusNotFound, "%.40q is no request id of these PoPs", id)
 	}
-	if pop != p.config.Name && p.config.Peer == nil {
-		return refuse(http.StatusNotFound, "PoP %s has this request: ask there, at %[1]s.%s", pop, in.offer.name)
-	}
 	found, err := p.outcomeOf(in.Context, pop, id, in.keyID)
 	switch {
+	case errors.Is(err, ErrNoPeers):
+		return refuse(http.StatusNotFound, "PoP %s has this request: ask there, at %[1]s.%s", pop, in.offer.name)
 	case err != nil:
 		p.config.Log.Debug("ask another PoP", "pop", pop, "error", err)
 		return &refusal{status: http.StatusServiceUnavailable, detail: "PoP " + pop + ", which has the request, cannot be asked now", retryAfter: 2 * time.Second}
@@ -101,6 +104,9 @@ func (p *PoP) outcome(in *intake) *refusal {
 func (p *PoP) outcomeOf(ctx context.Context, pop, id, keyID string) (*Outcome, error) {
 	if pop == p.config.Name {
 		return p.Outcome(id, keyID), nil
+	}
+	if p.config.Peer == nil {
+		return nil, ErrNoPeers
 	}
 	return p.config.Peer(ctx, pop, id, keyID)
 }

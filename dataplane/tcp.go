@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/isochrone/isochrone/dataplane/exchange"
+	"github.com/isochrone/isochrone/dataplane/overload"
 	"github.com/isochrone/isochrone/internal/problem"
 )
 
@@ -54,7 +55,7 @@ func (f *Front) newTCPServer(l Listeners) *tcpServer {
 	s := &tcpServer{front: f}
 	s.listener = &countedListener{Listener: l.TCP, server: s}
 	s.http = &http.Server{
-		Handler: handler, TLSConfig: withTickets(config, l.TicketKeys),
+		Handler: handler, TLSConfig: f.limits.paced(withTickets(config, l.TicketKeys)),
 		ReadHeaderTimeout: handshakeTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: f.limits.Streams, MaxReceiveBufferPerConnection: 1 << 20, MaxReceiveBufferPerStream: 256 << 10,
@@ -129,8 +130,9 @@ func (l *countedListener) Accept() (net.Conn, error) {
 		c.served = sync.OnceFunc(func() { l.server.begun.Add(-1) })
 		c.moved()
 		remove := f.connections.add(c)
-		counted := &countedConn{Conn: conn, connection: c}
+		counted := &countedConn{Conn: conn, connection: c, closed: make(chan struct{}), front: f}
 		counted.end = sync.OnceFunc(func() {
+			close(counted.closed)
 			remove()
 			c.served()
 			f.tcp.Add(-1)
@@ -147,10 +149,52 @@ type countedConn struct {
 	net.Conn
 	connection *connection
 	end        func() // of its count; once
+	closed     chan struct{}
+	front      *Front
+	slow       int // reads that are; of the one who reads alone
 }
+
+// Read implements net.Conn. While the connection is paused it waits: what the client sends stays in the kernel's buffer, and then with
+// the client. What is read after that comes in small pieces, so that the next pause comes in time.
+func (c *countedConn) Read(p []byte) (int, error) {
+	if c.slow > 0 { // those who work on what was read last come first
+		wait(slowGap, c.closed)
+	}
+	for until := c.connection.turn.Load(); until > 0; until = c.connection.turn.Load() {
+		c.front.overload.Await(overload.Turn(until), c.closed, nil)
+		c.connection.turn.CompareAndSwap(until, 0)
+		c.slow = slowReads
+	}
+	if long := time.Duration(c.connection.deaf.Load()) - c.connection.now(); long > 0 {
+		wait(long, c.closed)
+		c.slow = slowReads
+	}
+	if c.slow > 0 {
+		c.slow--
+		p = p[:min(len(p), slowRead)]
+	}
+	return c.Conn.Read(p)
+}
+
+// After a pause, so many reads are of slowRead octets at most, slowGap apart.
+const (
+	slowReads = 16
+	slowRead  = 4 << 10
+	slowGap   = time.Millisecond
+)
 
 // Close implements net.Conn.
 func (c *countedConn) Close() error {
 	c.end()
 	return c.Conn.Close()
+}
+
+// wait waits for a while, or until the connection has ended.
+func wait(long time.Duration, ended <-chan struct{}) {
+	timer := time.NewTimer(long)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ended:
+	}
 }

@@ -126,7 +126,7 @@ func (n *node) of(rrtype uint16) typed {
 // answers keeps the answers of several choices, and those of one.
 type answers struct {
 	steered uint32 // how many names and types are steered
-	pops    int    // how many choices there are
+	choices int    // how many choices there are
 	singles []slot // by steered id and choice
 	tuples  tuples
 }
@@ -134,15 +134,15 @@ type answers struct {
 func newAnswers() *answers { return &answers{} }
 
 // size makes room for the answers of one choice, when all names are known.
-func (a *answers) size(pops int) {
-	a.pops = pops
-	a.singles = make([]slot, int(a.steered)*pops)
+func (a *answers) size(choices int) {
+	a.choices = choices
+	a.singles = make([]slot, int(a.steered)*choices)
 }
 
 // find returns the answer of choices, or nil when it has not been made yet.
 func (a *answers) find(id uint32, choices []router.Choice, do bool) *packed {
 	if len(choices) == 1 {
-		return a.singles[int(id)*a.pops+int(choices[0])][signedIndex(do)].Load()
+		return a.singles[int(id)*a.choices+int(choices[0])][signedIndex(do)].Load()
 	}
 	return a.tuples.find(keyOf(id, choices, do))
 }
@@ -150,7 +150,7 @@ func (a *answers) find(id uint32, choices []router.Choice, do bool) *packed {
 // keep keeps the answer of choices, unless there is one already or there are too many.
 func (a *answers) keep(id uint32, choices []router.Choice, do bool, p *packed) {
 	if len(choices) == 1 {
-		a.singles[int(id)*a.pops+int(choices[0])][signedIndex(do)].CompareAndSwap(nil, p)
+		a.singles[int(id)*a.choices+int(choices[0])][signedIndex(do)].CompareAndSwap(nil, p)
 		return
 	}
 	p.key = keyOf(id, choices, do)

@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/isochrone/isochrone/health"
+	"github.com/isochrone/isochrone/internal/sockets/sockettest"
 	"github.com/isochrone/isochrone/router"
 	"github.com/isochrone/isochrone/topology"
 )
@@ -357,15 +358,8 @@ func TestTruncation(t *testing.T) {
 // listen starts a server on real sockets and returns its address.
 func listen(t *testing.T, s *Server) netip.AddrPort {
 	t.Helper()
-	tcp, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	tcp, udp := sockettest.Both(t)
 	at := tcp.Addr().(*net.TCPAddr).AddrPort()
-	udp, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
-	if err != nil {
-		t.Fatal(err)
-	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx, Sockets{UDP: []*net.UDPConn{udp}, TCP: []net.Listener{tcp}}) }()

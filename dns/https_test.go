@@ -25,6 +25,7 @@ import (
 	"github.com/quic-go/quic-go/http3"
 
 	"github.com/isochrone/isochrone/internal/devca"
+	"github.com/isochrone/isochrone/internal/sockets/sockettest"
 )
 
 // certOf returns certificates of a CA for 127.0.0.1.
@@ -54,14 +55,11 @@ func serveSecured(t *testing.T) secured {
 	if err != nil {
 		t.Fatal(err)
 	}
-	overTLS, overHTTPS := listenTCP(t), listenTCP(t)
+	overTLS := listenTCP(t)
+	overHTTPS, udp := sockettest.Both(t)
 	s := secured{
 		server: serve(t, example(), nil), client: &tls.Config{RootCAs: ca.Pool()},
 		tls: peer(overTLS.Addr()), https: peer(overHTTPS.Addr()),
-	}
-	udp, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(s.https))
-	if err != nil {
-		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	works := s.server.streamWorks(ctx, Sockets{

@@ -173,7 +173,7 @@ func sameNames(a, b *router.Table) bool {
 
 // countersOf returns the counter of each PoP of a table.
 func (s *Server) countersOf(t *router.Table) []uint16 {
-	counters := make([]uint16, t.PoPs())
+	counters := make([]uint16, t.Choices())
 	for c := range counters {
 		name, _ := t.PoP(router.Choice(c))
 		counter, known := s.popsSeen[name]

@@ -111,7 +111,7 @@ func newIndex(t *router.Table, keys *dnssec.Keyring, epoch int64, before *index)
 	for _, z := range x.zones {
 		x.finish(z)
 	}
-	x.answers.size(t.PoPs())
+	x.answers.size(t.Choices())
 	return x
 }
 
@@ -243,13 +243,25 @@ func (x *index) addService(t *router.Table, id router.ServiceID) {
 		pop, p := t.PoP(c)
 		x.addAddresses(x.add(z, pop+"."+s.name), p.Addresses, s.ttl)
 		for _, a := range p.Addresses {
-			s.has[router.Either] = true
-			if a.Is4() {
-				s.has[router.IPv4] = true
-			} else {
-				s.has[router.IPv6] = true
+			s.note(a)
+		}
+	}
+	for _, policy := range declared.Steering.Policies() {
+		if policy.Anycast != nil {
+			for _, a := range policy.Anycast.VIPs {
+				s.note(a)
 			}
 		}
+	}
+}
+
+// note notes that some choice of a service has an address.
+func (s *service) note(a netip.Addr) {
+	s.has[router.Either] = true
+	if a.Is4() {
+		s.has[router.IPv4] = true
+	} else {
+		s.has[router.IPv6] = true
 	}
 }
 
@@ -387,7 +399,11 @@ func (n *node) steered(t *router.Table, rrtype uint16, choices []router.Choice) 
 	for rank, c := range choices {
 		pop, p := t.PoP(c)
 		if rrtype == dns.TypeHTTPS {
-			records = append(records, httpsRecord(header, rank+1, pop+"."+n.name, p))
+			target := pop + "." + n.name
+			if t.IsVIP(c) {
+				target = "." // the name itself, whose addresses they are (RFC 9460 section 2.5.2)
+			}
+			records = append(records, httpsRecord(header, rank+1, target, p))
 		} else {
 			records = addressRecords(records, header, p.Addresses)
 		}

@@ -17,7 +17,7 @@ func Assign(t Target, vantages []Vantage, k int) []Vantage {
 	ranked := make([]ranking, 0, len(vantages))
 	self, seed := t.node(), hash(string(t.Kind), t.Name)
 	for _, v := range vantages {
-		if v.Name != self {
+		if v.Name != self && v.sees(t.Kind) {
 			ranked = append(ranked, ranking{v, mix(seed ^ hash(v.Name))})
 		}
 	}

@@ -19,19 +19,28 @@ type ballot struct {
 	votes    []vote
 	up, down int     // of all votes, before any is doubted
 	self     *Report // of the target itself
-	judges   int     // vantages that there are, but the target itself
+	judges   int     // vantages that there are and look at such targets, but the target itself
+	kind     Kind    // of the target
 }
 
 // collect has each vantage vote on what it speaks of, but for itself.
 func (in *Inputs) collect(reports []*Report) map[Target]*ballot {
 	ballots := make(map[Target]*ballot, len(in.Targets))
 	selves := make(map[string]*ballot, len(in.Targets))
+	looking := map[Kind]int{}
+	for _, v := range in.Vantages {
+		for _, k := range kindNumbers {
+			if v.sees(k) {
+				looking[k]++
+			}
+		}
+	}
 	for _, t := range in.Targets {
-		b := &ballot{judges: len(in.Vantages)}
+		b := &ballot{judges: looking[t.Kind], kind: t.Kind}
 		ballots[t], selves[t.node()] = b, b
 	}
 	for _, v := range in.Vantages {
-		if self := selves[v.Name]; self != nil {
+		if self := selves[v.Name]; self != nil && v.sees(self.kind) {
 			self.judges--
 		}
 	}

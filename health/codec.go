@@ -16,6 +16,7 @@ const (
 	MaxReason    = 120      // octets of a statement's evidence
 	maxName      = 128      // octets of the name of a vantage or a target
 	maxRegion    = 8        // octets
+	maxAddress   = 64       // octets, of a key too
 	maxAge       = 10 * 365 * 24 * time.Hour
 	maxTook      = time.Hour
 )
@@ -38,7 +39,7 @@ const (
 // Append appends the encoded report to b, in at most limit octets (0 stands for MaxReport). Statements that do not fit are left out, those
 // of targets that are not well last, and then the report is not encoded as full. Ages are as of now.
 //
-// A report is: schema, flags, vantage, region, incarnation, sequence, degraded, load (requests a second, CPU in 1/1000, queue in 0.1 ms),
+// A report is: schema, flags, vantage, region, kinds, key, address, where it serves, incarnation, sequence, degraded, load (requests a second, CPU in 1/1000, queue in 0.1 ms),
 // number of statements, statements. A statement is: kind, name, status and flags, failures, code, reason, age of since and of seen (ms),
 // took, connect, handshake, answer (0.1 ms). Numbers are unsigned varints, strings have their length before them.
 func (r *Report) Append(b []byte, limit int, now time.Time) []byte {
@@ -85,6 +86,10 @@ func (r *Report) appendHead(b []byte) []byte {
 	b = append(b, ReportSchema, flags)
 	b = appendString(b, r.Name, maxName)
 	b = appendString(b, r.Region, maxRegion)
+	b = append(b, byte(r.Looks))
+	for _, text := range []string{r.Key, r.Address, r.Serves} {
+		b = appendString(b, text, maxAddress)
+	}
 	b = binary.AppendUvarint(b, uint64(max(r.Incarnation, 0)))
 	b = binary.AppendUvarint(b, r.Sequence)
 	b = appendString(b, r.Self.Degraded, MaxReason)

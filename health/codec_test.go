@@ -12,7 +12,7 @@ import (
 
 func exampleReport(statements int) *Report {
 	r := &Report{
-		Vantage: Vantage{"pop:fra1", "EU"}, Incarnation: epoch.UnixNano(), Sequence: 7, Full: true,
+		Vantage: Vantage{Name: "pop:fra1", Region: "EU"}, Incarnation: epoch.UnixNano(), Sequence: 7, Full: true,
 		Self: Self{Degraded: "no cluster can be reached", Shedding: true, Load: Load{1234, 0.375, 12 * time.Millisecond}},
 	}
 	for i := range statements {

@@ -49,6 +49,8 @@ func (d *decoder) report(now time.Time) *Report {
 	r.Full, r.Self.Shedding = flags&flagFull != 0, flags&flagShedding != 0
 	r.Name = d.name("vantage")
 	r.Region = d.text("region", maxRegion)
+	r.Looks = Kinds(d.octet("kinds", 255))
+	r.Key, r.Address, r.Serves = d.text("key", maxAddress), d.text("address", maxAddress), d.text("serves", maxAddress)
 	r.Incarnation = int64(d.number("incarnation", 1<<63-1))
 	r.Sequence = d.number("sequence", 1<<64-1)
 	if r.Sequence == 0 {

@@ -13,7 +13,8 @@ type Doubt struct {
 const leastDoubted = 3
 
 // doubt compares what a vantage says with what the others say. That of others who are doubted themselves counts: where all agree that
-// most is dead, it is dead. A vantage that is alone, with nobody to contradict it, contradicts itself.
+// most is dead, it is dead. A vantage that is alone, with nobody to contradict it, is not
+// believed when all of its world is dead: then it is more likely that it has lost its way.
 func doubt(r *Report, ballots map[Target]*ballot, alone bool) (Doubt, bool) {
 	d := Doubt{Vantage: r.Name}
 	for i := range r.Statements {
@@ -32,7 +33,7 @@ func doubt(r *Report, ballots map[Target]*ballot, alone bool) (Doubt, bool) {
 		}
 	}
 	if alone {
-		return d, 2*d.Failing > d.Of
+		return d, d.Failing >= leastDoubted && d.Failing == d.Of
 	}
 	return d, d.Failing >= leastDoubted && 2*d.Failing > d.Of && 2*d.Contradicted > d.Failing
 }

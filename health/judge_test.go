@@ -13,7 +13,7 @@ import (
 func reported(targets []Target, words ...string) (reports []*Report, vantages []Vantage) {
 	for i, word := range words {
 		region, says, _ := strings.Cut(word, ":")
-		r := &Report{Vantage: Vantage{fmt.Sprintf("control:%02d", i), region}, Incarnation: 1, Sequence: 1, Full: true}
+		r := &Report{Vantage: Vantage{Name: fmt.Sprintf("control:%02d", i), Region: region}, Incarnation: 1, Sequence: 1, Full: true}
 		for j, c := range says {
 			s := Statement{Target: targets[j], Since: second(-60 + i), Seen: second(-i), Took: 50 * time.Millisecond}
 			switch c {
@@ -52,7 +52,8 @@ func TestJudge(t *testing.T) {
 		{name: "one alone in the world", words: []string{":-"}, want: Down},
 		{name: "one of several", words: []string{":-"}, previous: up, want: Up, missing: 2},
 		{name: "one of several, alone", words: []string{":-+++++"}, previous: up, want: Down, missing: 2, alone: true},
-		{name: "one of several, alone, and most is dead", words: []string{":-----+"}, previous: up, want: Up, missing: 2, alone: true, doubted: "control:00"},
+		{name: "one of several, alone, and most is dead", words: []string{":-----+"}, previous: up, want: Down, missing: 2, alone: true},
+		{name: "one of several, alone, and all is dead", words: []string{":------"}, previous: up, want: Up, missing: 2, alone: true, doubted: "control:00"},
 		{name: "two that agree", words: []string{":-", ":-"}, want: Down},
 		{name: "two that do not", words: []string{":-", ":+"}, previous: down, want: Up},
 		{name: "majority down", words: []string{":-", ":-", ":+"}, previous: up, want: Down},

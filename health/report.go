@@ -1,12 +1,32 @@
 package health
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Vantage is a node that probes.
 type Vantage struct {
 	Name   string // such as pop:sin1 (store.NodeName)
 	Region string // the code of a continent (topology.Continents); "" when not known
+	Looks  Kinds  // at what kinds of target; none for all
 }
+
+// Kinds is a set of kinds of target.
+type Kinds uint8
+
+// KindsOf returns the set of some kinds.
+func KindsOf(kinds ...Kind) (set Kinds) {
+	for _, k := range kinds {
+		if i := slices.Index(kindNumbers, k); i >= 0 {
+			set |= 1 << i
+		}
+	}
+	return set
+}
+
+// sees reports whether a vantage looks at targets of a kind.
+func (v Vantage) sees(k Kind) bool { return v.Looks == 0 || v.Looks&KindsOf(k) != 0 }
 
 // Statement is what one vantage says of one target: the outcome of its own rise, fall and damping. Times are local ones of whoever holds
 // the statement: ages travel, and the receiver subtracts them from the time of arrival, so that no clock is compared with another's.
@@ -48,7 +68,10 @@ type Report struct {
 	Vantage
 	Incarnation int64
 	Sequence    uint64
-	Full        bool // it has all statements; otherwise those that it lacks are as they were
+	Key         string // of what it sends directly: Ed25519, in unpadded base64url; "" when it sends nothing
+	Address     string // and port where it takes reports of others; "" when it takes none
+	Serves      string // address and port where a DNS node answers, for probes
+	Full        bool   // it has all statements; otherwise those that it lacks are as they were
 	Self        Self
 	Statements  []Statement
 }

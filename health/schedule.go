@@ -53,8 +53,8 @@ func NewSchedule(self string, t Timing) *Schedule {
 	return &Schedule{self, t, map[Target]*turn{}}
 }
 
-// Assign says which targets and vantages there are; self should be among the vantages. A target that is new here is probed within an
-// interval.
+// Assign says which targets and vantages there are; self should be among the vantages. A target that is new here is probed within a
+// tenth of an interval.
 func (s *Schedule) Assign(targets []Target, vantages []Vantage, now time.Time) {
 	before := s.turns
 	s.turns = make(map[Target]*turn, len(before))
@@ -76,7 +76,7 @@ func (s *Schedule) Assign(targets []Target, vantages []Vantage, now time.Time) {
 		period, offset := time.Duration(len(order))*s.t.Interval, time.Duration(rank)*s.t.Interval+phase
 		x := before[t]
 		if x == nil {
-			x = &turn{extra: []time.Time{now.Add(time.Duration(hash(t.Name, s.self) % uint64(s.t.Interval)))}}
+			x = &turn{extra: []time.Time{now.Add(time.Duration(hash(t.Name, s.self) % uint64(s.t.Interval/10)))}}
 		}
 		if x.period != period || x.offset != offset {
 			x.period, x.offset = period, offset

@@ -59,6 +59,8 @@ type Verdict struct {
 	Votes     Votes                    `json:"votes"`
 	Suspected bool                     `json:"suspected,omitempty"` // a vantage has seen a first failure, and the others look
 	Regions   map[string]RegionVerdict `json:"regions,omitempty"`   // by continent; where a region has none, Status holds there
+
+	Recovered time.Time `json:"recovered,omitzero"` // when this node saw it come back from down; zero when it has not
 }
 
 // Verdicts holds the verdict of every target that has one. It is immutable once published; reading a missing target gives
@@ -71,14 +73,18 @@ func (v Verdicts) IsDown(t Target) bool { return v[t].Status == Down }
 // In returns the status of a target for clients of a region (a continent's code; "" when not known): the region's own where it has one,
 // else that of the world.
 func (v Verdicts) In(t Target, region string) Status {
-	verdict := v[t]
-	if r, ok := verdict.Regions[region]; ok {
+	return v[t].In(region)
+}
+
+// In returns the status for clients of a region, as Verdicts.In does.
+func (v Verdict) In(region string) Status {
+	if r, ok := v.Regions[region]; ok {
 		return r.Status
 	}
-	if verdict.Status == "" {
+	if v.Status == "" {
 		return Unknown
 	}
-	return verdict.Status
+	return v.Status
 }
 
 // SameStatus reports whether two sets of verdicts have the same effect: the same status for each target in each region.
@@ -88,7 +94,7 @@ func (v Verdicts) SameStatus(other Verdicts) bool {
 	}
 	for t, a := range v {
 		b, ok := other[t]
-		if !ok || a.Status != b.Status || len(a.Regions) != len(b.Regions) {
+		if !ok || a.Status != b.Status || !a.Recovered.Equal(b.Recovered) || len(a.Regions) != len(b.Regions) {
 			return false
 		}
 		for name, r := range a.Regions {

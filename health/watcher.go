@@ -9,6 +9,12 @@ import (
 	"time"
 )
 
+// Thresholds say how many observations in a row change what a vantage says. The zero value stands for two of each.
+type Thresholds struct {
+	Rise int // successes that bring a target up that was down
+	Fall int // failures that take a target down
+}
+
 // Watcher holds what one vantage sees of its targets: rise and fall, flap damping, suspicion, and how long probes take. A target is
 // unknown until its first success, which brings it up at once, or until it fell. A Watcher is not safe for concurrent use.
 type Watcher struct {

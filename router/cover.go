@@ -23,12 +23,6 @@ func newCuts(rankings []*ranking) *cuts {
 	return c
 }
 
-// holds reports whether a client of a cut is in a prefix that some rule names.
-func (c *cuts) holds(prefix netip.Prefix, cut uint32) bool {
-	inner := c.prefixes[cut]
-	return cut > 0 && inner.Bits() >= prefix.Bits() && prefix.Contains(inner.Addr())
-}
-
 // cover divides the address spaces into blocks of one origin: the atlas's, divided further by the prefixes of the RTT map
 // and of rules.
 func (t *Table) cover() {

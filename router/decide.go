@@ -292,7 +292,7 @@ func (q *question) collect(a *Answer, standings []standing, want int, worst stan
 		return last, over
 	}
 	v := q.ranking.variants[k.variant]
-	for _, c := range q.table.near[k.first[0]] {
+	for _, c := range q.table.near[q.table.anchor(k)] {
 		if !q.ranking.member[c] || !v.allows(c) || k.lists(c) {
 			continue
 		}

@@ -16,7 +16,7 @@ func (t *Table) With(snap *topology.Snapshot) (*Table, error) {
 // inherit takes over from an older table what depends on its rankings, if they are all the same: those of the same PoPs at the same
 // places, by the same policies. It reports whether they are.
 func (t *Table) inherit(old *Table) bool {
-	if old == nil || t.atlas != old.atlas || t.rttMap != old.rttMap || len(t.pops) != len(old.pops) || len(t.rankings) != len(old.rankings) {
+	if old == nil || t.atlas != old.atlas || t.rttMap != old.rttMap || len(t.pops) != len(old.pops) || t.popCount != old.popCount || len(t.rankings) != len(old.rankings) {
 		return false
 	}
 	for i := range t.pops {

@@ -52,6 +52,9 @@ func TestLossMovesOnlyItsOwnClients(t *testing.T) {
 					if was.Fallback != NoFallback || is.Fallback != NoFallback || was.N == 0 {
 						continue
 					}
+					if table.IsVIP(was.Choices[0]) { // whose last announcer this may be
+						continue
+					}
 					if was.Choices[0] != lost && is.Choices != was.Choices {
 						t.Fatalf("%s of %s moves %v from %v to %v\n%s", how, name, client, was.Choices[0], is.Choices[0], top.Marshal())
 					}
@@ -153,7 +156,7 @@ func TestAnswersDoNotDependOnTheMachine(t *testing.T) {
 			digest.Write([]byte{a.ScopeBits, byte(a.Outcome), byte(a.N)})
 		}
 	}
-	const want = 0x3435870b3a05c4d2
+	const want = 0xe4d14883d57f5e80
 	if got := digest.Sum64(); got != want {
 		t.Errorf("got %#x, want %#x", got, uint64(want))
 	}

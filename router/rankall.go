@@ -227,7 +227,7 @@ func newRanker(t *Table, number int, variants, classOf [][]uint32) *ranker {
 	}
 	if t.rttMap != nil {
 		for _, name := range t.rttMap.PoPs() {
-			i, known := slices.BinarySearchFunc(t.pops, name, func(p tablePoP, name string) int {
+			i, known := slices.BinarySearchFunc(t.pops[:t.popCount], name, func(p tablePoP, name string) int {
 				if p.name < name {
 					return -1
 				} else if p.name > name {

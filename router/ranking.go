@@ -30,6 +30,7 @@ type ranking struct {
 	failover   map[Choice]uint64 // where a choice stands in the failover order
 	variants   []*variant        // sets of rules that fit a client; the first is that without rules
 	uniform    bool              // every class stands for all candidates
+	vip        bool              // a candidate is a VIP
 	classes    []class
 	briefs     []brief // of the class of each origin
 	reach4     reach
@@ -94,6 +95,7 @@ func newRanking(t *Table, policy *topology.Policy, candidates []Choice, choices 
 	r.member = make([]bool, len(t.pops))
 	for _, c := range candidates {
 		r.member[c] = true
+		r.vip = r.vip || t.IsVIP(c)
 	}
 	r.within = uint32(time.Duration(policy.Within).Microseconds())
 	for i, c := range numbersOf(policy.Failover, choices) {
@@ -135,6 +137,12 @@ type order struct {
 
 // key returns a choice's key for its round-trip time.
 func (o *order) key(c Choice, us uint32) uint64 {
+	if o.isVIP(c) {
+		return 0 // before all others
+	}
+	if o.vip {
+		us = max(us, 1)
+	}
 	key := uint64(us)
 	if o.cost != nil {
 		key += uint64(o.cost[c])
@@ -151,6 +159,9 @@ func (o *order) key(c Choice, us uint32) uint64 {
 	}
 	return key
 }
+
+// isVIP reports whether a choice is a VIP, which comes before all PoPs and shares its clients with none.
+func (o *order) isVIP(c Choice) bool { return o.salts[c].vip != nil }
 
 // before reports whether a comes before b. Between equals the location decides, so that each comes first somewhere.
 func (o *order) before(a, b candidate) bool {
@@ -182,7 +193,7 @@ func (o *order) insert(list []candidate, x candidate) []candidate {
 func (o *order) top(us []uint32, list []candidate) []candidate {
 	list = list[:0]
 	worst := ^uint64(0) // of a list that is full
-	simple := o.cost == nil && !o.failing && o.variant.tier == nil
+	simple := o.cost == nil && !o.failing && o.variant.tier == nil && !o.vip
 	for _, c := range o.candidates {
 		key := uint64(us[c])
 		if !simple {
@@ -204,7 +215,7 @@ func (o *order) class(list []candidate, number uint32, at region) class {
 	var group uint64 // key of the present group's first member
 	for i, x := range list[:k.n] {
 		k.first[i] = x.c
-		if i > 0 && x.key>>32 == group>>32 && x.key-group <= uint64(o.within) {
+		if i > 0 && x.key>>32 == group>>32 && x.key-group <= uint64(o.within) && !o.isVIP(list[i-1].c) {
 			k.groups &^= 1 << i
 			continue
 		}

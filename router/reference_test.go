@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -155,9 +156,18 @@ func (r *reference) order(service *topology.Service, policy *topology.Policy, f 
 		}
 		return 0
 	})
+	vip := 0
+	if a := policy.Anycast; a != nil && !(f == Either && a.Mode == topology.AnycastHybrid) &&
+		slices.ContainsFunc(a.VIPs, func(a netip.Addr) bool { return f == Either || a.Is4() == (f == IPv4) }) &&
+		!slices.ContainsFunc(a.Unicast, func(p netip.Prefix) bool { return p.Contains(addr) }) &&
+		!slices.ContainsFunc(policy.Rules, func(rule topology.Rule) bool {
+			return fits(&rule, r.place(addr), addr) && len(rule.Must)+len(rule.MustNot) > 0
+		}) {
+		order, vip = slices.Insert(order, 0, refPoP{name: vipName(a), tier: -1}), 1
+	}
 	// The first eight are in the client's own order, the others in that of the first one's PoP.
 	if len(order) > ranked {
-		first, rest := r.top.PoPs[order[0].name].Location, order[ranked:]
+		first, rest := r.top.PoPs[order[vip].name].Location, order[ranked:]
 		slices.SortFunc(rest, func(a, b refPoP) int { return map[bool]int{true: -1, false: 1}[a.name < b.name] })
 		far := func(p refPoP) int { return int(r.predicted(&Place{Location: first}, p.name)) }
 		slices.SortStableFunc(rest, func(a, b refPoP) int { return far(a) - far(b) })
@@ -194,26 +204,87 @@ func (r *reference) decide(name string, f Family, addr netip.Addr) ([]string, Ou
 	if canary := service.Steering.Canary; canary != nil && canary.Share > 0 && b.draw(saltFor(saltOf(name), forCanary)) < drawsOf(canary.Share) {
 		policy = &canary.Policy
 	}
-	without := *policy
-	without.Rules = nil
-	all := r.order(service, &without, f, addr)
-	if len(all) == 0 {
-		return nil, NoFamily
+	exists := func(policy *topology.Policy) bool {
+		without := *policy
+		without.Rules = nil
+		if a := without.Anycast; a != nil {
+			without.Anycast = &topology.Anycast{Mode: a.Mode, VIPs: a.VIPs}
+		}
+		return len(r.order(service, &without, f, addr)) > 0
 	}
-	barred := func(name string) bool {
+	if !exists(policy) {
+		others := slices.DeleteFunc(service.Steering.Policies(), func(p *topology.Policy) bool { return !exists(p) })
+		if len(others) == 0 {
+			return nil, NoFamily
+		}
+		policy = others[0]
+	}
+	without := *policy
+	without.Rules, without.Anycast = nil, nil
+	all := r.order(service, &without, f, addr)
+	var barred, down func(name string) bool
+	everyAnnouncer := func(vip string, is func(string) bool) bool {
+		for name, p := range r.top.PoPs {
+			if len(p.VIPs) > 0 && strings.HasPrefix(vip, vipPrefix+p.VIPs[0].String()) && !is(name) {
+				return false
+			}
+		}
+		return true
+	}
+	barred = func(name string) bool {
+		if strings.HasPrefix(name, vipPrefix) {
+			return everyAnnouncer(name, barred)
+		}
 		if r.top.PoPs[name].State != topology.Active {
 			return true
 		}
 		return r.override(topology.Drain, name) != nil
 	}
-	down := func(name string) bool {
+	down = func(name string) bool {
+		if strings.HasPrefix(name, vipPrefix) {
+			return everyAnnouncer(name, func(name string) bool { return barred(name) || down(name) })
+		}
 		if o := r.override(topology.Force, name); o != nil {
 			return o.Verdict == topology.ForceDown
 		}
-		return r.in.Verdicts.IsDown(health.Target{Kind: health.PoP, Name: name})
+		v := r.in.Verdicts[health.Target{Kind: health.PoP, Name: name}]
+		if place := r.place(addr); place != nil && place.Continent != "" && v.Status != health.Degraded {
+			if own, ok := v.Regions[place.Continent]; ok {
+				return own.Status == health.Down
+			}
+		}
+		return v.Status == health.Down
+	}
+	downEverywhere := func(name string) bool {
+		if o := r.override(topology.Force, name); o != nil {
+			return o.Verdict == topology.ForceDown
+		}
+		v := r.in.Verdicts[health.Target{Kind: health.PoP, Name: name}]
+		if v.Status != health.Down {
+			return false
+		}
+		for _, own := range v.Regions {
+			if own.Status != health.Down {
+				return false
+			}
+		}
+		return true
 	}
 	lucky := func(name string) bool {
+		if strings.HasPrefix(name, vipPrefix) {
+			return true
+		}
 		share, limited := r.in.Shares[name]
+		if v := r.in.Verdicts[health.Target{Kind: health.PoP, Name: name}]; r.override(topology.Force, name) == nil {
+			if v.Status == health.Degraded {
+				share, limited = 0, true
+			} else if age := r.in.Now.Sub(v.Recovered); !v.Recovered.IsZero() && age < 54*time.Second {
+				back := float64(int(age/(6*time.Second))+1) / 10
+				if !limited || back < share {
+					share, limited = back, true
+				}
+			}
+		}
 		if o := r.override(topology.Pin, name); o != nil {
 			share, limited = *o.Share, true
 		}
@@ -248,12 +319,15 @@ func (r *reference) decide(name string, f Family, addr netip.Addr) ([]string, Ou
 		}
 		return taken[:min(len(taken), want)]
 	}
-	well, some := 0, 0
+	well, some, wellSomewhere := 0, 0, 0
 	for name := range r.top.PoPs {
 		if (service.PoPs == nil || slices.Contains(service.PoPs, name)) && !barred(name) {
 			some++
 			if !down(name) {
 				well++
+			}
+			if !downEverywhere(name) {
+				wellSomewhere++
 			}
 		}
 	}
@@ -267,7 +341,7 @@ func (r *reference) decide(name string, f Family, addr netip.Addr) ([]string, Ou
 	}
 	open := take(func(name string) bool { return !barred(name) })
 	switch pool, isPool := service.Steering.WhenAllDown.Pool(); {
-	case service.Steering.WhenAllDown == topology.FailEmpty && well == 0 && some > 0 && !panics:
+	case service.Steering.WhenAllDown == topology.FailEmpty && wellSomewhere == 0 && some > 0 && !panics:
 		return nil, Empty
 	case len(open) == 0:
 		return nil, NoneAllowed
@@ -308,6 +382,9 @@ func randomTopology(r *rand.Rand) *topology.Topology {
 		}
 		if r.IntN(10) == 0 {
 			p.State = topology.Draining
+		}
+		if r.IntN(3) == 0 {
+			p.VIPs = []netip.Addr{netip.MustParseAddr("203.0.113.1"), netip.MustParseAddr("2001:db8::1")}[:1+r.IntN(2)]
 		}
 		names = append(names, fmt.Sprintf("pop%d", i))
 		top.PoPs[names[i]] = p
@@ -354,6 +431,12 @@ func randomTopology(r *rand.Rand) *topology.Topology {
 			}
 			p.Rules = append(p.Rules, rule)
 		}
+		if r.IntN(3) == 0 {
+			p.Anycast = &topology.Anycast{Mode: topology.AnycastAll, VIPs: []netip.Addr{netip.MustParseAddr("203.0.113.1"), netip.MustParseAddr("2001:db8::1")}[:1+r.IntN(2)]}
+			if r.IntN(2) == 0 {
+				p.Anycast.Mode, p.Anycast.Unicast = topology.AnycastHybrid, []netip.Prefix{randomPrefix(r), randomPrefix(r)}
+			}
+		}
 		return p
 	}
 	service := &topology.Service{Steering: topology.Steering{
@@ -362,6 +445,11 @@ func randomTopology(r *rand.Rand) *topology.Topology {
 	}}
 	if r.IntN(3) == 0 {
 		service.PoPs = append(some(), names[0])
+		for _, name := range names {
+			if !slices.Contains(service.PoPs, name) {
+				top.PoPs[name].VIPs = nil // who announces them offers the service
+			}
+		}
 	}
 	if r.IntN(3) == 0 {
 		service.Steering.Canary = &topology.Canary{Share: []float64{0, 0.3, 1}[r.IntN(3)], Policy: policy()}
@@ -388,6 +476,15 @@ func randomInputs(r *rand.Rand, top *topology.Topology) Inputs {
 		switch {
 		case r.IntN(odds) == 0:
 			in.Verdicts[health.Target{Kind: health.PoP, Name: name}] = health.Verdict{Status: health.Down, Reason: "refused"}
+		case r.IntN(10) == 0:
+			in.Verdicts[health.Target{Kind: health.PoP, Name: name}] = health.Verdict{Status: health.Degraded, Reason: "no cluster"}
+		case r.IntN(5) == 0:
+			in.Verdicts[health.Target{Kind: health.PoP, Name: name}] = health.Verdict{Status: health.Up, Recovered: start.Add(-time.Duration(r.IntN(70)) * time.Second)}
+		case r.IntN(4) == 0:
+			in.Verdicts[health.Target{Kind: health.PoP, Name: name}] = health.Verdict{
+				Status: []health.Status{health.Up, health.Down}[r.IntN(2)], Reason: "seen differently",
+				Regions: map[string]health.RegionVerdict{"AS": {Status: health.Down}, "EU": {Status: []health.Status{health.Up, health.Down}[r.IntN(2)]}},
+			}
 		case r.IntN(12) == 0:
 			in.Overrides[name] = &topology.Override{Kind: topology.Drain, PoP: name, Expires: start.Add(time.Hour)}
 		case r.IntN(4) == 0:

@@ -2,10 +2,7 @@ package router
 
 import (
 	"encoding/binary"
-	"net/netip"
 	"slices"
-
-	"github.com/isochrone/isochrone/topology"
 )
 
 // variant is what the rules that fit a client make of a ranking.
@@ -27,7 +24,8 @@ type matcher struct {
 	table   *Table
 	ranking *ranking
 	choices map[string]Choice
-	byASN   bool // some rule names an ASN
+	byASN   bool        // some rule names an ASN
+	sets    []prefixSet // of each rule
 	known   map[clients]uint32
 	numbers map[string]uint32 // of variants, by the rules that fit
 }
@@ -42,6 +40,11 @@ func newMatcher(t *Table, r *ranking, choices map[string]Choice) *matcher {
 	m := &matcher{table: t, ranking: r, choices: choices, known: map[clients]uint32{}, numbers: map[string]uint32{"": 0}}
 	for _, rule := range r.policy.Rules {
 		m.byASN = m.byASN || len(rule.ASNs) > 0
+		set := prefixSet{}
+		for _, p := range rule.Prefixes {
+			set[p] = true
+		}
+		m.sets = append(m.sets, set)
 	}
 	r.variants = []*variant{m.variant(nil)}
 	return m
@@ -71,7 +74,7 @@ func (m *matcher) find(who clients) uint32 {
 	var rules []int
 	var key []byte
 	for i := range m.ranking.policy.Rules {
-		if m.fits(&m.ranking.policy.Rules[i], who) {
+		if m.fits(i, who) {
 			rules, key = append(rules, i), binary.BigEndian.AppendUint32(key, uint32(i))
 		}
 	}
@@ -85,11 +88,12 @@ func (m *matcher) find(who clients) uint32 {
 }
 
 // fits reports whether clients are among those of a rule.
-func (m *matcher) fits(rule *topology.Rule, who clients) bool {
+func (m *matcher) fits(i int, who clients) bool {
+	rule := &m.ranking.policy.Rules[i]
 	return (len(rule.Countries) == 0 || slices.Contains(rule.Countries, who.country)) &&
 		(len(rule.Continents) == 0 || slices.Contains(rule.Continents, who.continent)) &&
 		(len(rule.ASNs) == 0 || slices.Contains(rule.ASNs, who.asn)) &&
-		(len(rule.Prefixes) == 0 || slices.ContainsFunc(rule.Prefixes, func(p netip.Prefix) bool { return m.table.cuts.holds(p, who.cut) }))
+		(len(rule.Prefixes) == 0 || who.cut > 0 && m.sets[i].holds(m.table.cuts.prefixes[who.cut]))
 }
 
 // variant puts rules together: what must be is what all of them allow, what must not be is what any of them forbids, and
@@ -118,6 +122,11 @@ func (m *matcher) variant(rules []int) *variant {
 		}
 		for _, c := range numbersOf(rule.MustNot, m.choices) {
 			v.allowed[c/64] &^= 1 << (c % 64)
+		}
+		if m.ranking.vip && len(rule.MustNot) > 0 { // routing knows no rules
+			for c := m.table.popCount; c < len(m.table.pops); c++ {
+				v.allowed[c/64] &^= 1 << (c % 64)
+			}
 		}
 		for _, c := range numbersOf(rule.Prefer, m.choices) {
 			if v.tier == nil {

@@ -13,8 +13,8 @@ import (
 	"github.com/isochrone/isochrone/topology"
 )
 
-// Choice is what can be answered: a PoP by its unicast addresses. It is an index that means something within one Table
-// only; what outlives a table is stored by name.
+// Choice is what can be answered: a PoP by its unicast addresses, or a VIP, the addresses that several PoPs announce. It is an index that means
+// something within one Table only; what outlives a table is stored by name.
 type Choice uint16
 
 // ServiceID is the index of a service in one Table.
@@ -44,8 +44,9 @@ type Table struct {
 	snapshot *topology.Snapshot
 	model    *rtt.Model
 	atlas    *Atlas
-	rttMap   *rtt.Map // nil for none
-	pops     []tablePoP
+	rttMap   *rtt.Map   // nil for none
+	pops     []tablePoP // by Choice: the PoPs, and behind them the VIPs
+	popCount int        // of the PoPs alone
 	services []tableService
 	byName   map[string]ServiceID
 	v4, v6   *space
@@ -72,6 +73,7 @@ type tablePoP struct {
 	name string
 	*topology.PoP
 	salt uint64 // of its name
+	*vip        // nil for a PoP
 }
 
 type tableService struct {
@@ -103,11 +105,15 @@ func compile(snap *topology.Snapshot, atlas *Atlas, measured *rtt.Map, workers i
 	for _, name := range slices.Sorted(maps.Keys(snap.Topology.PoPs)) {
 		choices[name] = Choice(len(t.pops))
 		pop := snap.Topology.PoPs[name]
-		salt := saltOf(name)
-		t.pops, locations = append(t.pops, tablePoP{name, pop, salt}), append(locations, pop.Location)
-		t.group, t.share = append(t.group, saltFor(salt, forGroup)), append(t.share, saltFor(salt, forShare))
+		t.pops = append(t.pops, tablePoP{name, pop, saltOf(name), nil})
 	}
-	t.addServices(choices)
+	t.popCount = len(t.pops)
+	pops, choices := choices, t.addVIPs(choices)
+	for _, pop := range t.pops {
+		locations = append(locations, pop.Location)
+		t.group, t.share = append(t.group, saltFor(pop.salt, forGroup)), append(t.share, saltFor(pop.salt, forShare))
+	}
+	t.addServices(pops, choices)
 	if t.inherit(old) {
 		return t, nil
 	}
@@ -121,10 +127,10 @@ func compile(snap *topology.Snapshot, atlas *Atlas, measured *rtt.Map, workers i
 }
 
 // addServices lists the services with their rankings, which services of one policy and one set of candidates share.
-func (t *Table) addServices(choices map[string]Choice) {
+func (t *Table) addServices(pops, choices map[string]Choice) {
 	services, shared := t.snapshot.Topology.Services, map[string]*ranking{}
-	ranking := func(policy *topology.Policy, candidates []Choice) *ranking {
-		if len(candidates) == 0 {
+	ranking := func(policy *topology.Policy, candidates []Choice, f Family) *ranking {
+		if policy, candidates = withVIP(policy, candidates, f, t, choices); len(candidates) == 0 {
 			return nil
 		}
 		key := policyKey(policy, candidates)
@@ -138,16 +144,19 @@ func (t *Table) addServices(choices map[string]Choice) {
 	for _, name := range slices.Sorted(maps.Keys(services)) {
 		service := services[name]
 		t.byName[name] = ServiceID(len(t.services))
-		s := tableService{name: name, Service: service, salt: saltFor(saltOf(name), forCanary), candidates: candidatesOf(service, choices)}
+		s := tableService{name: name, Service: service, salt: saltFor(saltOf(name), forCanary), candidates: candidatesOf(service, pops)}
 		for family := range families {
 			candidates := slices.DeleteFunc(slices.Clone(s.candidates), func(c Choice) bool { return !t.pops[c].has(family) })
-			s.rankings[family] = ranking(&service.Steering.Policy, candidates)
+			s.rankings[family] = ranking(&service.Steering.Policy, candidates, family)
 			if service.Steering.Canary != nil {
-				s.canary[family] = ranking(&service.Steering.Canary.Policy, candidates)
+				s.canary[family] = ranking(&service.Steering.Canary.Policy, candidates, family)
+				if s.rankings[family] == nil { // whether there are addresses of a family is the same for all clients
+					s.rankings[family] = s.canary[family]
+				}
 			}
 		}
 		if pool, ok := service.Steering.WhenAllDown.Pool(); ok {
-			s.pool = numbersOf(service.Steering.Pools[pool], choices)
+			s.pool = numbersOf(service.Steering.Pools[pool], pops)
 		}
 		t.services = append(t.services, s)
 	}
@@ -196,7 +205,18 @@ func (t *Table) meanRTTs() []uint32 {
 	for c, sum := range sums {
 		one[c] = uint32(math.Round(sum / weight))
 	}
+	t.nearestAnnouncer(one)
 	return one
+}
+
+// nearestAnnouncer gives each VIP the round-trip time to the nearest PoP that announces it: the best that routing can do.
+func (t *Table) nearestAnnouncer(us []uint32) {
+	for c := t.popCount; c < len(t.pops); c++ {
+		us[c] = math.MaxUint32
+		for _, announcer := range t.pops[c].announcers {
+			us[c] = min(us[c], us[announcer])
+		}
+	}
 }
 
 // predict writes the predicted round-trip times from a location of the atlas to all choices, in microseconds.
@@ -206,6 +226,7 @@ func (t *Table) predict(location uint32, into []uint32) {
 		return
 	}
 	t.targets.Microseconds(t.atlas.locations[location].at(), into)
+	t.nearestAnnouncer(into)
 }
 
 // Service returns the id of a service by its host name, in lower case or not, without a trailing dot.
@@ -225,13 +246,14 @@ func (t *Table) ServiceByID(id ServiceID) (string, *topology.Service) {
 	return t.services[id].name, t.services[id].Service
 }
 
-// PoP returns the PoP that a choice stands for.
+// PoP returns the PoP that a choice stands for. That of a VIP has its addresses, the port and the capacity of those who announce it, and no
+// location; its name is vip: and the addresses.
 func (t *Table) PoP(c Choice) (string, *topology.PoP) { return t.pops[c].name, t.pops[c].PoP }
 
-// PoPs returns how many choices the table knows; they are numbered from 0.
-func (t *Table) PoPs() int { return len(t.pops) }
+// PoPs returns how many PoPs the table knows; they are the first choices, numbered from 0.
+func (t *Table) PoPs() int { return t.popCount }
 
-// Candidates returns the choices that offer a service, whatever their state. The slice must not be changed.
+// Candidates returns the PoPs that offer a service, whatever their state. The slice must not be changed.
 func (t *Table) Candidates(id ServiceID) []Choice { return t.services[id].candidates }
 
 // DecidesAs reports whether two tables are of one topology and one compilation, and so differ at most in what their snapshots have

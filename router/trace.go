@@ -189,7 +189,7 @@ func (q *question) order() []Choice {
 	if q.class.all || q.class.n == 0 {
 		return order
 	}
-	for _, c := range q.table.near[q.class.first[0]] {
+	for _, c := range q.table.near[q.table.anchor(q.class)] {
 		if q.ranking.member[c] && q.ranking.variants[q.class.variant].allows(c) && !q.class.lists(c) {
 			order = append(order, c)
 		}

@@ -87,6 +87,12 @@ func (c *checker) crossService(t *Topology, name string, s *Service) {
 	known("clusters", "cluster", s.Clusters, func(n string) bool { return t.Clusters[n] != nil })
 	offers := func(n string) bool { return t.PoPs[n] != nil && s.offeredBy(n) }
 	s.Steering.eachList(func(field string, names []string) { known("steering."+field, "PoP of the service", names, offers) })
+	if s.Steering.Anycast != nil {
+		c.crossAnycast(t, "steering.anycast", s.Steering.Anycast, s)
+	}
+	if canary := s.Steering.Canary; canary != nil && canary.Anycast != nil {
+		c.crossAnycast(t, "steering.canary.anycast", canary.Anycast, s)
+	}
 	reachable := false
 	for n, p := range t.PoPs {
 		reachable = reachable || len(p.Addresses) > 0 && offers(n)

@@ -248,13 +248,18 @@ func (s *Service) fillDefaults() {
 	if s.Steering.WhenAllDown == "" {
 		s.Steering.WhenAllDown = FailOpen
 	}
-	if s.Steering.Rank == "" {
-		s.Steering.Rank = RankByRTT
-	}
-	if s.Steering.Canary != nil && s.Steering.Canary.Rank == "" {
-		s.Steering.Canary.Rank = RankByRTT
+	s.Steering.Policy.fillDefaults()
+	if s.Steering.Canary != nil {
+		s.Steering.Canary.Policy.fillDefaults()
 	}
 	s.Intake.fillDefaults()
+}
+
+func (p *Policy) fillDefaults() {
+	p.Rank = cmp.Or(p.Rank, RankByRTT)
+	if p.Anycast != nil {
+		p.Anycast.Mode = cmp.Or(p.Anycast.Mode, AnycastAll)
+	}
 }
 
 func (in *Intake) fillDefaults() {
@@ -291,6 +296,9 @@ func (p *PoP) fillDefaults() {
 	}
 	if p.State == "" {
 		p.State = Active
+	}
+	if p.BGP != nil {
+		p.BGP.fillDefaults()
 	}
 }
 

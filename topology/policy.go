@@ -17,6 +17,7 @@ type Policy struct {
 	Costs    map[string]Duration `yaml:"costs,omitempty" json:"costs,omitempty"`       // by which a PoP counts as farther away, 0..10s
 	Failover []string            `yaml:"failover,omitempty" json:"failover,omitempty"` // order of PoPs by rank failover, and for clients whose place is unknown
 	Rules    []Rule              `yaml:"rules,omitempty" json:"rules,omitempty"`
+	Anycast  *Anycast            `yaml:"anycast,omitempty" json:"anycast,omitempty"` // none: clients get PoPs' own addresses
 }
 
 // RankBy says by what PoPs are ordered.
@@ -70,6 +71,14 @@ func (s *Steering) eachList(each func(field string, names []string)) {
 	}
 }
 
+// Policies returns the policy, and that of the canary if there is one.
+func (s *Steering) Policies() []*Policy {
+	if s.Canary != nil {
+		return []*Policy{&s.Policy, &s.Canary.Policy}
+	}
+	return []*Policy{&s.Policy}
+}
+
 func (p *Policy) eachList(prefix string, each func(field string, names []string)) {
 	each(prefix+"failover", p.Failover)
 	each(prefix+"weights", slices.Sorted(maps.Keys(p.Weights)))
@@ -111,6 +120,9 @@ func (c *checker) policy(field string, p *Policy) {
 	}
 	for name, cost := range p.Costs {
 		c.duration(field+"costs."+name, cost, maxCost)
+	}
+	if p.Anycast != nil {
+		c.anycast(field+"anycast", p.Anycast)
 	}
 	if len(p.Rules) > maxRules {
 		c.fault(field+"rules", "has %d entries, at most %d are taken", len(p.Rules), maxRules)

@@ -3,6 +3,7 @@ package topology
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"net/netip"
 	"os"
 	"regexp"
@@ -109,6 +110,42 @@ func TestPolicyFaults(t *testing.T) {
 		}
 		if err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: got %v, want %q", test.steering, err, test.want)
+		}
+	}
+}
+
+func TestServiceAnycast(t *testing.T) {
+	const world = `schema: 1
+zones: {isochrone.test: {nameservers: {ns1.isochrone.test: [192.0.2.53]}, hostmaster: hostmaster.isochrone.test}}
+pops:
+  sin1: {location: {lat: 1, lon: 103, country: SG}, addresses: [192.0.2.1], vips: [198.51.100.1, "2001:db8::1"], announces: [198.51.100.0/24, "2001:db8::/48"]}
+  fra1: {location: {lat: 50, lon: 8, country: DE}, addresses: [192.0.2.2], vips: [198.51.100.1], announces: [198.51.100.0/24]}
+  iad1: {location: {lat: 39, lon: -77, country: US}, addresses: [192.0.2.3], vips: [198.51.100.2], announces: [198.51.100.0/24], port: 8443}
+  gru1: {location: {lat: 39, lon: -77, country: US}, addresses: [192.0.2.4], vips: [198.51.100.2], announces: [198.51.100.0/24]}
+clusters: {us: {location: {lat: 39, lon: -77, country: US}, endpoints: ["https://us.example.net"]}}
+services: {intake.isochrone.test: {POPS, steering: {anycast: {ANYCAST}}}}
+`
+	for _, test := range []struct{ anycast, pops, want string }{
+		{"vips: [198.51.100.1]", "pops: [sin1, fra1]", ""},
+		{"vips: [198.51.100.1], mode: hybrid, unicast: [203.0.113.0/24]", "pops: [sin1, fra1]", ""},
+		{"vips: [198.51.100.1, \"2001:db8::1\"]", "pops: [sin1, fra1]", "pops.fra1 has some of them among its vips, but not 2001:db8::1"},
+		{"vips: [198.51.100.1]", "pops: [sin1]", "pops.fra1 has them among its vips, and does not offer the service"},
+		{"vips: [198.51.100.2]", "pops: [iad1, gru1]", "pops.gru1 listens on port 443, pops.iad1 on 8443"},
+		{"vips: [198.51.100.9]", "pops: [sin1, fra1]", "no PoP has them"},
+		{"vips: []", "pops: [sin1, fra1]", "0 is not in 1..4"},
+		{"vips: [198.51.100.1], unicast: [203.0.113.0/24]", "pops: [sin1, fra1]", "is for mode hybrid"},
+		{"vips: [198.51.100.1], mode: both", "pops: [sin1, fra1]", `"both" is not one of`},
+		{"vips: [198.51.100.1], mode: hybrid, unicast: [203.0.113.1/24]", "pops: [sin1, fra1]", "not in its canonical form"},
+		{"vips: [198.51.100.1], mode: hybrid, unicast: [203.0.113.0/24, 203.0.113.0/24]", "pops: [sin1, fra1]", "stands here twice"},
+	} {
+		top, err := Parse([]byte(strings.NewReplacer("POPS", test.pops, "ANYCAST", test.anycast).Replace(world)))
+		var faults []Fault
+		if err == nil {
+			faults = top.Validate()
+		}
+		got := fmt.Sprint(err, faults)
+		if test.want == "" && got != "<nil> []" || !strings.Contains(got, test.want) {
+			t.Errorf("%s: got %s, want %q", test.anycast, got, test.want)
 		}
 	}
 }

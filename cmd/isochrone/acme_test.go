@@ -22,6 +22,7 @@ import (
 
 	"github.com/isochrone/isochrone/internal/devca"
 	"github.com/isochrone/isochrone/internal/etcdclient"
+	"github.com/isochrone/isochrone/internal/sockets/sockettest"
 	"github.com/isochrone/isochrone/topology/sealed"
 	"github.com/isochrone/isochrone/topology/store"
 )
@@ -35,6 +36,12 @@ type pebble struct {
 
 // pebbleLife is the lifetime of its certificates in seconds: they are renewed after two thirds of it.
 const pebbleLife = 6
+
+// What accounts there must be bound by.
+const (
+	pebbleEABKeyID = "kid-1"
+	pebbleEABKey   = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"
+)
 
 // startPebble builds and starts an ACME server that asks a DNS server, and issues nothing for one name.
 func startPebble(t *testing.T, dns, blocked string) *pebble {
@@ -59,11 +66,12 @@ func startPebble(t *testing.T, dns, blocked string) *pebble {
 		t.Fatal(err)
 	}
 	p := &pebble{root: devca.Path(dir)}
-	acmeAt, manageAt := freeDNS(t), freeDNS(t)
+	acmeAt, manageAt := sockettest.Free(t).String(), sockettest.Free(t).String()
 	p.directory, p.roots = "https://"+acmeAt+"/dir", "https://"+manageAt+"/roots/0"
 	config, err := json.Marshal(map[string]any{"pebble": map[string]any{
 		"listenAddress": acmeAt, "managementListenAddress": manageAt, "certificate": filepath.Join(dir, "cert.pem"), "privateKey": filepath.Join(dir, "key.pem"),
 		"domainBlocklist": []string{blocked}, "retryAfter": map[string]int{"authz": 1, "order": 1}, "keyAlgorithm": "ecdsa",
+		"externalAccountBindingRequired": true, "externalAccountMACKeys": map[string]string{pebbleEABKeyID: pebbleEABKey},
 		"profiles": map[string]any{"default": map[string]any{"description": "short", "validityPeriod": pebbleLife}},
 	}})
 	if err != nil {
@@ -112,32 +120,17 @@ func (p *pebble) pool(t *testing.T) *x509.CertPool {
 	return issued
 }
 
-// freeDNS returns an address that is free for UDP and TCP.
-func freeDNS(t *testing.T) string {
-	t.Helper()
-	for range 20 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		c, err := net.ListenPacket("udp", l.Addr().String())
-		l.Close()
-		if err == nil {
-			c.Close()
-			return l.Addr().String()
-		}
-	}
-	t.Fatal("no port is free for UDP and TCP")
-	return ""
-}
-
 // TestACME has a world get a certificate from a real ACME server, which asks its DNS server, show it, and renew it.
 func TestACME(t *testing.T) {
 	t.Parallel()
 	const service, blocked = "intake.isochrone.test", "blocked.isochrone.test"
-	at, dir := freeDNS(t), t.TempDir()
+	at, dir := sockettest.Free(t).String(), t.TempDir()
 	p := startPebble(t, at, blocked)
-	r := startUp(t, dir, "--dns", at, "--acme-directory", p.directory, "--acme-ca-root", p.root, "--acme-email", "ops@isochrone.test")
+	hmac := filepath.Join(t.TempDir(), "eab")
+	if err := os.WriteFile(hmac, []byte(pebbleEABKey+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := startUp(t, dir, "--dns", at, "--acme-eab-key-id", pebbleEABKeyID, "--acme-eab-hmac-file", hmac, "--acme-directory", p.directory, "--acme-ca-root", p.root, "--acme-email", "ops@isochrone.test")
 	roots := p.pool(t)
 	served := func() (*x509.Certificate, error) {
 		c, err := tls.Dial("tcp", r.PoPs["sin1"], &tls.Config{ServerName: service, RootCAs: roots})
@@ -166,6 +159,44 @@ func TestACME(t *testing.T) {
 		return err
 	})
 	nothingInClear(t, r, client, service)
+	status := r.run(t, "status")
+	for _, want := range []string{service + ": certificate by ACME from CN=Pebble", "valid until 20", "tickets: keys of session tickets, rotated by the leader at 20"} {
+		if !strings.Contains(status, want) {
+			t.Errorf("status does not tell %q:\n%s", want, status)
+		}
+	}
+	if strings.Contains(r.output.String(), pebbleEABKey) {
+		t.Error("the key of the account's binding is in the log")
+	}
+}
+
+// TestACMEBindingFlags has what binds an account be wrong: it is told at the start, and the key is not.
+func TestACMEBindingFlags(t *testing.T) {
+	file := func(text string) string {
+		path := filepath.Join(t.TempDir(), "eab")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	directory := "https://ca.example/dir"
+	for _, test := range []struct {
+		flags issueFlags
+		want  string
+	}{
+		{issueFlags{directory: directory, eabKeyID: "kid", eabHMACFile: file(pebbleEABKey + "==\n")}, ""},
+		{issueFlags{directory: directory, eabKeyID: "kid"}, "want acme-eab-hmac-file too"},
+		{issueFlags{directory: directory, eabHMACFile: file(pebbleEABKey)}, "want acme-eab-hmac-file too"},
+		{issueFlags{eabKeyID: "kid", eabHMACFile: file(pebbleEABKey)}, "are for it"},
+		{issueFlags{directory: directory, eabKeyID: "kid", eabHMACFile: file("not/base64url" + pebbleEABKey)}, "no key in base64url"},
+		{issueFlags{directory: directory, eabKeyID: "kid", eabHMACFile: "/none"}, "no such file"},
+	} {
+		_, err := test.flags.binding()
+		err = errors.Join(test.flags.check("control.key"), err)
+		if got := fmt.Sprint(err); (err != nil) != (test.want != "") || !strings.Contains(got, test.want) || strings.Contains(got, pebbleEABKey[:20]) {
+			t.Errorf("%+v: got %v, want %q", test.flags, err, test.want)
+		}
+	}
 }
 
 // refuse adds a service for which the CA issues nothing, and looks for the failure in metrics and log.

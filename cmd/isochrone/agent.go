@@ -65,6 +65,7 @@ The API key stands in --key-file, or in the environment variable ISOCHRONE_API_K
 			return l.wait(command.Context())
 		},
 	}
+	command.AddCommand(newAgentQueueCommands()...)
 	flags := command.Flags()
 	flags.StringVar(&f.config, "config", "", "YAML `file` with values of these flags; the command line wins over it")
 	flags.StringVar(&f.dir, "dir", statedir.Default(), "state `folder`, with the queue in agent/")
@@ -140,7 +141,7 @@ func (f *agentFlags) start(command *cobra.Command, l *layers) error {
 	resolver := &intakeclient.Resolver{Server: f.dns}
 	a := agent.New(agent.Config{
 		Service: f.service, Key: key, Queue: queue, Wait: f.wait, Log: log,
-		Sender: intakeclient.NewSender(intakeclient.SenderConfig{Service: f.service, Resolve: resolver.Resolve, Config: config, OnlyTCP: f.onlyTCP}),
+		Sender: intakeclient.NewSender(intakeclient.SenderConfig{Service: f.service, Resolve: resolver.Lookup, Config: config, OnlyTCP: f.onlyTCP}),
 	})
 	l.add().run("agent", func(ctx context.Context) error {
 		defer unlock()
@@ -150,7 +151,10 @@ func (f *agentFlags) start(command *cobra.Command, l *layers) error {
 	if err != nil {
 		return listenError(f.listen, "--listen", err)
 	}
-	l.add().run("local programs", func(ctx context.Context) error { return serveHTTP(ctx, listener, a) })
+	l.add().run("local programs", func(ctx context.Context) error {
+		defer context.AfterFunc(ctx, a.Hurry)()
+		return serveHTTP(ctx, listener, a)
+	})
 	if f.http.IsValid() {
 		if err := f.monitor(a, queue, l); err != nil {
 			return err
@@ -174,7 +178,7 @@ func (f *agentFlags) monitor(a *agent.Agent, queue *spool.Spool, l *layers) erro
 			check{Name: "queue", OK: held.Bytes+held.DeadBytes < held.MaxBytes, Value: fmt.Sprintf("%d of %d bytes", held.Bytes+held.DeadBytes, held.MaxBytes)},
 		)
 	}
-	m := &monitor{prometheus.NewRegistry(), readiness}
+	m := &monitor{Registry: prometheus.NewRegistry(), readiness: readiness}
 	for name, of := range map[string]struct {
 		help  string
 		value func(agent.Stats) uint64
@@ -182,6 +186,7 @@ func (f *agentFlags) monitor(a *agent.Agent, queue *spool.Spool, l *layers) erro
 		"taken":    {"Payloads that were taken from local programs.", func(s agent.Stats) uint64 { return s.Taken }},
 		"accepted": {"Payloads that a PoP has accepted.", func(s agent.Stats) uint64 { return s.Accepted }},
 		"refused":  {"Payloads that a PoP has refused for good.", func(s agent.Stats) uint64 { return s.Refused }},
+		"retried":  {"Times that a payload was put off because no PoP gave a final answer.", func(s agent.Stats) uint64 { return s.Retried }},
 	} {
 		m.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "isochrone_agent_" + name + "_total", Help: of.help},
 			func() float64 { return float64(of.value(a.Stats())) }))

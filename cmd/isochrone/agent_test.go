@@ -149,6 +149,18 @@ func TestAgent(t *testing.T) {
 			t.Fatalf("got %d, %v: %s", status, err, body)
 		}
 	}
+	if status, _, body, err := dead.post([]byte("{}")); err != nil || status != 202 { // which a PoP will refuse
+		t.Fatalf("got %d, %v: %s", status, err, body)
+	}
+	list := func(flags ...string) []spool.Entry {
+		return decode[[]spool.Entry](t, r.run(t, append([]string{"agent", "ls", "-o", "json"}, flags...)...))
+	}
+	waiting := list()
+	if len(waiting) != queued+1 || waiting[0].State != spool.EntryPending {
+		t.Errorf("the queue has %d payloads, the first of which is %+v", len(waiting), waiting[:1])
+	} else if got := r.run(t, "agent", "show", waiting[queued].ID, "--body"); got != "{}" {
+		t.Errorf("the last one has body %q", got)
+	}
 	dead.kill()
 	startAgent(t, "--dir", r.dir)
 	start(t, "PoP fra1 serves", "pop", "fra1", "--dir", r.dir, "--http", "") // which has accepted some that no cluster has yet
@@ -166,6 +178,20 @@ func TestAgent(t *testing.T) {
 		}
 		return nil
 	})
+	refused := func(since time.Time) {
+		t.Helper()
+		eventually(t, "a dead letter", func() error {
+			got := list("--dead")
+			if len(got) != 1 || got[0].State != spool.EntryDead || !got[0].Buried.After(since) || !strings.Contains(got[0].Reason, "400") {
+				return fmt.Errorf("got %+v", got)
+			}
+			return nil
+		})
+	}
+	refused(time.Time{})
+	again := time.Now()
+	r.run(t, "agent", "replay", list("--dead")[0].ID)
+	refused(again)
 }
 
 // TestAgentRefuses asks an agent for what it does not do.

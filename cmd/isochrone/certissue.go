@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/x509"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -18,6 +19,7 @@ import (
 	"github.com/isochrone/isochrone/controlplane/leader"
 	"github.com/isochrone/isochrone/dataplane/certs/acme"
 	"github.com/isochrone/isochrone/dataplane/certs/rotation"
+	"github.com/isochrone/isochrone/dataplane/peer"
 	"github.com/isochrone/isochrone/internal/privatefile"
 	"github.com/isochrone/isochrone/topology/sealed"
 )
@@ -25,6 +27,7 @@ import (
 // issueFlags say what the leader does for PoPs' certificates and session tickets.
 type issueFlags struct {
 	directory, email, root string
+	eabKeyID, eabHMACFile  string   // external account binding
 	recipients             []string // of the role of PoPs
 }
 
@@ -32,13 +35,18 @@ func (f *issueFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&f.directory, "acme-directory", "", "`URL` of an ACME server's directory: the leader gets certificates of all services there, by DNS-01")
 	flags.StringVar(&f.email, "acme-email", "", "`address` that the CA of --acme-directory may write to")
 	flags.StringVar(&f.root, "acme-ca-root", "", "`file` of the CA that the ACME server's own certificate is of (PEM; default: those of the system)")
+	flags.StringVar(&f.eabKeyID, "acme-eab-key-id", "", "`id` of the key with which the account at --acme-directory is bound to one that the CA knows")
+	flags.StringVar(&f.eabHMACFile, "acme-eab-hmac-file", "", "`file` with that key, of mode 0600: in base64url, as the CA gives it")
 }
 
 // check checks what belongs together. The key file is that of the role.
 func (f *issueFlags) check(secretKey string) error {
 	var faults []error
-	if f.directory == "" && (f.email != "" || f.root != "") {
-		faults = append(faults, errors.New("acme-directory: acme-email and acme-ca-root are for it: want such as https://acme-v02.api.letsencrypt.org/directory"))
+	if (f.eabKeyID == "") != (f.eabHMACFile == "") {
+		faults = append(faults, errors.New("acme-eab-key-id: want acme-eab-hmac-file too, and the other way round"))
+	}
+	if f.directory == "" && (f.email != "" || f.root != "" || f.eabKeyID != "") {
+		faults = append(faults, errors.New("acme-directory: acme-email, acme-ca-root and acme-eab-key-id are for it: want such as https://acme-v02.api.letsencrypt.org/directory"))
 	}
 	if f.directory != "" && !strings.HasPrefix(f.directory, "https://") {
 		faults = append(faults, fmt.Errorf("acme-directory: %q is not a URL such as https://acme-v02.api.letsencrypt.org/directory", f.directory))
@@ -73,6 +81,22 @@ func (f *issueFlags) roots() (*x509.CertPool, error) {
 	return pool, nil
 }
 
+// binding returns what binds the account to one that the CA knows; nil for nothing. Errors do not repeat the key.
+func (f *issueFlags) binding() (*acme.Binding, error) {
+	if f.eabHMACFile == "" {
+		return nil, nil
+	}
+	text, err := privatefile.Read(f.eabHMACFile, 1<<10)
+	if err != nil {
+		return nil, fmt.Errorf("acme-eab-hmac-file: %w", err)
+	}
+	key, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(strings.TrimSpace(string(text)), "="))
+	if err != nil || len(key) == 0 {
+		return nil, fmt.Errorf("acme-eab-hmac-file: %s has no key in base64url", f.eabHMACFile)
+	}
+	return &acme.Binding{KeyID: f.eabKeyID, HMAC: key}, nil
+}
+
 // issue adds the leader's tasks for certificates and session tickets. Without identities there are none.
 func (c *controlParts) issue(f *issueFlags, identities []age.Identity, n *node) error {
 	if len(identities) == 0 {
@@ -80,6 +104,8 @@ func (c *controlParts) issue(f *issueFlags, identities []age.Identity, n *node) 
 	}
 	rotator := &rotation.Rotator{Store: c.store, Identities: identities, Recipients: f.recipients, Log: c.log}
 	c.tasks = append(c.tasks, leader.Task{Name: "rotate keys of session tickets", Run: rotator.Run})
+	keeper := &peer.Keeper{Store: c.store, Identities: identities, Recipients: f.recipients, Log: c.log}
+	c.tasks = append(c.tasks, leader.Task{Name: "secret of calls between PoPs", Run: keeper.Run})
 	if f.directory == "" {
 		return nil
 	}
@@ -87,8 +113,12 @@ func (c *controlParts) issue(f *issueFlags, identities []age.Identity, n *node) 
 	if err != nil {
 		return err
 	}
+	binding, err := f.binding()
+	if err != nil {
+		return err
+	}
 	c.acme = acme.New(acme.Config{
-		Client: c.etcd, Root: c.root, Directory: f.directory, Email: f.email, Roots: roots, Identities: identities, Recipients: f.recipients, Log: c.log,
+		Client: c.etcd, Root: c.root, Directory: f.directory, Email: f.email, Roots: roots, Binding: binding, Identities: identities, Recipients: f.recipients, Log: c.log,
 		Names: func() []string {
 			if snap := n.Snapshot(); snap != nil {
 				return slices.Sorted(maps.Keys(snap.Topology.Services))

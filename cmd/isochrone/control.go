@@ -84,7 +84,7 @@ func (c *control) start(ctx context.Context, l net.Listener) (err error) {
 		<-ctx.Done()
 		return c.etcd.Close()
 	})
-	c.node = newNode("control", dir, dir.path(controlFolder, f.name, "last-good.yaml"), c.log, newContact(c.log, "etcd"))
+	c.node = newNode("control", f.name, dir, dir.path(controlFolder, f.name, "last-good.yaml"), c.log, newContact(c.log, "etcd"))
 	tables := newCompiler(c.sources.live, c.log)
 	c.node.resume(tables.take)
 	following := c.layers.add()

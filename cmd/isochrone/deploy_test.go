@@ -18,8 +18,10 @@ import (
 
 	"github.com/isochrone/isochrone/controlplane"
 	"github.com/isochrone/isochrone/dataplane"
+	"github.com/isochrone/isochrone/dataplane/bgp"
 	"github.com/isochrone/isochrone/dataplane/certs"
 	"github.com/isochrone/isochrone/dataplane/certs/acme"
+	"github.com/isochrone/isochrone/dataplane/peer"
 	"github.com/isochrone/isochrone/dns"
 	"github.com/isochrone/isochrone/internal/flagfile"
 )
@@ -58,7 +60,7 @@ var metricDescription = regexp.MustCompile(`fqName: "([^"]+)", .*constLabels: \{
 func knownMetrics(t *testing.T) map[string][]string {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	n := newNode("dns", stateDir(t.TempDir()), "", log, newContact(log, "etcd"))
+	n := newNode("dns", "a", stateDir(t.TempDir()), "", log, newContact(log, "etcd"))
 	n.secrets = new(secrets)
 	s, err := openSources(sourceFlags{}, nil, log)
 	if err != nil {
@@ -72,7 +74,8 @@ func knownMetrics(t *testing.T) map[string][]string {
 		defer close(descriptions)
 		d.monitor().Describe(descriptions)
 		control.Describe(descriptions)
-		dataplane.New(dataplane.Config{Name: "sin1"}).Collector().Describe(descriptions)
+		dataplane.New(dataplane.Config{Name: "sin1", Beside: peer.NewMetrics("sin1")}).Collector().Describe(descriptions)
+		bgp.New(bgp.Config{}).Collector().Describe(descriptions)
 		acme.New(acme.Config{}).Collector().Describe(descriptions)
 		new(certs.Source).Collector().Describe(descriptions)
 		prometheus.DefaultRegisterer.(*prometheus.Registry).Describe(descriptions) // etcd's, which is linked in
@@ -139,6 +142,7 @@ func checkExpr(known map[string][]string, expr string, texts ...string) (faults 
 
 // TestAlertsNameWhatThereIs holds the alert rules to the metrics and to the runbooks.
 func TestAlertsNameWhatThereIs(t *testing.T) {
+	t.Parallel()
 	known := knownMetrics(t)
 	book, err := os.ReadFile("../../docs/operations.md")
 	if err != nil {
@@ -186,6 +190,7 @@ func TestPromtool(t *testing.T) {
 
 // TestDashboardNamesWhatThereIs holds the dashboard to the metrics, and to plugins that Grafana has.
 func TestDashboardNamesWhatThereIs(t *testing.T) {
+	t.Parallel()
 	text, err := os.ReadFile("../../deploy/grafana/isochrone.json")
 	if err != nil {
 		t.Fatal(err)

@@ -130,15 +130,16 @@ type load struct {
 	failures []string
 }
 
-func startLoad(t *testing.T, ask func() error) *load {
+// startLoad asks at a pace, four at a time.
+func startLoad(t *testing.T, pace time.Duration, ask func() error) *load {
 	ctx, cancel := context.WithCancel(t.Context())
 	l := &load{stop: cancel}
 	for range 4 {
 		l.running.Go(func() {
-			pace := time.NewTicker(2 * time.Millisecond)
-			defer pace.Stop()
+			next := time.NewTicker(pace)
+			defer next.Stop()
 			for ctx.Err() == nil {
-				<-pace.C
+				<-next.C
 				if err := ask(); err != nil {
 					l.mu.Lock()
 					l.failures = append(l.failures, err.Error())
@@ -186,6 +187,7 @@ func (l *load) end(t *testing.T) {
 
 // TestDNSNodeWithoutEtcd loses etcd for good while it is asked all the time, and then a PoP.
 func TestDNSNodeWithoutEtcd(t *testing.T) {
+	t.Parallel()
 	world := startUp(t, "", "--without", "sin1,nrt1")
 	sin := start(t, "PoP sin1 serves", "pop", "sin1", "--dir", world.dir)
 	start(t, "PoP nrt1 serves", "pop", "nrt1", "--dir", world.dir)
@@ -195,7 +197,7 @@ func TestDNSNodeWithoutEtcd(t *testing.T) {
 	d.leads(t, "singapore", "sin1")
 	d.metric(t, "isochrone_etcd_up", "1")
 
-	l := startLoad(t, func() error { return askOnce(d.DNS) })
+	l := startLoad(t, 2*time.Millisecond, func() error { return askOnce(d.DNS) })
 	l.more(t)
 	world.kill() // and with it etcd and all other PoPs
 	d.says(t, "etcd cannot be used")
@@ -298,7 +300,7 @@ func TestDNSNodeRestoredEtcd(t *testing.T) {
 	d := startDNS(t, world, t.TempDir(), "--etcd", world.Etcd)
 	d.leads(t, "singapore", "sin1")
 	for range 5 {
-		world.run(t, "drain", "sin1", "--reason", "to have more revisions")
+		world.run(t, "drain", "sin1", "--reason", "to have more revisions", "--yes")
 		world.run(t, "undrain", "sin1")
 	}
 	world.run(t, "drain", "fra1", "--reason", "to be remembered", "--yes")
@@ -307,7 +309,7 @@ func TestDNSNodeRestoredEtcd(t *testing.T) {
 	other := startUp(t, "", "--etcd", strings.TrimPrefix(world.Etcd, "http://"), "--pop-port", "0")
 	d.says(t, "etcd has gone back to an earlier revision")
 	d.leads(t, "frankfurt", "fra1")
-	other.run(t, "drain", "sin1", "--reason", "to be seen")
+	other.run(t, "drain", "sin1", "--reason", "to be seen", "--yes")
 	d.leads(t, "singapore", "nrt1")
 	d.metric(t, "isochrone_etcd_up", "1")
 
@@ -404,7 +406,7 @@ func TestDNSNodeUpgrade(t *testing.T) {
 	d := startDNS(t, world, dir, "--etcd", world.Etcd, "--config", config)
 	d.isReady(t, 200, `"in force"`)
 	d.leads(t, "singapore", "nrt1")
-	l := startLoad(t, func() error { // a successor does not bring the dead back to life
+	l := startLoad(t, 2*time.Millisecond, func() error { // a successor does not bring the dead back to life
 		if pop, err := d.pop(sendPlaces["singapore"]); err != nil || pop == "sin1" {
 			return fmt.Errorf("sent to %s, %v", pop, err)
 		}

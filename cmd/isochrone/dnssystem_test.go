@@ -11,26 +11,21 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/isochrone/isochrone/internal/sockets/sockettest"
 )
 
 // TestDNSNodeSocketActivation passes sockets as systemd does.
 func TestDNSNodeSocketActivation(t *testing.T) {
 	notified := listenNotify(t)
 	shell := need(t, "sh")
-	tcp, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	udp, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(tcp.Addr().(*net.TCPAddr).AddrPort()))
-	if err != nil {
-		t.Fatal(err)
-	}
+	tcp, udp := sockettest.Both(t)
 	other, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}) // which nobody has asked for
 	if err != nil {
 		t.Fatal(err)
 	}
 	var passed []*os.File
-	for _, socket := range []interface{ File() (*os.File, error) }{tcp, udp, other} {
+	for _, socket := range []interface{ File() (*os.File, error) }{tcp.(*net.TCPListener), udp, other} {
 		file, err := socket.File()
 		if err != nil {
 			t.Fatal(err)
@@ -43,7 +38,7 @@ func TestDNSNodeSocketActivation(t *testing.T) {
 	unasked := other.Addr().String()
 	other.Close()
 	command := exec.Command(shell, "-c", `LISTEN_PID=$$ LISTEN_FDS=3 exec "$0" "$@"`,
-		program, "dns", "--dir", t.TempDir(), "--listen", addr, "--http", "127.0.0.1:0", "--workers", "3", "--etcd", "http://127.0.0.1:1")
+		programOf(t, "dns"), "dns", "--dir", t.TempDir(), "--listen", addr, "--http", "127.0.0.1:0", "--workers", "3", "--etcd", "http://127.0.0.1:1")
 	command.ExtraFiles = passed
 	p := startCommand(t, "DNS node serves "+addr, command)
 	for _, file := range passed {

@@ -23,6 +23,7 @@ import (
 // TestFailingDisk has fdatasync fail in a running PoP, by strace: while it does, every post is answered 503; after that they are accepted
 // again; and all that was answered 202, before, at the edges and after, reaches a cluster.
 func TestFailingDisk(t *testing.T) {
+	t.Parallel()
 	strace := need(t, "strace")
 	r := startUp(t, "", "--without", "sin1")
 	pop := start(t, "PoP sin1 serves", "pop", "sin1", "--dir", r.dir)

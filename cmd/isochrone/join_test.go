@@ -210,7 +210,7 @@ func TestPoPJoins(t *testing.T) {
 // node returns a PoP that has joined.
 func (d *deployment) node(home string) *node {
 	log := slog.New(slog.DiscardHandler)
-	return newNode("pop", stateDir(home), filepath.Join(home, "last-good.yaml"), log, newContact(log, "the relay"))
+	return newNode("pop", "sin1", stateDir(home), filepath.Join(home, "last-good.yaml"), log, newContact(log, "the relay"))
 }
 
 // nearlyOver gives a node a certificate that ends soon, of which its record says that it is its newest, and returns its end.

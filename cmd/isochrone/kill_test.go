@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"net/http"
 	"os"
@@ -23,6 +24,8 @@ import (
 	"github.com/isochrone/isochrone/dataplane/cluster"
 	"github.com/isochrone/isochrone/internal/intakeclient"
 )
+
+var posts = flag.Int("posts", 2500, "how many posts TestNothingAcceptedIsLost has accepted, with an event after every few hundred; 10000 and more by hand")
 
 // TestNothingAcceptedIsLost posts while a cluster and then "isochrone up" itself are killed with SIGKILL and started again.
 // What a client was told 202 for must be in a cluster's own log, with the hash of what the client sent. It runs alone, so that
@@ -55,11 +58,11 @@ func TestNothingAcceptedIsLost(t *testing.T) {
 		after int // accepted posts
 		do    func()
 	}{
-		{2_000, func() { ap.kill() }},
-		{3_500, func() { ap = regional() }},
-		{5_000, restart},
-		{7_500, func() { ap.kill(); restart(); ap = regional() }},
-		{10_000, cancel},
+		{*posts / 5, func() { ap.kill() }},
+		{*posts * 7 / 20, func() { ap = regional() }},
+		{*posts / 2, restart},
+		{*posts * 3 / 4, func() { ap.kill(); restart(); ap = regional() }},
+		{*posts, cancel},
 	} {
 		eventually(t, fmt.Sprintf("%d accepted posts", step.after), func() error {
 			if n := p.accepted(); n < step.after {
@@ -81,6 +84,7 @@ type poster struct {
 	newKey    atomic.Pointer[string] // instead of key, if there is one
 	roots     *x509.CertPool
 	server    atomic.Pointer[string] // DNS
+	pause     time.Duration          // between a post that is accepted and the next
 	failed    atomic.Int64
 	lastError atomic.Value
 
@@ -111,16 +115,22 @@ func (p *poster) run(ctx context.Context, client int) {
 		if err != nil {
 			p.failed.Add(1)
 			p.lastError.Store(err.Error())
-			select {
-			case <-time.After(20 * time.Millisecond):
-			case <-ctx.Done():
-			}
+			rest(ctx, 20*time.Millisecond)
 			continue
 		}
+		rest(ctx, p.pause)
 		sum := sha256.Sum256(body)
 		p.mu.Lock()
 		p.hashes[id] = hex.EncodeToString(sum[:])
 		p.mu.Unlock()
+	}
+}
+
+// rest waits for a while, or until ctx ends.
+func rest(ctx context.Context, pause time.Duration) {
+	select {
+	case <-time.After(pause):
+	case <-ctx.Done():
 	}
 }
 

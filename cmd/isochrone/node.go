@@ -33,32 +33,39 @@ import (
 
 // node is what every process of Isochrone has: the topology as it follows it, and the verdicts that it reaches itself.
 type node struct {
-	kind     string // as it is registered: dns, pop or up; empty for what is not
-	started  time.Time
-	dir      stateDir
-	lastGood string // path of the last good topology on disk
-	log      *slog.Logger
-	contact  *contact
-	ca       *devca.CA            // nil for a DNS node, which issues no certificates
-	secrets  *secrets             // nil for who has a use for none
-	before   health.Verdicts      // of the process that this one replaces
-	access   *dataplane.AccessLog // of the PoPs; nil for none
-	tracer   *tracing.Tracer      // likewise
-	certs    *certs.Source        // of the PoPs
+	kind      string // as it is registered: dns, pop, control or up; empty for what is not
+	name      string // among those of its kind
+	started   time.Time
+	dir       stateDir
+	lastGood  string // path of the last good topology on disk
+	log       *slog.Logger
+	contact   *contact
+	ca        *devca.CA            // nil for a DNS node, which issues no certificates
+	secrets   *secrets             // nil for who has a use for none
+	announces *announcements       // nil for who announces nothing by BGP
+	before    health.Verdicts      // of the process that this one replaces
+	access    *dataplane.AccessLog // of the PoPs; nil for none
+	tracer    *tracing.Tracer      // likewise
+	certs     *certs.Source        // of the PoPs
 
 	upstream atomic.Pointer[upstream] // nil before the first
 	snapshot atomic.Pointer[topology.Snapshot]
 	verdicts atomic.Pointer[health.Verdicts]
+	looks    looks
+	running  sync.Map      // the PoPs that run here, by name
+	reports  reporting     // of vantages, directly
+	where    string        // the code of the continent where a node is that the topology does not place, or nothing
 	first    chan struct{} // closed when there is a snapshot
 	followed chan struct{} // closed when one has come from upstream
 	fresh    func()        // closes followed
 }
 
-func newNode(kind string, dir stateDir, lastGood string, log *slog.Logger, contact *contact) *node {
+func newNode(kind, name string, dir stateDir, lastGood string, log *slog.Logger, contact *contact) *node {
 	n := &node{
-		kind: kind, started: time.Now().UTC().Truncate(time.Second), dir: dir, lastGood: lastGood, log: log, contact: contact,
+		kind: kind, name: name, started: time.Now().UTC().Truncate(time.Second), dir: dir, lastGood: lastGood, log: log, contact: contact,
 		first: make(chan struct{}), followed: make(chan struct{}),
 	}
+	n.looks.changed = make(chan struct{}, 1)
 	n.fresh = sync.OnceFunc(func() { close(n.followed) })
 	return n
 }
@@ -101,42 +108,6 @@ func (n *node) Verdicts() health.Verdicts {
 	return nil
 }
 
-// checkHealth probes the targets that list names for a topology, until ctx ends. Changed verdicts are given to changed,
-// which may be nil.
-func (n *node) checkHealth(ctx context.Context, list func(*topology.Snapshot) []probe.Target, changed func(health.Verdicts)) error {
-	probeKey, err := n.dir.read("probe.key")
-	if errors.Is(err, fs.ErrNotExist) && n.kind == "pop" { // which probes clusters alone: they ask for no key
-		err = nil
-	}
-	if err != nil {
-		return fmt.Errorf("read the key of probes: %w", err)
-	}
-	roots, err := n.roots()
-	if err != nil {
-		return err
-	}
-	observations := make(chan health.Observation, 256)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		n.judge(observations, changed)
-	}()
-	err = probe.Run(ctx, probe.Config{
-		Targets: func() []probe.Target {
-			if snap := n.Snapshot(); snap != nil {
-				return list(snap)
-			}
-			return nil
-		},
-		Report:   func(o health.Observation) { observations <- o },
-		Roots:    roots,
-		ProbeKey: probeKey,
-	})
-	close(observations)
-	<-done
-	return err
-}
-
 // probeWithKey checks health as checkHealth does, once there is a key to do it with; then it calls begins.
 func (n *node) probeWithKey(ctx context.Context, list func(*topology.Snapshot) []probe.Target, begins func(), changed func(health.Verdicts)) error {
 	look := time.NewTicker(sourcesInterval)
@@ -173,44 +144,6 @@ func (n *node) roots() (*x509.CertPool, error) {
 	return pool, err
 }
 
-// judge turns observations into verdicts until there are no more.
-func (n *node) judge(observations <-chan health.Observation, changed func(health.Verdicts)) {
-	tracker := health.NewTracker(health.Thresholds{})
-	for o := range observations {
-		previous, known := n.Verdicts()[o.Target]
-		turned := tracker.Observe(o)
-		forgot := tracker.Retain(func(t health.Target) bool { return exists(n.Snapshot(), t) })
-		verdicts := tracker.Verdicts()
-		for target, v := range n.before { // until there is enough to contradict it
-			if exists(n.Snapshot(), target) && verdicts[target].Status != health.Up && verdicts[target].Status != health.Down {
-				v.Seen = verdicts[target].Seen
-				verdicts[target] = v
-			}
-		}
-		n.verdicts.Store(&verdicts)
-		if turned && verdicts[o.Target].Status != previous.Status {
-			level := slog.LevelInfo
-			if !o.OK {
-				level = slog.LevelWarn
-			} else if !known { // as one expects at the start
-				level = slog.LevelDebug
-			}
-			n.log.Log(context.Background(), level, "verdict", "target", o.Target.String(), "status", string(verdicts[o.Target].Status), "reason", o.Reason)
-		}
-		if (turned || forgot) && changed != nil {
-			changed(verdicts)
-		}
-	}
-}
-
-// exists reports whether the topology in force has the target.
-func exists(snap *topology.Snapshot, t health.Target) bool {
-	if t.Kind == health.PoP {
-		return snap.Topology.PoPs[t.Name] != nil
-	}
-	return snap.Topology.Clusters[t.Name] != nil
-}
-
 // receiptKeyFile is where in a PoP's folder the key of its receipts is.
 const receiptKeyFile = "receipt.key"
 
@@ -242,17 +175,22 @@ func (n *node) runPoP(process *popProcess, bind func() ([]listeners, error), on 
 	if err != nil {
 		return nil, errors.Join(err, process.lock.Close())
 	}
-	grants := quota.New(quota.Config{PoP: name, Store: n, Log: log})
+	others := n.newPeers(name, process.secrets, log)
+	grants := quota.New(quota.Config{PoP: name, Store: n, Homes: others.homes, Log: log})
 	pop := dataplane.New(dataplane.Config{
 		Name: name, Snapshot: n.Snapshot, Verdicts: n.Verdicts, Model: rtt.Default(), Spool: queue,
 		Quota: grants, Secret: n.serviceSecret([]byte(secret)), WebhookSecret: n.webhookSecret, Receipts: signer,
 		ClusterToken: n.clusterToken, Log: log, Access: n.access, Tracer: n.tracer, Front: process.front,
+		Peer: others.outcome, Peers: others.server.Before, Beside: others.metrics,
 	})
+	others.serve(n, grants, pop.Outcome)
 	on.run("PoP "+name, func(ctx context.Context) error {
 		defer process.lock.Close()
+		defer others.client.Close()
 		return runBeside(ctx, grants.Run, func(ctx context.Context) error { return pop.Run(ctx) })
 	})
 	process.started(pop)
+	n.running.Store(name, pop)
 	return pop, nil
 }
 

@@ -12,8 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime/debug"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -22,35 +20,9 @@ import (
 
 	mdns "github.com/miekg/dns"
 
+	"github.com/isochrone/isochrone/internal/sockets/sockettest"
 	"github.com/isochrone/isochrone/internal/statedir"
 )
-
-// program is the program under test, built as a user would (with the race detector when the test has it).
-var program string
-
-func TestMain(m *testing.M) {
-	if attack := os.Getenv(attackVariable); attack != "" {
-		attackAlone(attack)
-		return
-	}
-	folder, err := os.MkdirTemp("", "isochrone-test-")
-	if err != nil {
-		panic(err)
-	}
-	program = filepath.Join(folder, "isochrone")
-	args := []string{"build", "-o", program}
-	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
-		args = append(args, "-race")
-	}
-	status := 1
-	if out, err := exec.Command("go", append(args, ".")...).CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build the program: %v\n%s", err, out)
-	} else {
-		status = m.Run()
-	}
-	os.RemoveAll(folder)
-	os.Exit(status)
-}
 
 // patience is how long a test waits for what should take a moment.
 const patience = time.Minute
@@ -117,7 +89,7 @@ type process struct {
 // start starts a command, waits until it prints a line that begins with ready, and ends it after the test.
 func start(t testing.TB, ready string, args ...string) *process {
 	t.Helper()
-	return startCommand(t, ready, exec.Command(program, args...))
+	return startCommand(t, ready, exec.Command(programOf(t, args[0]), args...))
 }
 
 // startCommand is start for a command that is made already.
@@ -148,6 +120,7 @@ func startCommand(t testing.TB, ready string, command *exec.Cmd) *process {
 	t.Cleanup(func() {
 		p.command.Process.Kill()
 		<-p.ended
+		reportRaces(t, p.output.String())
 		if t.Failed() {
 			t.Logf("isochrone %s printed:\n%s", strings.Join(args, " "), p.output)
 		}
@@ -221,7 +194,7 @@ func startUp(t *testing.T, dir string, flags ...string) *running {
 	}
 	args := []string{"up", "--dir", dir, "--dns", "127.0.0.1:0", "--api", "127.0.0.1:0", "--etcd", "127.0.0.1:0"}
 	if _, err := os.Stat(filepath.Join(dir, "etcd")); err != nil {
-		args = append(args, "--pop-port", "0") // later starts find it in the topology
+		args = append(args, "--pop-port", fmt.Sprint(sockettest.Free(t).Port())) // later starts find it in the topology
 	}
 	r := &running{process: start(t, "isochrone is up", append(args, flags...)...), dir: dir}
 	up, err := statedir.ReadUp(dir)

@@ -21,6 +21,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/isochrone/isochrone/internal/etcdclient"
+	"github.com/isochrone/isochrone/internal/sockets/sockettest"
 	"github.com/isochrone/isochrone/topology/store/embedded"
 )
 
@@ -29,15 +30,16 @@ import (
 // ownAddr returns an address of loopback that no other test has, with a port that is free there over UDP and TCP.
 func ownAddr(t *testing.T) netip.AddrPort {
 	t.Helper()
-	at := netip.AddrFrom4([4]byte{127, byte(1 + rand.N(254)), byte(rand.N(256)), byte(1 + rand.N(254))})
-	tcp, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(at, 0)))
+	at := netip.AddrPortFrom(
+		netip.AddrFrom4([4]byte{127, byte(1 + rand.N(254)), byte(rand.N(256)), byte(1 + rand.N(254))}), sockettest.Free(t).Port())
+	tcp, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(at))
 	if err != nil && os.Getenv("CI") == "" {
 		t.Skipf("%v: loopback has one address only", err)
 	} else if err != nil {
 		t.Fatal(err)
 	}
-	defer tcp.Close()
-	return tcp.Addr().(*net.TCPAddr).AddrPort()
+	tcp.Close()
+	return at
 }
 
 // serve starts a program with a configuration file, %s among its arguments, and waits until it answers a question for the SOA

@@ -25,7 +25,7 @@ import (
 )
 
 var (
-	randomEdits = flag.Int("edits", 300, "edits and overrides of TestRandomEdits; 10000 by hand")
+	randomEdits = flag.Int("edits", 160, "edits and overrides of TestRandomEdits; 10000 by hand")
 	randomSeed  = flag.Uint64("edits-seed", 0, "seed of TestRandomEdits; 0 stands for a new one")
 )
 

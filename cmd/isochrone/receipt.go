@@ -145,16 +145,19 @@ func newReceiptVerifyCommand() *cobra.Command {
 	var (
 		t                     target
 		keysFile, payloadFile string
+		given                 []string
 	)
 	command := &cobra.Command{
 		Use:   "verify [FILE]",
 		Short: "Check a receipt: that a PoP has accepted a payload, and when",
 		Long: `Reads a receipt, or the whole JSON body of a 202, from a file or from standard input, and checks it: that
 it was signed with a key of the PoP that it names, and, with --payload, that it is about these very bytes.
-With --keys nothing is asked: neither a control plane nor a PoP. A receipt proves that the PoP accepted the
+With --keys, or --key, nothing is asked: neither a control plane nor a PoP. --key is for who has got a public key
+of the PoP from its operator, and trusts it whatever PoP the receipt names. A receipt proves that the PoP accepted the
 payload; whether a cluster has it by now is told by GET /api/v1/receipts/ID.`,
 		Example: `  isochrone receipt verify answer.json --payload payload.json
-  isochrone receipt verify --keys keys.json < receipt.txt`,
+  isochrone receipt verify --keys keys.json < receipt.txt
+  isochrone receipt verify --key Uo5Anbnl4mG5h_zNQZBD5_i16M3AMiUtFho531XGVj0 answer.json`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(command *cobra.Command, args []string) error {
 			if err := t.checkOutput(); err != nil {
@@ -164,11 +167,11 @@ payload; whether a cluster has it by now is told by GET /api/v1/receipts/ID.`,
 			if err != nil {
 				return err
 			}
-			keys, err := keysFor(command, &t, keysFile)
+			lookup, err := keysFor(command, &t, keysFile, given)
 			if err != nil {
 				return err
 			}
-			result, err := verifyReceipt(text, keys, payloadFile)
+			result, err := verifyReceipt(text, lookup, payloadFile)
 			if err != nil {
 				return err
 			}
@@ -183,6 +186,8 @@ payload; whether a cluster has it by now is told by GET /api/v1/receipts/ID.`,
 	}
 	t.register(command)
 	command.Flags().StringVar(&keysFile, "keys", "", "`file` with the public keys, as \"receipt keys\" prints them (default: as the topology says)")
+	command.Flags().StringArrayVar(&given, "key", nil, "a public `key` of the PoP, in base64url, or a file with one, in base64url or PEM (repeatable)")
+	command.MarkFlagsMutuallyExclusive("keys", "key")
 	command.Flags().StringVar(&payloadFile, "payload", "", "`file` with the payload, whose hash is compared")
 	return command
 }
@@ -217,14 +222,22 @@ func readReceipt(in io.Reader, args []string) (string, error) {
 	return answer.Receipt, nil
 }
 
-// keysFor returns the public keys of a file, or of the topology.
-func keysFor(command *cobra.Command, t *target, file string) (keys popKeys, err error) {
+// lookup finds the public key of a PoP by its id; nil for none.
+type lookup = func(pop, kid string) ed25519.PublicKey
+
+// keysFor returns the public keys that are given, those of a file, or of the topology.
+func keysFor(command *cobra.Command, t *target, file string, given []string) (lookup, error) {
+	if len(given) > 0 {
+		keys, err := readGivenKeys(given)
+		return keys.lookup, err
+	}
+	var keys popKeys
 	if file == "" {
 		err := t.with(command, func(ctx context.Context, ops controlplane.Operations) (err error) {
 			keys, err = receiptKeys(ctx, ops)
 			return err
 		})
-		return keys, err
+		return keys.lookup, err
 	}
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -233,12 +246,12 @@ func keysFor(command *cobra.Command, t *target, file string) (keys popKeys, err 
 	if err := json.Unmarshal(text, &keys); err != nil {
 		return nil, fmt.Errorf("%s is not what \"isochrone receipt keys\" prints: %w", file, err)
 	}
-	return keys, nil
+	return keys.lookup, nil
 }
 
 // verifyReceipt checks a receipt, and the payload if there is one.
-func verifyReceipt(text string, keys popKeys, payloadFile string) (*verified, error) {
-	claims, err := receipt.Verify(text, keys.lookup)
+func verifyReceipt(text string, keys lookup, payloadFile string) (*verified, error) {
+	claims, err := receipt.Verify(text, keys)
 	if err != nil {
 		return &verified{Reason: err.Error()}, nil
 	}

@@ -26,6 +26,7 @@ import (
 
 	"github.com/isochrone/isochrone/dataplane"
 	"github.com/isochrone/isochrone/internal/devca"
+	"github.com/isochrone/isochrone/internal/sockets/sockettest"
 	"github.com/isochrone/isochrone/internal/statedir"
 	"github.com/isochrone/isochrone/topology"
 	"github.com/isochrone/isochrone/topology/store"
@@ -158,7 +159,7 @@ func TestRelayedPoP(t *testing.T) {
 	if _, err := s.Apply(t.Context(), store.Change{Put: put}); err != nil {
 		t.Fatal(err)
 	}
-	url, stop := i.startRelay(t, client, "127.0.0.1:0")
+	url, stop := i.startRelay(t, client, sockettest.Free(t).String())
 
 	dir := t.TempDir()
 	i.join(t, dir, "pop:sin1", url)

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	mdns "github.com/miekg/dns"
 )
@@ -233,7 +234,7 @@ func TestSecondaries(t *testing.T) {
 	servers := s.DNS + " " + secondaries["nsd"].String() + " " + secondaries["knotd"].String()
 	resolver := startUnbound(t, servers, anchors, "aggressive-nsec: yes", "cache-max-ttl: 1")
 	var next atomic.Uint64
-	l := startLoad(t, func() error {
+	l := startLoad(t, 5*time.Millisecond, func() error {
 		n := next.Add(1)
 		if n%8 == 0 {
 			return resolver.validates(validated{fmt.Sprintf("n%d.%s", n, zone), "A", secureNegative})

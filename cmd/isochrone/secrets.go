@@ -19,6 +19,7 @@ import (
 
 	"github.com/isochrone/isochrone/dataplane/certs/acme"
 	"github.com/isochrone/isochrone/dataplane/certs/rotation"
+	"github.com/isochrone/isochrone/dataplane/peer"
 	"github.com/isochrone/isochrone/dns"
 	"github.com/isochrone/isochrone/topology"
 	"github.com/isochrone/isochrone/topology/sealed"
@@ -41,9 +42,9 @@ func registerSecretKey(flags *pflag.FlagSet, path *string) {
 func secretsOf(kind string) []string {
 	switch kind {
 	case "dns":
-		return []string{tsigSecret}
+		return []string{tsigSecret, bgpSecret}
 	case "pop", "up": // whose DNS server takes no zone transfers with keys
-		return []string{clusterTokenSecret, serviceHMACSecret, webhookHMACSecret, acme.Prefix, rotation.Secret}
+		return []string{clusterTokenSecret, serviceHMACSecret, webhookHMACSecret, bgpSecret, acme.Prefix, rotation.Secret, peer.Secret}
 	}
 	return nil
 }

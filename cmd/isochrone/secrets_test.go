@@ -51,7 +51,7 @@ func TestSecretsOfAPoP(t *testing.T) {
 	}
 	var out bytes.Buffer
 	log := slog.New(slog.NewTextHandler(&out, nil))
-	n := newNode("pop", stateDir(dir), filepath.Join(dir, "last-good.yaml"), log, newContact(log, "etcd"))
+	n := newNode("pop", "sin1", stateDir(dir), filepath.Join(dir, "last-good.yaml"), log, newContact(log, "etcd"))
 	var err error
 	if n.secrets, err = newSecrets(key, "pop", log); err != nil {
 		t.Fatal(err)

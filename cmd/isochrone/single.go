@@ -37,7 +37,8 @@ type singleFlags struct {
 	seeing    seeingFlags    // likewise
 	verbose   bool
 
-	transports transportFlags // of a PoP
+	transports   transportFlags // of a PoP
+	bgpPasswords string         // likewise
 }
 
 func (f *singleFlags) register(command *cobra.Command, pop bool) {
@@ -50,6 +51,7 @@ func (f *singleFlags) register(command *cobra.Command, pop bool) {
 		f.certs.register(flags)
 		f.registerHTTP(flags)
 		f.transports.register(flags)
+		registerBGPPasswords(flags, &f.bgpPasswords)
 		f.seeing.register(flags)
 	} else {
 		f.follow.etcd.register(flags)
@@ -74,8 +76,11 @@ func (f *singleFlags) start(ctx context.Context, command *cobra.Command, kind, n
 		return nil, err
 	}
 	log := newLogger(command, f.verbose)
-	n := newNode(kind, stateDir(f.dir), filepath.Join(f.dir, lastGood), log, newContact(log, f.follow.with(f.dir)))
+	n := newNode(kind, name, stateDir(f.dir), filepath.Join(f.dir, lastGood), log, newContact(log, f.follow.with(f.dir)))
 	n.ca = ca
+	if kind == "pop" {
+		n.announces = newAnnouncements(f.follow.knownAs(f.dir, kind, name), n.looks.changed)
+	}
 	if n.secrets, err = newSecrets(f.secretKey, kind, log); err != nil {
 		return nil, err
 	}
@@ -165,13 +170,13 @@ func startPoP(ctx context.Context, command *cobra.Command, process *popProcess, 
 	if p == nil {
 		return fmt.Errorf("the topology has no PoP %s", name)
 	}
-	addrs, err := f.addresses(func() []netip.AddrPort {
-		var all []netip.AddrPort
-		for _, a := range p.Addresses {
+	at := func(list []netip.Addr) (all []netip.AddrPort) {
+		for _, a := range list {
 			all = append(all, netip.AddrPortFrom(a, p.Port))
 		}
 		return all
-	})
+	}
+	addrs, err := f.addresses(func() []netip.AddrPort { return at(p.Addresses) })
 	if err != nil {
 		return err
 	}
@@ -184,10 +189,16 @@ func startPoP(ctx context.Context, command *cobra.Command, process *popProcess, 
 		return err
 	}
 	process.monitor = l.add() // below the PoP: /ready says so while it ends
-	pop, err := n.runPoP(process, func() ([]listeners, error) { return process.bind(addrs) }, l.add())
+	pop, err := n.runPoP(process, func() ([]listeners, error) { return process.bind(addrs, at(p.VIPs)) }, l.add())
 	if err != nil {
 		return err
 	}
+	announcer, err := n.announcerOf(process, f.bgpPasswords)
+	if err != nil {
+		return err
+	}
+	process.bgp = announcer
+	announcer.start(l.add())
 	monitored, err := f.monitor(command, n, process, pop)
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/isochrone/isochrone/dataplane/spool"
 	"github.com/isochrone/isochrone/internal/statedir"
@@ -19,6 +20,7 @@ import (
 
 // spoolFlags say which spool a command reads, and what of it.
 type spoolFlags struct {
+	agent   bool   // that of the agent, not of a PoP that the first argument names
 	target  target // for --output
 	dir     string
 	service string
@@ -35,11 +37,37 @@ func newSpoolCommand() *cobra.Command {
 which a cluster has refused for good. The PoP may run or not: "ls" and "show" read its files and
 change nothing, "replay" only renames files of dead letters, which the PoP takes back into its
 queue within a second, or when it starts.`
-	flags := group.PersistentFlags()
-	flags.StringVar(&f.dir, "dir", statedir.Default(), "state `folder` of the PoP")
-	flags.StringVarP(&f.target.output, "output", "o", "table", "`form` of what is printed: table, json or yaml")
-	_ = group.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json", "yaml"}, cobra.ShellCompDirectiveNoFileComp))
+	f.register(group, group.PersistentFlags(), "state `folder` of the PoP")
 	return group
+}
+
+// newAgentQueueCommands are those of the spool for the queue of an agent.
+func newAgentQueueCommands() []*cobra.Command {
+	f := &spoolFlags{agent: true}
+	list, show, replay := newSpoolList(f), newSpoolShow(f), newSpoolReplay(f)
+	list.Short, list.Example = "List what waits in the agent's queue, and dead letters", `  isochrone agent ls --dead --older 1h`
+	list.Long = `Lists the payloads that no PoP has accepted yet, and dead letters: those that were refused for good when no
+program waited for the answer. The agent may run or not; nothing is changed.`
+	show.Short = "Show a payload of the agent's queue, or a dead letter"
+	replay.Short, replay.Example = "Post dead letters again", `  isochrone agent replay --all --older 1h`
+	replay.Long = `Puts dead letters back into the agent's queue, which posts them as if they had just come, with the
+Idempotency-Key that they had: those named, or with --all those that the other flags choose. An agent that
+runs takes them within a second, one that does not when it starts. One that is refused again is a dead
+letter again.`
+	commands := []*cobra.Command{list, show, replay}
+	for _, c := range commands {
+		c.Use = strings.Replace(c.Use, " POP", "", 1)
+		c.ValidArgsFunction = cobra.NoFileCompletions
+		f.register(c, c.Flags(), "state `folder` of the agent")
+	}
+	list.Args, show.Args, replay.Args = cobra.NoArgs, cobra.ExactArgs(1), cobra.ArbitraryArgs
+	return commands
+}
+
+func (f *spoolFlags) register(command *cobra.Command, flags *pflag.FlagSet, dirUsage string) {
+	flags.StringVar(&f.dir, "dir", statedir.Default(), dirUsage)
+	flags.StringVarP(&f.target.output, "output", "o", "table", "`form` of what is printed: table, json or yaml")
+	_ = command.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json", "yaml"}, cobra.ShellCompDirectiveNoFileComp))
 }
 
 // registerFilters adds the flags that choose entries.
@@ -66,15 +94,22 @@ func (f *spoolFlags) pops() (names []string) {
 	return names
 }
 
-// folder returns a PoP's spool.
-func (f *spoolFlags) folder(pop string) (string, error) {
+// folder returns the spool that the arguments name, and the rest of them.
+func (f *spoolFlags) folder(args []string) (folder string, rest []string, _ error) {
 	if err := f.target.checkOutput(); err != nil {
-		return "", err
+		return "", nil, err
 	}
-	if !slices.Contains(f.pops(), pop) {
-		return "", fmt.Errorf("%s has no spool of PoP %q; it has those of: %s", f.dir, pop, strings.Join(f.pops(), ", "))
+	if f.agent {
+		folder = stateDir(f.dir).path("agent", "spool")
+		if _, err := os.Stat(folder); err != nil {
+			return "", nil, fmt.Errorf("no agent has a queue in %s: %w", f.dir, err)
+		}
+		return folder, args, nil
 	}
-	return stateDir(f.dir).path("pops", pop, "spool"), nil
+	if pop := args[0]; !slices.Contains(f.pops(), pop) {
+		return "", nil, fmt.Errorf("%s has no spool of PoP %q; it has those of: %s", f.dir, pop, strings.Join(f.pops(), ", "))
+	}
+	return stateDir(f.dir).path("pops", args[0], "spool"), args[1:], nil
 }
 
 // entries reads what a spool has and the flags choose.
@@ -107,7 +142,7 @@ func newSpoolList(f *spoolFlags) *cobra.Command {
 		Use: "ls POP", Short: "List what waits in a spool, and dead letters", Args: cobra.ExactArgs(1), ValidArgsFunction: f.completePoPs,
 		Example: `  isochrone spool ls sin1 --dead --older 1h`,
 		RunE: func(command *cobra.Command, args []string) error {
-			folder, err := f.folder(args[0])
+			folder, _, err := f.folder(args)
 			if err != nil {
 				return err
 			}
@@ -157,7 +192,7 @@ func newSpoolShow(f *spoolFlags) *cobra.Command {
 		Long: `Shows what is known of an envelope. With --body its body is printed too: as it is, and nothing else, in
 the form of a table; in base64 as JSON and YAML.`,
 		RunE: func(command *cobra.Command, args []string) error {
-			folder, err := f.folder(args[0])
+			folder, rest, err := f.folder(args)
 			if err != nil {
 				return err
 			}
@@ -165,9 +200,13 @@ the form of a table; in base64 as JSON and YAML.`,
 			if err != nil {
 				return err
 			}
-			i := slices.IndexFunc(entries, func(e spool.Entry) bool { return e.ID == args[1] })
+			i := slices.IndexFunc(entries, func(e spool.Entry) bool { return e.ID == rest[0] })
 			if i < 0 {
-				return fmt.Errorf("the spool of %s has no envelope %q: a cluster has acknowledged it, or it never came here", args[0], args[1])
+				taken := "a cluster has acknowledged it"
+				if f.agent {
+					taken = "a PoP has accepted it"
+				}
+				return fmt.Errorf("%s has no envelope %q: %s, or it never came here", folder, rest[0], taken)
 			}
 			shown := shownEntry{Entry: entries[i]}
 			if body {
@@ -220,14 +259,14 @@ that does not when it starts. A letter leaves the folder of dead letters only wh
 in the queue. One that a cluster refuses again is a dead letter again.`,
 		Example: `  isochrone spool replay sin1 --all --older 1h`,
 		RunE: func(command *cobra.Command, args []string) error {
-			if all == (len(args) > 1) {
-				return errors.New("say which dead letters: their ids, or --all")
-			}
-			folder, err := f.folder(args[0])
+			folder, rest, err := f.folder(args)
 			if err != nil {
 				return err
 			}
-			return f.replay(command, folder, args[1:])
+			if all == (len(rest) > 0) {
+				return errors.New("say which dead letters: their ids, or --all")
+			}
+			return f.replay(command, folder, rest)
 		},
 	}
 	f.registerFilters(command)

@@ -14,6 +14,7 @@ import (
 // TestSpoolCommands looks at envelopes that no cluster takes, has a cluster refuse them for good, and sends the dead letters again: one
 // while the PoP runs, the others while it does not.
 func TestSpoolCommands(t *testing.T) {
+	t.Parallel()
 	r := startUp(t, "", "--without", "ap,eu,us")
 	for _, text := range []string{"one", "two", "three"} {
 		r.run(t, "send", "--from", "singapore", "--data", fmt.Sprintf(`{"hash":%q,  "sender":"s","amount":"1"}`, text))
@@ -92,10 +93,11 @@ func refuseAll(t *testing.T, at string) *http.Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	listener, err := net.Listen("tcp", where.Host)
-	if err != nil {
-		t.Fatal(err)
-	}
+	var listener net.Listener
+	eventually(t, "the cluster's port", func() (err error) { // which a connection may have by chance
+		listener, err = net.Listen("tcp", where.Host)
+		return err
+	})
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPost {
 			w.WriteHeader(http.StatusUnprocessableEntity)

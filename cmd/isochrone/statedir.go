@@ -26,6 +26,7 @@ import (
 //	probe.key       the key of the health checker's probes
 //	secrets.key     the key of sealed secrets, of an "isochrone up" that gets certificates by ACME
 //	service.secret  the key of the request ids' HMAC
+//	peers.secret    by which PoPs know each other that share this folder
 //	clusters/NAME/  a reference cluster's log of envelopes, and its token
 //	pops/NAME/      a PoP's spool
 type stateDir string

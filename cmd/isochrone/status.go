@@ -12,6 +12,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/isochrone/isochrone/controlplane"
+	"github.com/isochrone/isochrone/dataplane/certs/acme"
+	"github.com/isochrone/isochrone/dataplane/certs/rotation"
 )
 
 func newStatusCommand() *cobra.Command {
@@ -26,12 +28,59 @@ func newStatusCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return t.show(command, status, func(out io.Writer) error { return printStatus(out, status, time.Now()) })
+				shown := &shownStatus{Status: status, Issued: issuedBy(ctx, ops)}
+				return t.show(command, shown, func(out io.Writer) error {
+					if err := printStatus(out, status, time.Now()); err != nil {
+						return err
+					}
+					return printIssued(out, shown.Issued, time.Now())
+				})
 			})
 		},
 	}
 	t.register(command)
 	return command
+}
+
+// shownStatus is what "status" shows.
+type shownStatus struct {
+	*controlplane.Status
+	Issued []issued `json:"issued,omitempty"`
+}
+
+// issued is a certificate, or the keys of session tickets, that the leader has got for PoPs.
+type issued struct {
+	Name   string    `json:"name"`
+	What   string    `json:"what"`   // for people: issuer and expiry, or when the keys were rotated
+	Sealed time.Time `json:"sealed"` // when PoPs were given it
+}
+
+// issuedBy lists what the leader has got for PoPs: nothing where the caller may not list sealed secrets.
+func issuedBy(ctx context.Context, ops controlplane.Operations) []issued {
+	secrets, err := ops.Secrets(ctx)
+	if err != nil {
+		return nil
+	}
+	var all []issued
+	for _, s := range secrets {
+		if s.Sealed != nil && (strings.HasPrefix(s.Name, acme.Prefix) || s.Name == rotation.Secret) {
+			all = append(all, issued{strings.TrimPrefix(s.Name, acme.Prefix), s.Note, s.Created})
+		}
+	}
+	return all
+}
+
+func printIssued(w io.Writer, all []issued, now time.Time) error {
+	if len(all) == 0 {
+		return nil
+	}
+	fmt.Fprintln(w)
+	for _, i := range all {
+		if _, err := fmt.Fprintf(w, "%s: %s; given to PoPs %s ago\n", i.Name, i.What, now.Sub(i.Sealed).Round(time.Second)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func printStatus(w io.Writer, status *controlplane.Status, now time.Time) error {

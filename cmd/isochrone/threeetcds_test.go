@@ -170,6 +170,7 @@ func (w *pairWorld) makeRoom() {
 
 // TestThreeEtcds does to an etcd of three members what can happen to it, while clients ask and post all the time.
 func TestThreeEtcds(t *testing.T) {
+	t.Parallel()
 	c := etcdtest.Start(t, "--quota-backend-bytes", fmt.Sprint(32<<20))
 	client, err := etcdclient.Connect(clientv3.Config{Endpoints: c.Endpoints()})
 	if err != nil {
@@ -187,7 +188,7 @@ func TestThreeEtcds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	posts := &poster{key: key, roots: roots, hashes: map[string]string{}}
+	posts := &poster{key: key, roots: roots, hashes: map[string]string{}, pause: 10 * time.Millisecond}
 	posts.server.Store(&w.dns.DNS)
 	ctx, cancel := context.WithCancel(t.Context())
 	var posting sync.WaitGroup
@@ -196,7 +197,7 @@ func TestThreeEtcds(t *testing.T) {
 	posting.Go(func() { posts.run(ctx, 0) })
 	w.key, w.scarce = key, scarce
 	var newest atomic.Int64
-	asking := startLoad(t, func() error {
+	asking := startLoad(t, 20*time.Millisecond, func() error {
 		edit, err := pairAnswer(w.dns.DNS)
 		if err == nil {
 			newest.Store(int64(edit))

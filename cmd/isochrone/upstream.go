@@ -15,7 +15,7 @@ import (
 // upstream is what a node follows, tells of itself, and takes grants of quota from: etcd, or a relay.
 type upstream struct {
 	feed     store.Feed
-	register func(ctx context.Context, current func() store.Node) error // until ctx ends
+	register func(ctx context.Context, p store.Presence) error // until ctx ends
 	quota    quota.Store
 	close    func() error
 }
@@ -25,8 +25,8 @@ func etcdUpstream(client *clientv3.Client, root, kind, name string) *upstream {
 	s := store.New(client, root)
 	return &upstream{
 		feed: s.Feed(store.SectionsOf(kind)),
-		register: func(ctx context.Context, current func() store.Node) error {
-			return s.Register(ctx, store.NodeName(kind, name), current)
+		register: func(ctx context.Context, p store.Presence) error {
+			return s.Register(ctx, store.NodeName(kind, name), p)
 		},
 		quota: quota.NewEtcdStore(client, root),
 		close: client.Close,

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"github.com/miekg/dns"
 	"github.com/spf13/cobra"
 
+	"github.com/isochrone/isochrone/dataplane"
 	"github.com/isochrone/isochrone/internal/intakeclient"
 	"github.com/isochrone/isochrone/internal/statedir"
 	"github.com/isochrone/isochrone/topology"
@@ -35,7 +37,30 @@ type choice struct {
 	Protocol    string  `json:"protocol,omitempty"`
 	HandshakeMS float64 `json:"handshake_ms,omitempty"`
 	RoundTripMS float64 `json:"round_trip_ms,omitempty"` // of a request over the open connection
-	Error       string  `json:"error,omitempty"`
+	RTTMS       float64 `json:"rtt_ms,omitempty"`        // smoothed, of the QUIC connection
+	Cluster     string  `json:"cluster,omitempty"`       // that the PoP would forward to next
+
+	Certificate *shownCertificate `json:"certificate,omitempty"`
+	Error       string            `json:"error,omitempty"`
+}
+
+// shownCertificate is what is told of the certificate that a PoP has shown, and that was verified.
+type shownCertificate struct {
+	Names   []string  `json:"names"`
+	Issuer  string    `json:"issuer"`
+	Expires time.Time `json:"expires"`
+}
+
+func shownOf(state *tls.ConnectionState) *shownCertificate {
+	if state == nil || len(state.PeerCertificates) == 0 {
+		return nil
+	}
+	leaf := state.PeerCertificates[0]
+	issuer := leaf.Issuer.CommonName
+	if organization := strings.Join(leaf.Issuer.Organization, ", "); organization != "" {
+		issuer = strings.TrimPrefix(issuer+" of "+organization, " of ")
+	}
+	return &shownCertificate{Names: leaf.DNSNames, Issuer: issuer, Expires: leaf.NotAfter}
 }
 
 func newWhereCommand() *cobra.Command {
@@ -45,7 +70,7 @@ func newWhereCommand() *cobra.Command {
 		Use:   "where [SERVICE]",
 		Short: "Tell which PoP this machine is on, how far away it is, and which one is next",
 		Long: `Resolves a service as a client on this machine does, connects to the PoPs that DNS answers, and tells how long that
-takes. It needs no key. Why DNS has chosen them is told by servers that explain it to this machine
+takes, which cluster each forwards to, and whose certificate it has shown. It needs no key. Why DNS has chosen them is told by servers that explain it to this machine
 ("isochrone dns --explain-to").`,
 		Example: `  isochrone where
   isochrone where intake.example.net --dns 192.0.2.53:53 -o json`,
@@ -110,16 +135,19 @@ func locate(ctx context.Context, service, server, ca string, h2 bool) (*whereabo
 	return found, nil
 }
 
-// visit asks a PoP who it is: for a path that it does not have.
+// visit asks a PoP who it is, in a way that nothing comes of: payloads are posted.
 func visit(ctx context.Context, client *intakeclient.Client, service string, e intakeclient.Endpoint) choice {
 	at := choice{Target: e.Target, Address: e.Addr.String()}
 	for range 2 { // the second request finds the connection open
-		answer, err := client.Post(ctx, []intakeclient.Endpoint{e}, &intakeclient.Request{Service: service, Path: "/api/v1/where", Header: http.Header{"User-Agent": {"isochrone"}}})
+		answer, err := client.Post(ctx, []intakeclient.Endpoint{e}, &intakeclient.Request{
+			Method: http.MethodGet, Service: service, Path: dataplane.Path, Header: http.Header{"User-Agent": {"isochrone"}},
+		})
 		if err != nil {
 			at.Error = err.Error()
 			return at
 		}
-		at.PoP, at.Protocol = answer.Header.Get("X-Isochrone-Pop"), answer.Protocol
+		at.PoP, at.Protocol, at.Cluster = answer.Header.Get("X-Isochrone-Pop"), answer.Protocol, answer.Header.Get("X-Isochrone-Cluster")
+		at.RTTMS, at.Certificate = milliseconds(answer.RTT), shownOf(answer.TLS)
 		if answer.Reused {
 			at.RoundTripMS = milliseconds(answer.Total)
 		} else {
@@ -157,7 +185,17 @@ func (w *whereabouts) print(out io.Writer) error {
 			fmt.Fprintf(out, "%-12s %s at %s: cannot be reached: %s\n", word, name, c.Address, c.Error)
 			continue
 		}
-		fmt.Fprintf(out, "%-12s %s at %s, %s: round trip %.1f ms, handshake %.1f ms\n", word, name, c.Address, c.Protocol, c.RoundTripMS, c.HandshakeMS)
+		fmt.Fprintf(out, "%-12s %s at %s, %s: round trip %.1f ms, handshake %.1f ms", word, name, c.Address, c.Protocol, c.RoundTripMS, c.HandshakeMS)
+		if c.RTTMS > 0 {
+			fmt.Fprintf(out, ", smoothed RTT %.1f ms", c.RTTMS)
+		}
+		fmt.Fprintln(out)
+		if c.Cluster != "" {
+			fmt.Fprintf(out, "%-12s forwards to %s next\n", "", c.Cluster)
+		}
+		if v := c.Certificate; v != nil {
+			fmt.Fprintf(out, "%-12s certificate by %s, good until %s\n", "", v.Issuer, v.Expires.Local().Format(time.DateTime))
+		}
 	}
 	if len(w.Why) == 0 {
 		_, err := fmt.Fprintf(out, "why: %s does not explain its answers to this machine\n", w.DNS)

@@ -111,7 +111,7 @@ func (w *world) startStore(ctx context.Context) (err error) {
 	}
 	w.known.Etcd, w.known.CA = w.etcd.Endpoint(), devca.Path(string(w.options.dir))
 	w.store = store.New(w.client, storeRoot)
-	w.node = newNode("up", w.options.dir, w.options.dir.path("last-good.yaml"), w.log, newContact(w.log, "etcd"))
+	w.node = newNode("up", hostName(), w.options.dir, w.options.dir.path("last-good.yaml"), w.log, newContact(w.log, "etcd"))
 	w.node.ca = ca
 	if w.node.secrets, err = newSecrets(w.options.secretKey, "up", w.log); err != nil {
 		return err

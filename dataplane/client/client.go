@@ -61,7 +61,7 @@ func New(c Config) (*Client, error) {
 	}
 	resolver := &intakeclient.Resolver{Server: c.DNS}
 	return &Client{c, intakeclient.NewSender(intakeclient.SenderConfig{
-		Service: c.Service, Resolve: resolver.Resolve, Config: intakeclient.Config{Roots: c.Roots}, OnlyTCP: c.OnlyTCP,
+		Service: c.Service, Resolve: resolver.Lookup, Config: intakeclient.Config{Roots: c.Roots}, OnlyTCP: c.OnlyTCP,
 	})}, nil
 }
 

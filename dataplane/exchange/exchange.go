@@ -8,6 +8,8 @@ import (
 	"io"
 	"net/netip"
 	"time"
+
+	"github.com/isochrone/isochrone/dataplane/overload"
 )
 
 // Request is a request. It is valid until its handler has returned; what Header returns may be kept.
@@ -20,7 +22,8 @@ type Request struct {
 	Header        Header
 	ContentLength int64 // -1 when it is not told
 	Remote        netip.AddrPort
-	Early         bool // it came in TLS early data (0-RTT), or another server says so: it may be a repetition of an attacker (RFC 8470)
+	Early         bool            // it came in TLS early data (0-RTT), or another server says so: it may be a repetition of an attacker (RFC 8470)
+	Ticket        overload.Ticket // of a request that a Shedder has let in
 	Body          Body
 	Context       context.Context // ends when the client has given up, or its connection is lost
 }
@@ -29,6 +32,8 @@ type Request struct {
 type Header interface {
 	// Get returns the first value of a field, or nothing. The name is in canonical form, such as X-Api-Key.
 	Get(name string) string
+	// Repeated reports whether a field came in more than one line.
+	Repeated(name string) bool
 }
 
 // Body is what is received after the header.
@@ -54,7 +59,8 @@ type Answer struct {
 	// Rejected says that nobody has looked at the request, so that the client may send it again, elsewhere or over a new connection.
 	// HTTP/3 can say that (H3_REQUEST_REJECTED, RFC 9114 section 4.1.1); over others the rest is the answer.
 	Rejected bool
-	Abort    bool // send none of this, but end the stream or the connection: nobody has the time to answer
+	Turn     overload.Turn // until which the client's connection is not heard after this answer
+	Pause    time.Duration // for which neither
 }
 
 // Add adds a field.
@@ -66,4 +72,11 @@ func (a *Answer) Reset() { *a = Answer{Fields: a.Fields[:0], Body: a.Body[:0]} }
 // Handler answers requests. It may be called concurrently. It fills in the answer, which keeps nothing of it afterwards.
 type Handler interface {
 	Answer(*Request, *Answer)
+}
+
+// Shedder is a Handler that refuses some requests before anything is read of them but the header.
+type Shedder interface {
+	// Shed reports whether a request is refused, and how, or else let in with a Ticket. Of the request there is what its header tells.
+	// It may be called concurrently, must not wait, and keeps nothing.
+	Shed(*Request, *Answer) bool
 }

@@ -15,9 +15,6 @@ func Serve(h Handler, extra ...Field) http.Handler {
 		a := answers.Get().(*Answer)
 		a.Reset()
 		h.Answer(requestOf(w, r), a)
-		if a.Abort {
-			panic(http.ErrAbortHandler)
-		}
 		header := w.Header()
 		values := make([]string, 0, len(extra)+len(a.Fields)+1) // one piece of memory for all
 		add := func(name, value string) {
@@ -64,10 +61,19 @@ func canonical(name string) string {
 	return http.CanonicalHeaderKey(name)
 }
 
+// netHeader is a header of net/http.
+type netHeader http.Header
+
+// Get implements Header.
+func (h netHeader) Get(name string) string { return http.Header(h).Get(name) }
+
+// Repeated implements Header.
+func (h netHeader) Repeated(name string) bool { return len(h[name]) > 1 }
+
 func requestOf(w http.ResponseWriter, r *http.Request) *Request {
 	remote, _ := netip.ParseAddrPort(r.RemoteAddr)
 	request := &Request{
-		Method: r.Method, Path: r.URL.EscapedPath(), Query: r.URL.RawQuery, Host: r.Host, Proto: "http/1.1", Header: r.Header,
+		Method: r.Method, Path: r.URL.EscapedPath(), Query: r.URL.RawQuery, Host: r.Host, Proto: "http/1.1", Header: netHeader(r.Header),
 		ContentLength: r.ContentLength, Remote: remote, Body: netBody{r, http.NewResponseController(w)}, Context: r.Context(),
 		Early: r.Header.Get("Early-Data") == "1",
 	}

@@ -98,14 +98,6 @@ func TestAnswer(t *testing.T) {
 	}
 }
 
-// TestAbort ends the connection without a word.
-func TestAbort(t *testing.T) {
-	response, _, err := served(t, func(_ *Request, a *Answer) { a.Status, a.Abort = http.StatusServiceUnavailable, true }, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-	if err == nil {
-		t.Errorf("got %d", response.StatusCode)
-	}
-}
-
 // TestReadDeadline has a body not come.
 func TestReadDeadline(t *testing.T) {
 	response, _, err := served(t, func(r *Request, a *Answer) {

@@ -20,6 +20,7 @@ import (
 
 	"github.com/isochrone/isochrone/dataplane/spool"
 	"github.com/isochrone/isochrone/health"
+	"github.com/isochrone/isochrone/internal/sockets/sockettest"
 	"github.com/isochrone/isochrone/topology"
 )
 
@@ -339,7 +340,7 @@ func TestKills(t *testing.T) {
 	}
 	for _, name := range names {
 		stores[name] = newStore(t, name)
-		addresses[name] = "127.0.0.1:0"
+		addresses[name] = sockettest.Free(t).String()
 		start(name)
 		urls[name] = "http://" + addresses[name]
 	}

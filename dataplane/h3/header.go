@@ -34,6 +34,17 @@ func (f fields) Get(name string) string {
 	return ""
 }
 
+// Repeated implements exchange.Header.
+func (f fields) Repeated(name string) bool {
+	n := 0
+	for i := range f {
+		if len(f[i].Name) == len(name) && equalFold(f[i].Name, name) {
+			n++
+		}
+	}
+	return n > 1
+}
+
 // equalFold compares a name in lower case with one in canonical form.
 func equalFold(lower, name string) bool {
 	for i := range len(name) {

@@ -59,7 +59,8 @@ func (s *Server) serve(j job) {
 	b.body = body{frames: &b.frames, stream: j.stream, conn: j.conn, length: h.contentLength, expect: h.expect, patience: s.config.WriteTimeout}
 	b.request = exchange.Request{
 		Method: h.method, Path: h.path, Query: h.query, Host: h.authority, Proto: http3.NextProtoH3, Header: h.fields,
-		ContentLength: h.contentLength, Remote: j.conn.remote, Early: h.early || j.conn.early(), Body: &b.body, Context: j.stream.Context(),
+		ContentLength: h.contentLength, Remote: j.conn.remote, Early: h.early || j.conn.early(), Ticket: j.ticket,
+		Body: &b.body, Context: j.stream.Context(),
 	}
 	s.config.Handler.Answer(&b.request, &b.answer)
 	s.send(j, b)
@@ -143,6 +144,8 @@ func (s *Server) failed(j job, b *buffers, err error) {
 		s.send(j, b)
 	case errors.Is(err, errMalformed):
 		abort(j.stream, http3.ErrCodeMessageError)
+	case errors.Is(err, errTruncated):
+		j.conn.close(http3.ErrCodeFrameError, errTruncated.Error())
 	default:
 		j.conn.gaveUp()
 		abort(j.stream, http3.ErrCodeRequestIncomplete)
@@ -167,15 +170,12 @@ func (s *Server) send(j job, b *buffers) {
 		j.conn.close(b.body.fatal.code, b.body.fatal.why)
 		return
 	}
-	if b.answer.Abort {
-		abort(j.stream, http3.ErrCodeExcessiveLoad)
-		return
-	}
 	if b.answer.Rejected {
 		abort(j.stream, http3.ErrCodeRequestRejected)
 		return
 	}
 	j.conn.answered.Add(1)
+	j.conn.pause(&b.answer)
 	b.out = appendAnswer(b.out[:0], &b.answer, b.request.Method == "HEAD")
 	_ = j.stream.SetWriteDeadline(time.Now().Add(s.config.WriteTimeout))
 	if _, err := j.stream.Write(b.out); err != nil {
@@ -214,7 +214,7 @@ func (b *body) Read(p []byte) (int, error) {
 		_, b.err = b.stream.Write(append(appendFrame(nil, frameHeaders, len(section)), section...))
 	}
 	for b.expect = false; b.left == 0 && b.err == nil; {
-		b.err = b.nextData()
+		b.err = b.whole(b.nextData())
 	}
 	if b.err != nil {
 		return 0, b.err
@@ -223,6 +223,7 @@ func (b *body) Read(p []byte) (int, error) {
 		p = p[:b.left]
 	}
 	n, err := b.frames.read(p)
+	err = b.whole(err)
 	b.left -= uint64(n)
 	b.got += int64(n)
 	if b.length >= 0 && b.got > b.length {
@@ -230,6 +231,15 @@ func (b *body) Read(p []byte) (int, error) {
 	}
 	b.err = err
 	return n, err
+}
+
+// whole makes an error of the connection of a frame that the end of the stream has cut (RFC 9114 section 7.1).
+func (b *body) whole(err error) error {
+	if errors.Is(err, errTruncated) {
+		b.fatal = &connectionError{http3.ErrCodeFrameError, errTruncated.Error()}
+		return b.fatal
+	}
+	return err
 }
 
 // nextData goes to the next DATA frame. It returns io.EOF at the end of the body.

@@ -15,6 +15,7 @@ import (
 	"github.com/quic-go/quic-go/quicvarint"
 
 	"github.com/isochrone/isochrone/dataplane/exchange"
+	"github.com/isochrone/isochrone/dataplane/overload"
 )
 
 // maxIdleWorkers is how many goroutines wait for requests.
@@ -23,6 +24,7 @@ const maxIdleWorkers = 512
 // Server serves connections that somebody else accepts. Make it by New.
 type Server struct {
 	config  Config
+	shedder exchange.Shedder // the handler, or nil
 	jobs    chan job
 	idle    atomic.Int64
 	active  atomic.Int64 // requests
@@ -42,7 +44,8 @@ type Server struct {
 
 // Config is what a server needs. Zero values stand for the defaults.
 type Config struct {
-	Handler        exchange.Handler
+	Handler        exchange.Handler // is asked first under load, if it is a Shedder
+	Overload       *overload.Overload
 	MaxHeaderBytes int           // of a request's header, as RFC 9114 section 4.2.2 counts; default 16 KiB
 	HeaderTimeout  time.Duration // to receive a header, from the first octet of the stream; default 5 s
 	WriteTimeout   time.Duration // to hand over an answer; default 10 s
@@ -53,6 +56,7 @@ type Config struct {
 type job struct {
 	conn   *conn
 	stream *quic.Stream
+	ticket overload.Ticket // if it was let in by the Shedder
 }
 
 // New returns a server.
@@ -73,6 +77,9 @@ func New(c Config) *Server {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{config: c, jobs: make(chan job), dismissEach: dismissEach, buffers: sync.Pool{New: func() any { return newBuffers() }}}
+	if c.Overload != nil {
+		s.shedder, _ = c.Handler.(exchange.Shedder)
+	}
 	s.grace, s.beginGrace = context.WithCancel(context.Background())
 	s.hard, s.endHard = context.WithCancel(context.Background())
 	return s
@@ -85,13 +92,18 @@ type conn struct {
 	control  *quic.SendStream
 	complete atomic.Bool // the handshake is
 	latest   atomic.Pointer[remembered]
-	active   atomic.Int64 // requests
+	active   *atomic.Int64 // requests that were accepted and have not ended
 	answered atomic.Int64
 	aborted  atomic.Int64 // requests that the client has given up before they had a header
+	turn     atomic.Int64 // the overload.Turn until which no stream is accepted
+	deaf     atomic.Int64 // until when none is, in nanoseconds since began
+	began    time.Time
+	glance   *glance // of the goroutine that accepts; nil until it is needed
 }
 
-// ServeConn serves one connection, which may not have finished its handshake, until it ends.
-func (s *Server) ServeConn(c *quic.Conn) {
+// ServeConn serves one connection, which may not have finished its handshake, until it ends. Active counts its requests from the moment that they are
+// accepted, before the Handler has heard of them.
+func (s *Server) ServeConn(c *quic.Conn, active *atomic.Int64) {
 	s.mu.Lock()
 	if s.ended {
 		s.mu.Unlock()
@@ -102,7 +114,7 @@ func (s *Server) ServeConn(c *quic.Conn) {
 	s.mu.Unlock()
 	defer s.conns.Done()
 	s.tend.Do(func() { s.conns.Go(s.dismiss) })
-	served := &conn{Conn: c}
+	served := &conn{Conn: c, active: active, began: time.Now()}
 	if at, ok := c.RemoteAddr().(*net.UDPAddr); ok {
 		served.remote = at.AddrPort()
 	} else {
@@ -138,7 +150,11 @@ func (s *Server) accept(c *conn) {
 			break
 		}
 		next = stream.StreamID() + 4
-		s.dispatch(job{c, stream})
+		j := job{conn: c, stream: stream}
+		if !s.weigh(&j) {
+			s.dispatch(j)
+		}
+		s.rest(c)
 	}
 	if c.Context().Err() != nil {
 		return

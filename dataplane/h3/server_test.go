@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -82,7 +83,7 @@ func serveWith(t *testing.T, c Config, transportConfig *quic.Config, change func
 			if err != nil {
 				return
 			}
-			serving.Go(func() { r.ServeConn(conn) })
+			serving.Go(func() { r.ServeConn(conn, new(atomic.Int64)) })
 		}
 	})
 	r.conn, err = quic.DialAddr(t.Context(), socket.LocalAddr().String(), r.config, &quic.Config{})
@@ -172,8 +173,6 @@ func TestErrorsOfStreams(t *testing.T) {
 		switch r.Path {
 		case "/panic":
 			panic("as asked for")
-		case "/abort":
-			a.Abort = true
 		case "/rejected":
 			a.Rejected = true
 		default:
@@ -188,10 +187,8 @@ func TestErrorsOfStreams(t *testing.T) {
 		want   http3.ErrCode
 	}{
 		"malformed":      {at("/", "Upper", "case"), http3.ErrCodeMessageError},
-		"cut off":        {at("/")[:5], http3.ErrCodeRequestIncomplete},
 		"nothing":        {nil, http3.ErrCodeRequestIncomplete},
 		"panic":          {at("/panic"), http3.ErrCodeInternalError},
-		"abort":          {at("/abort"), http3.ErrCodeExcessiveLoad},
 		"nobody's worry": {at("/rejected"), http3.ErrCodeRequestRejected},
 	} {
 		var reset *quic.StreamError
@@ -219,6 +216,10 @@ func TestErrorsOfConnections(t *testing.T) {
 		"DATA first":         {stream(0, []byte("a")), http3.ErrCodeFrameUnexpected},
 		"SETTINGS":           {stream(4, []byte{}), http3.ErrCodeFrameUnexpected},
 		"a dynamic table":    {stream(1, []byte{5, 0, 0x80}), http3.ErrCodeQPACKDecompressionFailed},
+		"a header cut off":   {stream(1, encode(t, pseudo...))[:5], http3.ErrCodeFrameError}, // RFC 9114 section 7.1
+		"a length cut off":   {[]byte{1, 0x40}, http3.ErrCodeFrameError},
+		"grease cut off":     {[]byte{0x21, 9, 'x'}, http3.ErrCodeFrameError},
+		"a body cut off":     {append(stream(1, encode(t, pseudo...)), stream(0, []byte("hello"))[:4]...), http3.ErrCodeFrameError},
 		"SETTINGS in a body": {append(stream(1, encode(t, pseudo...)), stream(4, []byte{})...), http3.ErrCodeFrameUnexpected},
 	} {
 		r := serve(t, Config{Handler: handlerFunc(echo)})

@@ -99,7 +99,13 @@ func TestSlowHeader(t *testing.T) {
 		t.Errorf("got %q, %v", got, err)
 	}
 	for range maxAborted {
-		_, _ = r.send(t, post(t)[:9]) // fails
+		stream, err := r.conn.OpenStreamSync(t.Context())
+		if err != nil {
+			break // it is closed
+		}
+		_, _ = stream.Write(post(t)[:9])
+		stream.CancelWrite(quic.StreamErrorCode(http3.ErrCodeRequestCanceled))
+		_, _ = io.ReadAll(stream) // fails
 	}
 	<-r.conn.Context().Done()
 	var closed *quic.ApplicationError

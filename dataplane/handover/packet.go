@@ -11,6 +11,7 @@ import (
 type Packet struct {
 	Source      netip.AddrPort
 	Destination netip.Addr // the address of this machine that it came to; invalid where the socket has one address only
+	Port        uint16     // of this machine that it came to; 0 between processes of one PoP, who have the same socket
 	Interface   uint32     // that it came by; 0 with no Destination
 	ECN         uint8      // two bits (RFC 3168)
 	Data        []byte
@@ -20,19 +21,20 @@ type Packet struct {
 const maxDatagram = 1500
 
 // maxPassed is the longest encoding of a packet.
-const maxPassed = 1 + 1 + 16 + 2 + 1 + 16 + 4 + maxDatagram
+const maxPassed = 1 + 1 + 1 + 16 + 2 + 1 + 16 + 2 + 4 + maxDatagram
 
-const format = 1
+const format = 2
 
 var errPacket = errors.New("a passed packet is malformed")
 
-// Append appends the encoding of a packet: the format (1), ECN, source address and port, destination address and interface, and the
-// data. An address has its length before it: 4, 16, or 0 for none.
+// Append appends the encoding of a packet: the format (1), ECN, source address and port, destination address, port and interface, and
+// the data. An address has its length before it: 4, 16, or 0 for none.
 func (p *Packet) Append(b []byte) []byte {
 	b = append(b, format, p.ECN)
 	b = appendAddr(b, p.Source.Addr())
 	b = binary.BigEndian.AppendUint16(b, p.Source.Port())
 	b = appendAddr(b, p.Destination)
+	b = binary.BigEndian.AppendUint16(b, p.Port)
 	b = binary.BigEndian.AppendUint32(b, p.Interface)
 	return append(b, p.Data...)
 }
@@ -57,10 +59,10 @@ func Decode(b []byte) (Packet, error) {
 	if p.Destination, b, err = cutAddr(b[2:]); err != nil {
 		return Packet{}, err
 	}
-	if len(b) < 4 || len(b) > 4+maxDatagram {
+	if len(b) < 6 || len(b) > 6+maxDatagram {
 		return Packet{}, fmt.Errorf("%w: %d octets after the addresses", errPacket, len(b))
 	}
-	p.Interface, p.Data = binary.BigEndian.Uint32(b), b[4:]
+	p.Port, p.Interface, p.Data = binary.BigEndian.Uint16(b), binary.BigEndian.Uint32(b[2:]), b[6:]
 	return p, nil
 }
 

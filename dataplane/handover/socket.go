@@ -22,11 +22,13 @@ type Socket struct {
 	ids    *IDs
 	before atomic.Pointer[peer] // who gets what belongs to it; nil for nobody
 	after  atomic.Pointer[peer] // from whom packets come; nil while they come from UDP
+	mesh   *Mesh                // of the PoPs; nil for none
 	lost   atomic.Uint64
 	buffer []byte
 
 	mu       sync.Mutex
 	deadline time.Time // as it was set from outside
+	waiting  []Packet  // that other PoPs have passed on; a read is woken while there are any
 }
 
 // peer is the connection to another process: it keeps the borders of messages, and their order (SOCK_SEQPACKET).
@@ -69,6 +71,9 @@ func (s *Socket) SetReadDeadline(t time.Time) error {
 	if after := s.after.Load(); after != nil {
 		return after.SetReadDeadline(t)
 	}
+	if len(s.waiting) > 0 {
+		return nil // it is set when they have been read
+	}
 	return s.UDPConn.SetReadDeadline(t)
 }
 
@@ -79,6 +84,9 @@ func (s *Socket) SetDeadline(t time.Time) error {
 
 // Close implements net.PacketConn.
 func (s *Socket) Close() error {
+	if s.mesh != nil {
+		s.mesh.leave(s)
+	}
 	for _, at := range []*atomic.Pointer[peer]{&s.before, &s.after} {
 		if p := at.Load(); p != nil {
 			p.Close()
@@ -98,20 +106,82 @@ func (s *Socket) ReadBatch(messages []ipv4.Message, flags int) (int, error) {
 			s.abandoned(after)
 			continue
 		}
-		n, err := s.batch.ReadBatch(messages, flags)
-		if err != nil {
-			if errors.Is(err, os.ErrDeadlineExceeded) && s.after.Load() != nil {
-				continue
+		n := s.injected(messages)
+		if n == 0 {
+			var err error
+			if n, err = s.batch.ReadBatch(messages, flags); err != nil {
+				if errors.Is(err, os.ErrDeadlineExceeded) && s.woken() {
+					continue
+				}
+				return n, err
 			}
-			return n, err
 		}
-		if before := s.before.Load(); before != nil {
+		before := s.before.Load()
+		if before != nil || s.mesh != nil {
 			if n = s.sort(before, messages[:n]); n == 0 {
 				continue
 			}
 		}
 		return n, nil
 	}
+}
+
+// woken reports whether a read was ended for what there is to read elsewhere.
+func (s *Socket) woken() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.after.Load() != nil || len(s.waiting) > 0
+}
+
+// maxInjected is how many packets of other PoPs may wait to be read.
+const maxInjected = 1024
+
+// inject has a packet of another PoP read as one of this socket, and reports whether there is room for it.
+func (s *Socket) inject(p Packet) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.waiting) >= maxInjected {
+		return false
+	}
+	s.waiting = append(s.waiting, p)
+	if len(s.waiting) == 1 {
+		_ = s.UDPConn.SetReadDeadline(time.Unix(1, 0)) // wakes a read
+	}
+	return true
+}
+
+// injected reads packets of other PoPs.
+func (s *Socket) injected(messages []ipv4.Message) int {
+	if s.mesh == nil {
+		return 0
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.waiting) == 0 {
+		return 0
+	}
+	n := min(len(messages), len(s.waiting))
+	for i := range n {
+		s.waiting[i].fill(&messages[i])
+	}
+	if s.waiting = s.waiting[n:]; len(s.waiting) == 0 {
+		s.waiting = nil
+		_ = s.UDPConn.SetReadDeadline(s.deadline)
+	}
+	return n
+}
+
+// fill makes a message of a packet.
+func (p *Packet) fill(m *ipv4.Message) {
+	m.N = copy(m.Buffers[0], p.Data)
+	m.NN = p.writeControl(m.OOB[:cap(m.OOB)])
+	m.Addr = net.UDPAddrFromAddrPort(p.Source)
+}
+
+// local returns the address of the socket.
+func (s *Socket) local() netip.AddrPort {
+	at := s.UDPConn.LocalAddr().(*net.UDPAddr).AddrPort()
+	return netip.AddrPortFrom(at.Addr().Unmap().WithZone(""), at.Port())
 }
 
 // abandoned reads UDP again: nobody passes packets on any more.
@@ -124,13 +194,12 @@ func (s *Socket) abandoned(after *peer) {
 	}
 }
 
-// sort passes foreign packets on, and moves the others to the front.
+// sort passes foreign packets on, and moves the others to the front. Before may be nil.
 func (s *Socket) sort(before *peer, messages []ipv4.Message) int {
 	own := 0
 	for i := range messages {
 		m := &messages[i]
-		if s.ids.foreign(m.Buffers[0][:m.N]) {
-			s.pass(before, m)
+		if s.elsewhere(before, m) {
 			continue
 		}
 		// The buffers stay where they are, which quic-go owns by index; what is in them moves.
@@ -144,14 +213,47 @@ func (s *Socket) sort(before *peer, messages []ipv4.Message) int {
 	return own
 }
 
-func (s *Socket) pass(before *peer, m *ipv4.Message) {
+// elsewhere passes a packet on that is not for this process, or is one that was passed on.
+func (s *Socket) elsewhere(before *peer, m *ipv4.Message) bool {
+	data := m.Buffers[0][:m.N]
+	if s.mesh != nil && isPassed(data) {
+		s.mesh.take(data)
+		return true
+	}
+	id, ok := Destination(data)
+	if !ok {
+		return false
+	}
+	switch is := s.ids.Decode(id); {
+	case is.PoP != s.ids.own.PoP:
+		if s.mesh == nil {
+			return false
+		}
+		p, ok := s.packet(m)
+		if at := s.local(); ok {
+			if p.Port = at.Port(); !p.Destination.IsValid() {
+				p.Destination = at.Addr()
+			}
+			return s.mesh.pass(is.PoP, &p)
+		}
+	case is.Generation != s.ids.own.Generation && before != nil:
+		if p, ok := s.packet(m); ok {
+			s.write(before, p.Append(s.buffer[:0]))
+		}
+		return true
+	}
+	return false
+}
+
+// packet returns what was read as it is passed on.
+func (s *Socket) packet(m *ipv4.Message) (Packet, bool) {
 	from, ok := m.Addr.(*net.UDPAddr)
 	if !ok || m.N > maxDatagram {
-		return
+		return Packet{}, false
 	}
 	p := Packet{Source: from.AddrPort(), Data: m.Buffers[0][:m.N]}
 	p.readControl(m.OOB[:m.NN])
-	s.write(before, p.Append(s.buffer[:0]))
+	return p, true
 }
 
 // write sends a packet to the process before this one. Nobody waits for one that does not read: a lost packet is sent again.
@@ -188,9 +290,7 @@ func (s *Socket) receive(after *peer, messages []ipv4.Message) (int, error) {
 			s.write(before, s.buffer[:n])
 			continue
 		}
-		m.N = copy(m.Buffers[0], p.Data)
-		m.NN = p.writeControl(m.OOB[:cap(m.OOB)])
-		m.Addr = net.UDPAddrFromAddrPort(netip.AddrPortFrom(p.Source.Addr(), p.Source.Port()))
+		p.fill(m)
 		return 1, nil
 	}
 }

@@ -1,156 +1,210 @@
-// Package overload keeps a PoP at its peak when more comes than it can do: it sheds a share of the requests, found from how long
-// work waits before it is done, and paces the refusals, so that they cannot eat the processor that the accepted ones need.
+// Package overload keeps a PoP at its peak when more comes than it can do. It lets in what can be done within a bounded time, which is
+// the rate at which work was done of late times that time (Little's law), and refuses the rest at once; and it paces the refusals, so
+// that they cannot eat the processor that the accepted ones need.
 //
 // What is refused, and how that is said to a client, is the intake's part.
 //
-//	if !o.Enter() {
-//		refusal := o.Refuse(ctx)  // waits for its turn
-//		// answer 503 with refusal.RetryAfter, or reset the stream
+//	ticket, ok := o.Enter()
+//	if !ok {
+//		refusal := o.Refuse(false)
+//		// answer 503 with refusal.RetryAfter at once, and do not hear that connection until o.Await(refusal.Turn, …) returns
 //	}
-//	...
-//	o.Leave(waited)               // in the spool's queue
+//	defer o.Drop(&ticket)
+//	...                         // the body comes
+//	o.Received(&ticket)
+//	...                         // it is stored
+//	o.Leave(&ticket, waited)
 package overload
 
 import (
 	"cmp"
-	"context"
+	"math"
 	"math/rand/v2"
 	"runtime"
 	"sync/atomic"
 	"time"
 )
 
-// Limits of what is refused.
+// Limits of what is let in and refused.
 const (
-	refusalsPerCore = 1500        // answered in a second, by each processor; those that come faster are held back
-	maxHold         = time.Second // for which one is held back
-	maxHeld         = 10_000      // at a time; others are reset without an answer
-	shards          = 32
+	atLeast             = 256             // requests are let in at a time for each processor, however few were done of late
+	refusalsPerAccepted = 0.5             // cheap refusals a second, for each request that is done in it
+	refusalsPerCore     = 500             // and for each processor, whatever is done
+	dear                = 8               // cheap ones that another one costs
+	maxPause            = 5 * time.Second // of a connection, unless there is room before
+	epochs              = 64              // that are told apart
+	bodyTime            = 5               // epochs for which a request counts whose body has not come yet
 )
 
 // Options of an Overload. Zero values stand for the defaults.
 type Options struct {
-	Target   time.Duration // how long work may wait for a processor; default 50 ms
-	Storage  time.Duration // how long it may wait for the disk; default 500 ms
-	Interval time.Duration // between looks; default 50 ms
+	Delay    time.Duration // within which all that is let in should be done; default 100 ms
+	Busy     time.Duration // how long goroutines wait for a processor that is busy; default 50 ms
+	Interval time.Duration // between looks, and the length of an epoch; default 50 ms
 }
 
 // Overload decides which requests are worked on. Its methods may be called concurrently.
 type Overload struct {
 	options Options
-	share   atomic.Uint32 // of requests that are shed, in 1/2^32
-	counts  [shards]count
-	next    atomic.Int64 // when the next refusal is due, in nanoseconds since began
-	held    atomic.Int64
-	gap     time.Duration // between refusals
-	began   time.Time
-	load    atomic.Pointer[Load]
+
+	limit    atomic.Int64         // of requests at a time
+	stored   atomic.Int64         // requests whose body is here
+	coming   [epochs]atomic.Int64 // those whose body is not, by the epoch in which they were let in
+	epoch    atomic.Uint32
+	entered  atomic.Uint64
+	shed     atomic.Uint64
+	left     atomic.Uint64
+	waited   atomic.Int64  // nanoseconds, of those that have left
+	share    atomic.Uint64 // of requests that were shed of late: bits of a float64
+	busy     atomic.Bool
+	refusals atomic.Int64 // cheap ones that may be made in a second
+	turns    turns
+	load     atomic.Pointer[Load]
+	peakDone float64 // requests a second: the most of late; for Run alone
 }
 
-// count is a part of the totals that few processors write at a time.
-type count struct {
-	entered, shed, left atomic.Uint64
-	waited              atomic.Int64 // nanoseconds, of those that have left
-	_                   [96]byte     // two cache lines each
+// Ticket is a request that was let in. The zero Ticket is none.
+type Ticket struct {
+	epoch uint32
+	state uint8
 }
 
-// New returns an Overload that sheds nothing until Run looks.
+const (
+	none uint8 = iota
+	coming
+	stored
+)
+
+// In reports whether the request counts.
+func (t Ticket) In() bool { return t.state != none }
+
+// New returns an Overload that lets in little at a time until Run has seen how much is done.
 func New(o Options) *Overload {
-	o.Target = cmp.Or(o.Target, 50*time.Millisecond)
-	o.Storage = cmp.Or(o.Storage, 500*time.Millisecond)
+	o.Delay = cmp.Or(o.Delay, 100*time.Millisecond)
+	o.Busy = cmp.Or(o.Busy, 50*time.Millisecond)
 	o.Interval = cmp.Or(o.Interval, 50*time.Millisecond)
-	n := &Overload{options: o, gap: time.Second / time.Duration(refusalsPerCore*runtime.NumCPU()), began: time.Now()}
+	n := &Overload{options: o}
+	n.pace(0)
 	n.load.Store(&Load{})
 	return n
 }
 
-// Enter says whether a request is worked on. It costs some nanoseconds, takes no lock and allocates nothing.
-func (o *Overload) Enter() bool {
-	random := rand.Uint32()
-	c := &o.counts[random%shards]
-	if random < o.share.Load() {
-		c.shed.Add(1)
-		return false
+// Enter lets a request in, or not. It costs some nanoseconds, takes no lock and allocates nothing. Each Ticket has one Leave or Drop.
+func (o *Overload) Enter() (Ticket, bool) {
+	if o.inside() >= o.limit.Load() {
+		o.shed.Add(1)
+		return Ticket{}, false
 	}
-	c.entered.Add(1)
-	return true
+	t := Ticket{o.epoch.Load(), coming}
+	o.coming[t.epoch%epochs].Add(1)
+	o.entered.Add(1)
+	return t, true
 }
 
-// Leave tells how long a request that was let in has waited for the disk.
-func (o *Overload) Leave(waited time.Duration) {
-	c := &o.counts[rand.Uint32()%shards]
-	c.left.Add(1)
-	c.waited.Add(int64(waited))
+// inside returns how many requests count: those whose bodies do not come soon are not worked on, and nobody shall be able to take the
+// places of others by sending slowly.
+func (o *Overload) inside() int64 {
+	n, epoch := o.stored.Load(), o.epoch.Load()
+	for back := range uint32(bodyTime) {
+		n += max(0, o.coming[(epoch-back)%epochs].Load())
+	}
+	return n
+}
+
+// Full reports whether half of what may be let in is inside: it may come to refusals.
+func (o *Overload) Full() bool { return o.inside() >= o.limit.Load()/2 }
+
+// Received tells that a request's body is here.
+func (o *Overload) Received(t *Ticket) {
+	if t.state == coming {
+		o.gone(t)
+		o.stored.Add(1)
+		t.state = stored
+	}
+}
+
+// gone takes a request from those whose body is coming. After a whole turn of the epochs its count was cleared.
+func (o *Overload) gone(t *Ticket) {
+	if o.epoch.Load()-t.epoch < epochs-1 {
+		o.coming[t.epoch%epochs].Add(-1)
+	}
+}
+
+// Leave tells that a request is done, after it has waited so long for the disk.
+func (o *Overload) Leave(t *Ticket, waited time.Duration) {
+	if t.state == none {
+		return
+	}
+	o.left.Add(1)
+	o.waited.Add(int64(waited))
+	o.Drop(t)
+	if o.turns.waiting.Load() > 0 && o.inside() < o.limit.Load()*3/4 {
+		o.turns.hear(1)
+	}
+}
+
+// Drop tells that a request has ended, if it has not left.
+func (o *Overload) Drop(t *Ticket) {
+	switch t.state {
+	case coming:
+		o.gone(t)
+	case stored:
+		o.stored.Add(-1)
+	}
+	t.state = none
 }
 
 // Refusal is how a request is refused.
 type Refusal struct {
-	RetryAfter time.Duration // whole seconds
-	Reset      bool          // nobody has the time to answer: reset the stream, or close the connection
+	RetryAfter time.Duration // whole seconds, 1 to 5
+	Turn       Turn          // when its connection is heard again; not after RetryAfter
 }
 
-// Refuse waits until a refusal may be answered: at once, while there are few. A client that has many requests open is slowed down
-// by that, since its streams stay taken. It returns early when ctx ends.
-func (o *Overload) Refuse(ctx context.Context) Refusal {
-	r := Refusal{RetryAfter: retryAfter(o.ShedShare(), rand.Float64())}
-	wait := o.turn(time.Since(o.began))
-	if wait <= 0 {
-		return r
+// Refuse tells how to refuse a request; some transports refuse at a low cost. A client gets its answer at once, and if it keeps to
+// Retry-After, it does not notice the pause. One that asks on and on, or on many streams, is slowed down to what may be spent on refusals.
+func (o *Overload) Refuse(cheap bool) Refusal {
+	cost := int64(dear)
+	if cheap {
+		cost = 1
 	}
-	defer o.held.Add(-1)
-	if o.held.Add(1) > maxHeld {
-		r.Reset = true
-		return r
-	}
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-		r.Reset = true
+	perSecond := o.refusals.Load()
+	turn, away := o.turns.take(cost, perSecond*int64(maxPause/time.Second))
+	r := Refusal{RetryAfter: retryAfter(o.ShedShare(), rand.Float64()), Turn: turn}
+	if pause := time.Duration(float64(away) / float64(perSecond) * float64(time.Second)); pause > r.RetryAfter {
+		r.RetryAfter = (pause + time.Second - 1).Truncate(time.Second)
 	}
 	return r
 }
 
-// turn takes the next place among the refusals, and returns how long it is away.
-func (o *Overload) turn(now time.Duration) time.Duration {
-	for {
-		next := o.next.Load()
-		at := max(next, int64(now))
-		if at-int64(now) > int64(maxHold) {
-			return maxHold
-		}
-		if o.next.CompareAndSwap(next, at+int64(o.gap)) {
-			return time.Duration(at) - now
-		}
+// pace has refusals come as seldom as what is done in a second allows.
+func (o *Overload) pace(done float64) {
+	procs := float64(runtime.GOMAXPROCS(0))
+	o.refusals.Store(int64(max(refusalsPerAccepted*done, refusalsPerCore*procs)))
+	o.peakDone = max(done, o.peakDone*(1-0.05*o.options.Interval.Seconds()))
+	o.limit.Store(int64(max(atLeast*procs, o.peakDone*o.options.Delay.Seconds())))
+}
+
+// proceed lets connections be heard again, at a look.
+func (o *Overload) proceed(since time.Duration) {
+	o.turns.pass(int64(float64(o.refusals.Load()) * since.Seconds()))
+	if room := o.limit.Load()/2 - o.inside(); room > 0 {
+		o.turns.hear(room/8 + 1)
 	}
 }
 
 // retryAfter spreads those who were refused over the more time the more they are. Random is in [0, 1).
 func retryAfter(share, random float64) time.Duration {
-	return time.Duration(1+int(random*(1+9*share))) * time.Second
+	return time.Duration(1+int(random*(1+4*share))) * time.Second
 }
 
-// ShedShare returns the share of requests that is being shed, in 0..1.
-func (o *Overload) ShedShare() float64 { return float64(o.share.Load()) / (1 << 32) }
+// ShedShare returns the share of requests that was shed of late, in 0..1; 0 when there were none for a second.
+func (o *Overload) ShedShare() float64 { return math.Float64frombits(o.share.Load()) }
+
+// Busy reports whether goroutines wait long for a processor, be it for requests or for anything else, such as handshakes.
+func (o *Overload) Busy() bool { return o.busy.Load() }
 
 // Load returns what was found a second ago.
 func (o *Overload) Load() Load { return *o.load.Load() }
 
 // Totals returns how many requests were let in and how many were shed since the start.
-func (o *Overload) Totals() (entered, shed uint64) {
-	for i := range o.counts {
-		entered += o.counts[i].entered.Load()
-		shed += o.counts[i].shed.Load()
-	}
-	return entered, shed
-}
-
-// left returns how many have left, and how long they have waited in all.
-func (o *Overload) left() (n uint64, waited time.Duration) {
-	for i := range o.counts {
-		n += o.counts[i].left.Load()
-		waited += time.Duration(o.counts[i].waited.Load())
-	}
-	return n, waited
-}
+func (o *Overload) Totals() (entered, shed uint64) { return o.entered.Load(), o.shed.Load() }

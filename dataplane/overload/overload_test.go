@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,92 +15,175 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// queue is a server in virtual time: work comes at a rate, the share that is shed costs a part of what work costs.
-type queue struct {
-	control controller
-	share   float64
-	backlog float64 // seconds of work
+// server does one thing after the other, in virtual time.
+type server struct {
+	*Overload
+	work    chan *job
+	each    time.Duration
+	longest atomic.Int64
+	done    atomic.Int64
 }
 
-// run lets work come for some intervals of 50 ms at a multiple of what can be done, and returns what was let in, in seconds of
-// work for each second, and the longest wait.
-func (q *queue) run(random *rand.Rand, intervals int, offered, refusalCost float64) (accepted float64, longest time.Duration) {
-	const interval = 0.05
-	for range intervals {
-		came := offered * interval * (0.8 + 0.4*random.Float64())
-		in := came * (1 - q.share)
-		accepted += in
-		q.backlog = max(0, q.backlog+in+min((came-in)*refusalCost, 0.05*interval)-interval)
-		delay := time.Duration(q.backlog * float64(time.Second))
-		longest = max(longest, delay)
-		q.share = q.control.look(delay, 50*time.Millisecond)
-	}
-	return accepted / (float64(intervals) * interval), longest
+type job struct {
+	ticket Ticket
+	came   time.Time
 }
 
-// TestControllerHoldsThePeak offers random loads and wants of each that the server is busy, the queue short, and nothing is shed
-// that could have been done.
-func TestControllerHoldsThePeak(t *testing.T) {
-	for seed := range uint64(200) {
-		random := rand.New(rand.NewPCG(seed, 1))
-		offered := 0.3 + 4*random.Float64()
-		var q queue
-		q.run(random, 150, offered, 0.5) // to settle
-		accepted, longest := q.run(random, 500, offered, 0.5)
-		switch {
-		case offered < 0.8 && accepted < 0.99*offered*0.99:
-			t.Errorf("seed %d: %.2f of the capacity offered, but %.2f let in", seed, offered, accepted)
-		case offered > 1.1 && accepted < 0.9:
-			t.Errorf("seed %d: %.2f times the capacity offered, and only %.2f let in", seed, offered, accepted)
-		case longest > 600*time.Millisecond:
-			t.Errorf("seed %d: %.2f times the capacity offered, and the queue grew to %v", seed, offered, longest)
+func serve(t *testing.T, each time.Duration) *server {
+	s := &server{Overload: New(Options{}), work: make(chan *job, 100_000), each: each}
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { _ = s.Run(ctx) })
+	running.Go(func() {
+		for j := range s.work {
+			time.Sleep(s.each)
+			waited := time.Since(j.came)
+			s.Leave(&j.ticket, waited)
+			s.longest.Store(max(s.longest.Load(), int64(waited)))
+			s.done.Add(1)
 		}
-		if q.run(random, 150, 0.2, 0.5); q.share != 0 {
-			t.Errorf("seed %d: seven seconds after the overload %.3f is shed", seed, q.share)
+	})
+	t.Cleanup(func() {
+		cancel()
+		close(s.work)
+		running.Wait()
+	})
+	return s
+}
+
+// offer has so many requests come in a second, and returns how many were refused.
+func (s *server) offer(long time.Duration, perSecond float64) (refused int) {
+	random := rand.New(rand.NewPCG(1, 2))
+	for end := time.Now().Add(long); time.Now().Before(end); time.Sleep(time.Duration(random.ExpFloat64() / perSecond * float64(time.Second))) {
+		ticket, ok := s.Enter()
+		if !ok {
+			refused++
+			continue
 		}
+		s.Received(&ticket)
+		s.work <- &job{ticket, time.Now()}
+	}
+	return refused
+}
+
+// TestHoldsThePeak offers three times what can be done, after nothing and after a calm, and wants all the time used, a queue of the length
+// that is wanted, and nobody refused before and after.
+func TestHoldsThePeak(t *testing.T) {
+	for _, perSecond := range []int{2_000, 10_000, 40_000} {
+		synctest.Test(t, func(t *testing.T) {
+			s := serve(t, time.Second/time.Duration(perSecond))
+			if refused := s.offer(5*time.Second, 0.7*float64(perSecond)); refused > 0 {
+				t.Errorf("%d a second: %d refused in calm", perSecond, refused)
+			}
+			before := s.done.Load()
+			refused := s.offer(5*time.Second, 3*float64(perSecond))
+			if done := int(s.done.Load() - before); float64(done) < 0.95*5*float64(perSecond) || refused < done {
+				t.Errorf("%d a second: %d done in 5 s, %d refused", perSecond, done, refused)
+			}
+			atMost := max(150*time.Millisecond, time.Duration(1.5*atLeast*float64(runtime.GOMAXPROCS(0))/float64(perSecond)*float64(time.Second)))
+			if longest := time.Duration(s.longest.Load()); longest > atMost {
+				t.Errorf("%d a second: one waited for %v", perSecond, longest)
+			}
+			load := s.Load()
+			if load.CapacityPerSecond < 0.9*float64(perSecond) || load.CapacityPerSecond > 1.2*float64(perSecond) || load.ShedShare < 0.5 ||
+				load.AcceptedPerSecond+load.ShedPerSecond < 0.9*load.RequestsPerSecond {
+				t.Errorf("%d a second: the load is %+v", perSecond, load)
+			}
+			s.offer(time.Second, 0.5*float64(perSecond))
+			if refused := s.offer(5*time.Second, 0.7*float64(perSecond)); refused > 0 || s.ShedShare() > 0 {
+				t.Errorf("%d a second: %d refused after it, share %v", perSecond, refused, s.ShedShare())
+			}
+		})
 	}
 }
 
-func TestBurstIsLetIn(t *testing.T) {
-	var c controller
-	for range burst - 1 {
-		if share := c.look(time.Second, 15*time.Millisecond); share != 0 {
-			t.Fatalf("a burst is shed: %v", share)
-		}
-	}
-	if share := c.look(time.Second, 15*time.Millisecond); share == 0 {
-		t.Error("a delay that stays sheds nothing")
-	}
-}
-
-func TestRefusalsArePaced(t *testing.T) {
+// TestSlowBodiesTakeNoPlaces has a client begin many requests whose bodies do not come, as often as it can.
+func TestSlowBodiesTakeNoPlaces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		o := New(Options{})
-		o.gap = time.Millisecond
-		began := time.Now()
-		var group sync.WaitGroup
-		for range 500 {
-			group.Go(func() {
-				if r := o.Refuse(t.Context()); r.Reset || r.RetryAfter < time.Second {
-					t.Errorf("got %+v", r)
+		s := serve(t, time.Millisecond)
+		s.offer(time.Second, 500)
+		var slow []Ticket
+		for range 20 * atLeast * runtime.GOMAXPROCS(0) {
+			if ticket, ok := s.Enter(); ok {
+				slow = append(slow, ticket)
+			}
+		}
+		if _, ok := s.Enter(); ok || len(slow) == 0 {
+			t.Fatalf("%d were let in, and there is room", len(slow))
+		}
+		time.Sleep(time.Second)
+		if refused := s.offer(5*time.Second, 500); refused > 0 {
+			t.Errorf("%d were refused because of those who send slowly", refused)
+		}
+		for i := range slow { // after their epochs are used again
+			if i%2 == 0 {
+				s.Received(&slow[i])
+				s.Leave(&slow[i], 0)
+			} else {
+				s.Drop(&slow[i])
+			}
+		}
+		synctest.Wait()
+		if n := s.inside(); n != 0 {
+			t.Errorf("%d are inside when all have left", n)
+		}
+	})
+}
+
+// TestTurns has connections wait, and wants them heard no faster than refusals may be made while there is no room, and at once
+// when there is.
+func TestTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := serve(t, time.Millisecond)
+		var full []Ticket
+		hold := func() {
+			for {
+				ticket, ok := s.Enter()
+				if !ok {
+					return
 				}
-			})
+				s.Received(&ticket)
+				full = append(full, ticket)
+			}
+		}
+		hold()
+		began, perSecond := time.Now(), refusalsPerCore*runtime.GOMAXPROCS(0)
+		var group sync.WaitGroup
+		for range perSecond {
+			r := s.Refuse(true)
+			if r.RetryAfter < time.Second || r.RetryAfter > 10*time.Second {
+				t.Errorf("got %+v", r)
+			}
+			group.Go(func() { s.Await(r.Turn, nil, nil) })
 		}
 		group.Wait()
-		if took := time.Since(began); took < 499*time.Millisecond || took > 510*time.Millisecond {
-			t.Errorf("500 refusals took %v", took)
+		if took := time.Since(began); took < 900*time.Millisecond || took > 1100*time.Millisecond {
+			t.Errorf("a second's worth of refusals took %v", took)
 		}
-		time.Sleep(time.Minute)
+		far := s.Refuse(true).Turn
+		for range 100 * perSecond {
+			far = s.Refuse(false).Turn
+		}
+		ended := make(chan struct{})
+		group.Go(func() { s.Await(far, ended, nil) })
+		synctest.Wait()
+		close(ended)
+		group.Wait()
+		if n := s.turns.waiting.Load(); n != 0 || len(s.turns.heap) != 0 {
+			t.Errorf("%d wait, whose connections have ended", n)
+		}
 		began = time.Now()
-		if o.Refuse(t.Context()); time.Since(began) > 0 {
-			t.Error("a single refusal is held back")
+		group.Go(func() { s.Await(far, nil, nil) })
+		synctest.Wait()
+		for i := range full {
+			s.Leave(&full[i], 0)
 		}
-		for range 20_000 {
-			group.Go(func() { o.Refuse(t.Context()) })
+		if group.Wait(); time.Since(began) > 0 {
+			t.Errorf("there is room, and one waited for %v", time.Since(began))
 		}
-		group.Wait()
-		if took := time.Since(began); took > maxHold+time.Millisecond {
-			t.Errorf("a refusal was held back for %v", took)
+		hold()
+		if s.Await(far, nil, nil); time.Since(began) > maxPause {
+			t.Errorf("one waited for %v", time.Since(began))
 		}
 	})
 }
@@ -108,16 +192,16 @@ func TestRetryAfter(t *testing.T) {
 	for _, test := range []struct {
 		share, random float64
 		want          time.Duration
-	}{{0, 0.99, time.Second}, {0.6, 0, time.Second}, {0.5, 0.99, 6 * time.Second}, {0.95, 0.999, 10 * time.Second}} {
+	}{{0, 0.99, time.Second}, {0.6, 0, time.Second}, {0.5, 0.99, 3 * time.Second}, {0.95, 0.999, 5 * time.Second}} {
 		if got := retryAfter(test.share, test.random); got != test.want {
 			t.Errorf("%v: got %v", test, got)
 		}
 	}
 }
 
-// TestBusyIsSeen has goroutines wait for a processor, and wants the delay in the load and a share shed; and nothing shed after it.
+// TestBusyIsSeen has goroutines wait for a processor, and wants that seen, and the delay in the load; and nothing after it.
 func TestBusyIsSeen(t *testing.T) {
-	o := New(Options{Target: time.Millisecond, Interval: 5 * time.Millisecond})
+	o := New(Options{Busy: time.Millisecond, Interval: 5 * time.Millisecond})
 	ctx, cancel := context.WithCancel(t.Context())
 	ran := make(chan error, 1)
 	go func() { ran <- o.Run(ctx) }()
@@ -138,18 +222,18 @@ func TestBusyIsSeen(t *testing.T) {
 			}
 		})
 	}
-	await(t, func() bool { return o.ShedShare() > 0.2 && !o.Enter() })
+	await(t, o.Busy)
+	await(t, func() bool { l := o.Load(); return l.CPU > 0 && l.QueueDelay > 0 })
 	close(stop)
 	group.Wait()
-	await(t, func() bool { return o.ShedShare() == 0 })
-	await(t, func() bool { l := o.Load(); return l.CPU > 0 })
+	await(t, func() bool { return !o.Busy() })
 	cancel()
 	<-ran
 }
 
 func await(t *testing.T, done func() bool) {
 	t.Helper()
-	tick, deadline := time.NewTicker(time.Millisecond), time.After(10*time.Second)
+	tick, deadline := time.NewTicker(time.Millisecond), time.After(30*time.Second)
 	defer tick.Stop()
 	for !done() {
 		select {
@@ -162,7 +246,12 @@ func await(t *testing.T, done func() bool) {
 
 func TestNoAllocation(t *testing.T) {
 	o := New(Options{})
-	if n := testing.AllocsPerRun(100, func() { o.Enter(); o.Leave(time.Millisecond) }); n > 0 {
+	if n := testing.AllocsPerRun(100, func() {
+		ticket, _ := o.Enter()
+		o.Received(&ticket)
+		o.Leave(&ticket, time.Millisecond)
+		o.Refuse(true)
+	}); n > 0 {
 		t.Errorf("%v allocations", n)
 	}
 }
@@ -172,8 +261,9 @@ func BenchmarkEnterAndLeave(b *testing.B) {
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			if o.Enter() {
-				o.Leave(time.Microsecond)
+			if ticket, ok := o.Enter(); ok {
+				o.Received(&ticket)
+				o.Leave(&ticket, time.Microsecond)
 			}
 		}
 	})

@@ -23,8 +23,10 @@ type account struct {
 	limit   atomic.Int64 // the quota, as a request knew it last
 	waiting atomic.Int64 // requests
 	missed  atomic.Int64 // requests that were denied, though there may have been some left
+	local   atomic.Int64 // the window of the newest request to this PoP itself
 
 	mu       sync.Mutex
+	standing           // with the home of the key
 	ahead    []*slice  // for the next windows
 	measured time.Time // when the demand was measured
 	used     int64     // of the current slice, and missed, then
@@ -107,7 +109,19 @@ func (a *account) of(window int64, now time.Time) *slice {
 	return s
 }
 
-// asks returns what to ask for now, or nothing.
+// sliceAt returns the slice of a position, for who knows of a quota.
+func (a *account) sliceAt(p *position, limit int64, now time.Time) *slice {
+	s := a.current.Load()
+	if s == nil || s.window < p.number {
+		s = a.of(p.number, now)
+	}
+	if a.limit.Load() != limit && a.limit.Swap(limit) < limit {
+		s.remaining.Store(-1) // there is more than the store has told
+	}
+	return s
+}
+
+// asks returns what to ask the store for now, or nothing.
 func (a *account) asks(p *position, now time.Time) []Ask {
 	s, limit := a.of(p.number, now), a.limit.Load()
 	a.mu.Lock()
@@ -117,6 +131,8 @@ func (a *account) asks(p *position, now time.Time) []Ask {
 	a.measure(used+waiting+a.missed.Load(), now)
 	hold := 1 + int64(a.rate*holdFor.Seconds())
 	switch remaining := s.remaining.Load(); {
+	case a.frugal:
+		hold = 0
 	case remaining > 0 && a.pops > 0:
 		hold = max(hold, remaining/int64(holdPart*a.pops))
 	case remaining < 0: // the first request of a window: more may follow before the store can be asked again
@@ -130,7 +146,7 @@ func (a *account) asks(p *position, now time.Time) []Ask {
 	if want := hold + waiting - s.left.Load(); want > 0 && s.spent.Load() < limit {
 		asks = append(asks, Ask{Key: a.key, Window: s.window, Limit: limit, Want: min(want, maxWant)})
 	}
-	if used > 0 && p.ends.Sub(now) < Window/2 && a.pops > 0 {
+	if used > 0 && p.ends.Sub(now) < Window/2 && a.pops > 0 && !a.frugal {
 		for n := int64(1); n <= ahead; n++ {
 			most := max(5-2*n, limit/(aheadPart*n*int64(a.pops)))
 			want := min(most, max(1, used/4))
@@ -173,6 +189,7 @@ func (a *account) grant(ask Ask, g Granted) {
 	defer a.mu.Unlock()
 	if !g.Closed && !g.Busy {
 		a.pops = g.PoPs
+		a.own = a.own && ask.Limit >= PerPoP*int64(g.PoPs)
 	}
 	s := a.current.Load()
 	switch {

@@ -11,6 +11,9 @@
 // A PoP that hears nothing of the windows any more goes on by its own clock with the small slices that it has taken ahead for the next two
 // windows, and then with nothing.
 //
+// Of a quota that is too small to be shared, one PoP takes the grants, the home of the key, and gives others of them when they ask (Homes).
+// It is a PoP like all others: nothing is wrong when two hold themselves to be it, or none can be reached.
+//
 // The clock, the records and the accounts are pure: they are told the time. Ledger is what goes on around them: one exchange with the store
 // at a time, which carries what many keys ask for.
 //

@@ -23,6 +23,7 @@ var ErrAway = errors.New("the store of quota cannot be asked")
 type Config struct {
 	PoP   string // the PoP's name, of which there is one Ledger
 	Store Store
+	Homes Homes        // nil when each PoP counts for itself, whatever the quota
 	Log   *slog.Logger // nil for none
 }
 
@@ -32,13 +33,15 @@ type Ledger struct {
 	position atomic.Pointer[position]
 	accounts sync.Map // *account by key
 	wake     chan struct{}
+	homeWake chan struct{}
 	waited   atomic.Uint64
 
 	mu    sync.Mutex
 	clock clock
 	lost  int64
 	queue []*account
-	news  chan struct{} // closed after the next exchange
+	homes map[string]*calls
+	news  chan struct{} // closed after the next exchange, or call to a home
 	fault error         // of the last exchange
 	swept time.Time
 }
@@ -48,7 +51,7 @@ func New(c Config) *Ledger {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Ledger{config: c, wake: make(chan struct{}, 1), news: make(chan struct{})}
+	return &Ledger{config: c, wake: make(chan struct{}, 1), homeWake: make(chan struct{}, 1), homes: map[string]*calls{}, news: make(chan struct{})}
 }
 
 // Decision is whether a request is admitted.
@@ -119,17 +122,14 @@ func (l *Ledger) try(key string, limit int64, now time.Time) (Decision, outcome)
 		}
 	}
 	a := l.account(key)
-	s := a.current.Load()
-	if s == nil || s.window < p.number {
-		s = a.of(p.number, now)
-	}
-	if a.limit.Load() != limit && a.limit.Swap(limit) < limit {
-		s.remaining.Store(-1) // there is more than the store has told
+	s := a.sliceAt(p, limit, now)
+	if a.local.Load() != s.window {
+		a.local.Store(s.window)
 	}
 	d := Decision{Window: s.window, Limit: limit, Reset: max(0, p.ends.Sub(now))}
 	if left, ok := s.take(); ok {
 		if left <= s.low.Load() {
-			l.ask(a)
+			l.ask(a, now)
 		}
 		d.Admitted, d.Remaining = true, min(left+s.share.Load(), limit)
 		return d, admitted
@@ -141,7 +141,7 @@ func (l *Ledger) try(key string, limit int64, now time.Time) (Decision, outcome)
 	if !p.news {
 		return d, away
 	}
-	l.ask(a)
+	l.ask(a, now)
 	if remaining := s.remaining.Load(); remaining >= 0 && remaining <= s.scraps.Load() {
 		a.missed.Add(1) // the rest of it is not worth waiting for
 		return d, denied
@@ -169,14 +169,32 @@ func (l *Ledger) account(key string) *account {
 	return known.(*account)
 }
 
-// ask has the store asked for more for an account.
-func (l *Ledger) ask(a *account) {
+// ask has the store asked for more for an account, or the home of its key.
+func (l *Ledger) ask(a *account, now time.Time) {
 	if a.asking.Load() || !a.asking.CompareAndSwap(false, true) {
 		return
 	}
+	home := l.route(a, now)
 	l.mu.Lock()
-	l.queue = append(l.queue, a)
+	if home == "" {
+		l.queue = append(l.queue, a)
+		l.mu.Unlock()
+		l.poke()
+		return
+	}
+	if l.homes[home] == nil {
+		l.homes[home] = &calls{}
+	}
+	l.homes[home].queue = append(l.homes[home].queue, a)
 	l.mu.Unlock()
+	select {
+	case l.homeWake <- struct{}{}:
+	default:
+	}
+}
+
+// poke has the store asked soon.
+func (l *Ledger) poke() {
 	select {
 	case l.wake <- struct{}{}:
 	default:
@@ -262,7 +280,7 @@ func (l *Ledger) look(now time.Time) {
 		case s != nil && s.window < p.number-ahead && !a.asking.Load() && a.waiting.Load() == 0:
 			l.accounts.CompareAndDelete(key, value)
 		case s != nil && s.window == p.number && p.ends.Sub(now) < Window/2 && s.granted.Load() > s.left.Load():
-			l.ask(a)
+			l.ask(a, now)
 		}
 		return true
 	})
@@ -270,6 +288,9 @@ func (l *Ledger) look(now time.Time) {
 
 // Run asks for grants and follows the windows until ctx ends, whose error it returns. It may be called once.
 func (l *Ledger) Run(ctx context.Context) error {
+	var asking sync.WaitGroup
+	asking.Go(func() { l.runHomes(ctx) })
+	defer asking.Wait()
 	for {
 		began := time.Now()
 		l.look(began)

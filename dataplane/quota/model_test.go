@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -23,6 +24,9 @@ const (
 	believes             // a PoP counts a grant of unknown outcome as its own, and asks again
 	byWallClock          // a window is opened when the minute of a wall clock ends, whenever it began
 	twice                // the answer that came late is taken a second time
+	takesTwice           // the answer of a home is taken a second time
+	relabels             // a home gives of the window that it is in, and calls it the one that was asked for
+	trusts               // a PoP counts what it asked a home for as given, when no answer comes
 )
 
 var start = time.Unix(1_900_000_020, 0)
@@ -37,6 +41,8 @@ type model struct {
 	pops     []*modelled
 	admitted map[int64]int64
 	opened   map[int64]time.Duration
+	homes    bool   // PoPs ask each other
+	given    int    // calls to homes that gave something
 	fault    string // what must not be, and is
 }
 
@@ -45,6 +51,8 @@ type modelled struct {
 	ledger *Ledger
 	late   *inFlight // what it has asked and was not told yet
 	disk   *Ledger   // for those that remember
+	home   string    // whom it holds to be the home of the key
+	call   *inCall   // what it has asked a home, and was not told yet
 }
 
 // inFlight is an answer on its way.
@@ -62,6 +70,16 @@ func newModel(quota int64, rates []float64, wrong mutation) *model {
 	return m
 }
 
+// withHomes returns the model with Pops that hold one to be the home of the key.
+func (m *model) withHomes(home string) *model {
+	m.homes = true
+	for _, p := range m.pops {
+		p.home = home
+		p.ledger.config.Homes = p
+	}
+	return m
+}
+
 func (m *model) fresh(i int) *Ledger { return New(Config{PoP: fmt.Sprint("p", i)}) }
 
 // now is the time on the clock of a PoP.
@@ -72,9 +90,13 @@ func copyLedger(l *Ledger) *Ledger {
 	c := New(l.config)
 	c.position.Store(l.position.Load())
 	c.clock, c.lost, c.fault = l.clock, l.lost, l.fault
+	copyHomes(c, l)
 	l.accounts.Range(func(key, value any) bool {
 		a := value.(*account)
-		b := &account{key: a.key, measured: a.measured, used: a.used, rate: a.rate, pops: a.pops}
+		b := &account{key: a.key, measured: a.measured, used: a.used, rate: a.rate, pops: a.pops, standing: a.standing}
+		b.askers = maps.Clone(a.askers)
+		b.waiting.Store(a.waiting.Load())
+		b.local.Store(a.local.Load())
 		b.asking.Store(a.asking.Load())
 		b.limit.Store(a.limit.Load())
 		if s := a.current.Load(); s != nil {
@@ -113,6 +135,9 @@ func (m *model) copy() *model {
 	for _, p := range m.pops {
 		q := *p
 		q.ledger = copyLedger(p.ledger)
+		if m.homes {
+			q.ledger.config.Homes = &q
+		}
 		c.pops = append(c.pops, &q)
 	}
 	for w, n := range m.admitted {
@@ -144,6 +169,9 @@ func (m *model) String() string {
 		if p.late != nil {
 			fmt.Fprint(&b, p.late.request.Asks, p.late.answer)
 		}
+		if m.homes {
+			m.tellHome(&b, i)
+		}
 	}
 	return b.String()
 }
@@ -172,6 +200,11 @@ const (
 	stepDeliver    // an answer comes
 	stepAnswerLost // or does not
 	stepCrash
+	stepView        // it holds another PoP to be the home, or none
+	stepCall        // a call to the home sets out
+	stepCallLost    // and does not arrive, or its answer does not
+	stepServe       // the home answers it; the answer is on its way
+	stepCallDeliver // the answer comes
 	stepsOfPoP
 )
 
@@ -212,12 +245,21 @@ func (m *model) step(n int) bool {
 		p.late = nil
 	case stepCrash:
 		m.crash(i)
+	default:
+		return m.homes && m.stepHome(i, n%stepsOfPoP)
 	}
 	return true
 }
 
 func (m *model) admit(i int, now time.Time) {
-	d, outcome := m.pops[i].ledger.try("k", m.quota, now)
+	l := m.pops[i].ledger
+	d, outcome := l.try("k", m.quota, now)
+	if m.homes && l.position.Load() != nil {
+		l.account("k").waiting.Store(0)
+		if outcome == unknown {
+			l.account("k").waiting.Store(1)
+		}
+	}
 	if outcome != admitted {
 		return
 	}
@@ -274,7 +316,10 @@ func (m *model) deliver(i int, err error) {
 
 func (m *model) crash(i int) {
 	p := m.pops[i]
-	p.ledger, p.late = m.fresh(i), nil
+	p.ledger, p.late, p.call = m.fresh(i), nil, nil
+	if m.homes {
+		p.ledger.config.Homes = p
+	}
 	switch {
 	case m.wrong == remembers && p.disk != nil:
 		p.ledger = copyLedger(p.disk)
@@ -301,6 +346,9 @@ func explore(m *model, depth, most int) (states int, path []int, fault string) {
 		var next []node
 		for _, at := range level {
 			for n := range m.steps() {
+				if !m.homes && n < stepsOfPoP*len(m.pops) && n%stepsOfPoP >= stepView {
+					continue
+				}
 				c := at.copy()
 				if !c.step(n) {
 					continue

@@ -36,6 +36,7 @@ type crowd struct {
 	quota int64
 	load  float64                       // of all PoPs, in quotas
 	share func(pop, window int) float64 // of the load; of all PoPs together it is 1
+	alone bool                          // no homes
 }
 
 func crowds() []crowd {
@@ -63,7 +64,7 @@ func crowds() []crowd {
 					name  string
 					share func(int, int) float64
 				}{{"equal", equal(pops)}, {"zipf", zipf(pops)}, {"hot", hot(pops, 100)}, {"moving", hot(pops, 2)}} {
-					all = append(all, crowd{fmt.Sprintf("%d PoPs/%d/%s/%v", pops, quota, skew.name, load), pops, quota, load, skew.share})
+					all = append(all, crowd{fmt.Sprintf("%d PoPs/%d/%s/%v", pops, quota, skew.name, load), pops, quota, load, skew.share, false})
 				}
 			}
 		}
@@ -82,14 +83,25 @@ func (c crowd) play(windows int) (result played) {
 	const first = 2
 	admittedIn, demandIn, waitedIn := make([]atomic.Int64, windows+first+4), make([]atomic.Int64, windows+first+4), make([]atomic.Int64, windows+first+4)
 	end := time.Now().Add(time.Duration(windows+first) * Window)
+	town := &town{ledgers: map[string]*Ledger{}, trip: 120 * time.Millisecond}
 	for pop := range c.pops {
-		ledger := New(Config{PoP: fmt.Sprint("pop", pop), Store: far{store, time.Duration(20+pop*7%180) * time.Millisecond}})
+		config := Config{PoP: fmt.Sprint("pop", pop), Store: far{store, time.Duration(20+pop*7%180) * time.Millisecond}}
+		if !c.alone {
+			config.Homes = neighbours{town, config.PoP}
+		}
+		town.add(config)
+	}
+	for pop := range c.pops {
+		ledger := town.ledgers[fmt.Sprint("pop", pop)]
 		running.Go(func() { _ = ledger.Run(ctx) })
 		asking.Go(func() {
 			random := rand.New(rand.NewPCG(uint64(pop), 1))
 			for start := time.Now(); time.Now().Before(end); {
 				rate := c.load * float64(c.quota) / Window.Seconds() * c.share(pop, int(time.Since(start)/Window))
 				time.Sleep(time.Duration(random.ExpFloat64() / math.Max(rate, 1e-6) * float64(time.Second)))
+				if !time.Now().Before(end) {
+					return
+				}
 				d, outcome := ledger.try("key", c.quota, time.Now())
 				if outcome == admitted || outcome == denied {
 					demandIn[d.Window].Add(1)

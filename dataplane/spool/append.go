@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"sync"
-	"time"
 )
 
 // entry is what a commit writes.
@@ -68,9 +67,8 @@ func (s *Spool) AppendEarly(e *Envelope, settled func(Settlement)) error {
 	entry := new(entry) // it may wait for long, so it is none of the pool
 	entry.encode(item)
 	entry.early = true
-	now := time.Now().UnixNano()
 	s.index.mu.Lock()
-	item.slot = s.index.add(e, now)
+	item.slot = s.index.add(e)
 	s.index.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -139,8 +137,8 @@ type claims struct {
 
 // AppendOnce is Append for a request whose id depends on what the client calls it, an Idempotency-Key. If this PoP has
 // accepted one with the same core (CoreOf) before, nothing is stored and that one is returned; the caller compares its
-// SHA256. Of several at a time one is stored, and the others wait for it. What was accepted longer ago than
-// Options.OutcomeAge, or before Options.Outcomes others, is not known any more.
+// SHA256. Of several at a time one is stored, and the others wait for it. What left the queue longer ago than
+// Options.OutcomeAge, or came before Options.Outcomes others, is not known any more.
 func (s *Spool) AppendOnce(e *Envelope, settled func(Settlement)) (earlier *Outcome, err error) {
 	core := CoreOf(e.ID)
 	for {

@@ -3,7 +3,6 @@ package spool
 import (
 	"encoding/binary"
 	"slices"
-	"time"
 )
 
 // writer is what commit alone uses: one goroutine at a time.
@@ -104,11 +103,10 @@ func (w *writer) put(batch []*entry, settled []settlement) error {
 			return err
 		}
 	}
-	now := time.Now().UnixNano()
 	s.index.mu.Lock()
 	for _, e := range batch {
 		if e.item != nil && !e.early {
-			e.item.slot = s.index.add(e.item.Envelope, now)
+			e.item.slot = s.index.add(e.item.Envelope)
 		}
 	}
 	s.index.mu.Unlock()

@@ -51,7 +51,7 @@ func (e *Envelope) check() error {
 // Item is an envelope that is in the queue, or was taken from it.
 type Item struct {
 	*Envelope     // for who has taken the item
-	Attempts  int // how often the item was given back by Return
+	Attempts  int // how often the item was given back by Return or ReturnAt
 
 	// The spool's own, guarded by its mutex.
 	seq     uint64

@@ -3,6 +3,7 @@ package spool
 import (
 	"crypto/sha256"
 	"hash/maphash"
+	"math"
 	"sync"
 	"time"
 )
@@ -36,7 +37,7 @@ type Outcome struct {
 	SHA256   [32]byte
 	KeyID    string
 	Service  string
-	Accepted time.Time // when it was put into the queue
+	Accepted time.Time // arrival of the payload, as in its receipt
 	State    State
 	Settled  time.Time // when it left the queue; zero while it is pending
 	Cluster  string    // that has it, if it is known
@@ -67,6 +68,7 @@ type remembered struct {
 	accepted, settled int64    // Unix time in nanoseconds; 0 for none
 	pop, key, service uint32   // numbers of names
 	why               uint32   // cluster or reason
+	again             uint32   // seconds from accepted until it was put back as a dead letter, rounded up; 0 for never
 	state             State
 	coreLength        uint8 // 255 if core is a hash
 	taken             bool
@@ -103,18 +105,29 @@ func newIndex(max int, age time.Duration) *index {
 func (x *index) slot(n uint32) *remembered { return &x.pages[n/pageSize][n%pageSize] }
 
 // add remembers an envelope as pending, over the oldest if there are too many, and returns its slot. The caller holds mu.
-func (x *index) add(e *Envelope, now int64) uint32 {
+func (x *index) add(e *Envelope) uint32 {
 	r, n := x.place()
 	core := CoreOf(e.ID)
 	pop := e.ID[:len(e.ID)-len(core)]
 	*r = remembered{
-		sha256: e.SHA256, hash: maphash.String(x.seed, core), accepted: now, pop: x.names.number(pop), key: x.names.number(e.KeyID),
+		sha256: e.SHA256, hash: maphash.String(x.seed, core), accepted: e.Received.UnixNano(), again: e.again(), pop: x.names.number(pop), key: x.names.number(e.KeyID),
 		service: x.names.number(e.Service), state: Pending, taken: true,
 	}
 	r.core, r.coreLength = packCore(core)
 	x.slots[r.hash] = n
 	return n
 }
+
+// again is what remembered has of Replayed.
+func (e *Envelope) again() uint32 {
+	if e.Replayed.IsZero() {
+		return 0
+	}
+	return uint32(max(1, math.Ceil(e.Replayed.Sub(e.Received).Seconds())))
+}
+
+// queued is since when the envelope was in the queue last, to the second above.
+func (r *remembered) queued() int64 { return r.accepted + int64(r.again)*int64(time.Second) }
 
 // place frees the next slot.
 func (x *index) place() (*remembered, uint32) {
@@ -159,7 +172,7 @@ func packCore(core string) (packed [32]byte, length uint8) {
 // settle notes how an envelope left the queue, and returns that.
 func (x *index) settle(e *Envelope, slot uint32, state State, how Settlement, now int64) Outcome {
 	o := Outcome{
-		ID: e.ID, SHA256: e.SHA256, KeyID: e.KeyID, Service: e.Service, Accepted: e.Queued(), State: state,
+		ID: e.ID, SHA256: e.SHA256, KeyID: e.KeyID, Service: e.Service, Accepted: e.Received, State: state,
 		Settled: time.Unix(0, now), Cluster: how.Cluster, Reason: how.Reason,
 	}
 	x.mu.Lock()
@@ -178,11 +191,11 @@ func (x *index) restore(o *Outcome) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	r, _ := x.find(CoreOf(o.ID))
-	if r != nil && r.state == Pending && r.accepted > o.Settled.UnixNano() { // put back since then, or another one of the same core
+	if r != nil && r.state == Pending && r.queued() > o.Settled.UnixNano() { // put back since then, or another one of the same core
 		return
 	}
 	if r == nil || r.sha256 != o.SHA256 {
-		n := x.add(&Envelope{ID: o.ID, SHA256: o.SHA256, KeyID: o.KeyID, Service: o.Service}, o.Accepted.UnixNano())
+		n := x.add(&Envelope{ID: o.ID, SHA256: o.SHA256, KeyID: o.KeyID, Service: o.Service, Received: o.Accepted})
 		r = x.slot(n)
 	}
 	r.state, r.settled, r.why = o.State, o.Settled.UnixNano(), x.names.number(o.Cluster+o.Reason)
@@ -203,7 +216,7 @@ func (s *Spool) ByCore(core string) (Outcome, bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	r, _ := x.find(core)
-	if r == nil || time.Since(time.Unix(0, r.accepted)) > x.age && r.state != Pending {
+	if r == nil || r.state != Pending && time.Since(time.Unix(0, r.settled)) > x.age {
 		return Outcome{}, false
 	}
 	o := Outcome{

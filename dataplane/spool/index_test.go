@@ -57,7 +57,7 @@ func TestLongCores(t *testing.T) {
 	x := newIndex(10, time.Hour)
 	s := &Spool{index: x}
 	for _, id := range []string{"", "pop.", ".", "pop", "pop." + strings.Repeat("x", 32), "pop." + strings.Repeat("x", 33), strings.Repeat("y", 4000), "a.b.c"} {
-		x.add(&Envelope{ID: id}, time.Now().UnixNano())
+		x.add(&Envelope{ID: id})
 		if o, ok := s.Lookup(id); !ok || o.ID != id {
 			t.Errorf("%.50q: got %.50q, %v", id, o.ID, ok)
 		}
@@ -74,7 +74,7 @@ func BenchmarkIndex(b *testing.B) {
 		e := envelope("", nil)
 		for i := range 1_500_000 {
 			e.ID = fmt.Sprintf("pop.%026d", i)
-			x.add(e, int64(i))
+			x.add(e)
 		}
 		runtime.GC()
 		runtime.ReadMemStats(&after)

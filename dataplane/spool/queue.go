@@ -34,7 +34,7 @@ func (s *Spool) wake() {
 }
 
 // Next takes the first envelope of the queue; it waits for one until ctx ends. What is taken must be settled by Delivered or
-// Bury, or given back by Return.
+// Bury, or given back by Return or ReturnAt.
 func (s *Spool) Next(ctx context.Context) (*Item, error) {
 	var one [1]*Item
 	items, err := s.Take(ctx, 1, one[:0])
@@ -133,16 +133,24 @@ type pinned struct {
 func (s *Spool) Return(item *Item) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if item = s.returned(item); item != nil {
+		s.offer(item)
+	}
+}
+
+// returned makes what waits again of an item that was taken, or returns nil if it does not wait. The caller holds mu.
+func (s *Spool) returned(item *Item) *Item {
 	if s.pending[item.seq] == nil {
-		return
+		return nil
 	}
 	item.Attempts++
-	if !item.kept {
-		again := *item // so that the caller may still look at what it had
-		s.keep(&again, false)
-		s.pending[item.seq], item = &again, &again
+	if item.kept {
+		return item
 	}
-	s.offer(item)
+	again := *item // so that the caller may still look at what it had
+	s.keep(&again, false)
+	s.pending[item.seq] = &again
+	return &again
 }
 
 // Acknowledge is Delivered where the cluster has no name.

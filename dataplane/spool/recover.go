@@ -109,19 +109,19 @@ func (s *Spool) recoverEnvelope(g *segment, seq uint64, offset int64, content []
 	g.live++
 	item := &Item{seq: seq, segment: g, offset: offset, length: recordHeader + len(content), queued: e.Queued().UnixNano()}
 	s.pending[seq] = item
-	item.slot, item.core = s.index.pending(e, item.queued)
+	item.slot, item.core = s.index.pending(e)
 	return nil
 }
 
 // pending remembers an envelope that was found on disk, once if it was moved or put back.
-func (x *index) pending(e *Envelope, queued int64) (slot uint32, hash uint64) {
+func (x *index) pending(e *Envelope) (slot uint32, hash uint64) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if r, n := x.find(CoreOf(e.ID)); r != nil && r.sha256 == e.SHA256 {
-		r.state, r.settled, r.why, r.accepted = Pending, 0, 0, queued
+		r.state, r.settled, r.why, r.accepted, r.again = Pending, 0, 0, e.Received.UnixNano(), e.again()
 		return n, r.hash
 	}
-	n := x.add(e, queued)
+	n := x.add(e)
 	return n, x.slot(n).hash
 }
 

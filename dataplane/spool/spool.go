@@ -27,7 +27,7 @@ type Options struct {
 	EarlyBytes   int64 // of envelopes that AppendEarly has taken and that are not on disk yet; default 16 MiB
 
 	Outcomes   int           // whose end is remembered; default 1,000,000, for which 150 MB of memory may be needed
-	OutcomeAge time.Duration // how long; default 24 hours
+	OutcomeAge time.Duration // how long after they left the queue; default 24 hours
 
 	// Seal is called for the envelopes of each batch while the disk syncs, by one goroutine at a time. It may set their Receipt,
 	// before their Append returns; what AppendEarly took is not among them.
@@ -60,6 +60,7 @@ type Spool struct {
 	memory   int64   // of pending envelopes that are kept
 	queue    []*Item // that can be taken, in order
 	head     int     // of queue
+	later    later   // items that cannot be taken yet
 	settled  []settlement
 	early    []*entry // that AppendEarly has taken and that are not written yet
 	earlyLen int64
@@ -165,6 +166,7 @@ func (s *Spool) flush() error {
 func (s *Spool) Close() error {
 	s.mu.Lock()
 	s.closed = true
+	s.await()
 	s.mu.Unlock()
 	if s.stop != nil {
 		close(s.stop)

@@ -5,6 +5,7 @@ import "time"
 // Stats is what a spool holds.
 type Stats struct {
 	Pending   int       // envelopes
+	Later     int       // of them that ReturnAt has put off
 	Bytes     int64     // of them
 	Memory    int64     // of them that are kept in memory, about
 	Oldest    time.Time // arrival of the one that has waited the longest; zero when there is none
@@ -26,7 +27,7 @@ func (s *Spool) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return Stats{
-		Pending: len(s.pending), Bytes: s.bytes, Memory: s.memory, Oldest: oldest, Dead: s.dead.count(), DeadBytes: s.dead.size(),
+		Pending: len(s.pending), Later: len(s.later.items), Bytes: s.bytes, Memory: s.memory, Oldest: oldest, Dead: s.dead.count(), DeadBytes: s.dead.size(),
 		MaxBytes: s.options.MaxBytes, Max: s.options.MaxEnvelopes, Failing: s.failing, Failures: s.failures,
 	}
 }

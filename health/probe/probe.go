@@ -1,21 +1,18 @@
-// Package probe observes PoPs and clusters from here: a PoP by a whole intake over a fresh HTTP/3 connection, a cluster by
-// its health check. What it sees is made a verdict elsewhere (health.Tracker).
+// Package probe observes PoPs and clusters from here: a PoP by a whole intake over a fresh HTTP/3 connection, a cluster by its health check. When
+// that is done, and what comes of it, is decided elsewhere (package health/vantage).
 package probe
 
 import (
-	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/netip"
-	"slices"
 	"strings"
-	"sync"
+	"syscall"
 	"time"
 
 	"github.com/isochrone/isochrone/health"
@@ -32,98 +29,29 @@ type Target struct {
 	Endpoints []string         // of a cluster: base URLs; one must answer
 }
 
-// Config says what is probed.
+// Config says how targets are probed.
 type Config struct {
-	Targets  func() []Target          // current; called once an interval
-	Report   func(health.Observation) // called concurrently
-	Roots    *x509.CertPool           // that PoPs' certificates are issued by; nil trusts those of the system
-	ProbeKey string                   // API key for probes
-	Interval time.Duration            // between the probes of a target; default 500 ms, of which a tenth is random
-	Timeout  time.Duration            // of a probe; default 1 s
+	Roots    *x509.CertPool // that PoPs' certificates are issued by; nil trusts those of the system
+	ProbeKey string         // API key for probes
 }
 
-// Run probes each target once an interval until ctx ends. A target has one probe at a time.
-func Run(ctx context.Context, c Config) error {
-	c.Interval = cmp.Or(c.Interval, 500*time.Millisecond)
-	c.Timeout = cmp.Or(c.Timeout, time.Second)
-	p := &prober{Config: c, clusters: &http.Transport{
-		DialContext: (&net.Dialer{Timeout: c.Timeout}).DialContext, DisableKeepAlives: true, // a fresh connection, as clients make
-	}}
-	defer p.clusters.CloseIdleConnections()
-	var running sync.WaitGroup
-	defer running.Wait()
-	stops := map[health.Target]context.CancelFunc{}
-	defer func() {
-		for _, stop := range stops {
-			stop()
-		}
-	}()
-	known := map[health.Target]Target{}
-	tick := time.NewTicker(c.Interval)
-	defer tick.Stop()
-	for {
-		current := map[health.Target]Target{}
-		for _, t := range c.Targets() {
-			current[t.Target] = t
-		}
-		for name, stop := range stops {
-			if t, ok := current[name]; !ok || !t.equal(known[name]) {
-				stop()
-				delete(stops, name)
-			}
-		}
-		for name, t := range current {
-			if stops[name] == nil {
-				probing, stop := context.WithCancel(ctx)
-				stops[name] = stop
-				running.Go(func() { p.watch(probing, t) })
-			}
-		}
-		known = current
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
-
-func (t Target) equal(other Target) bool {
-	return slices.Equal(t.Addrs, other.Addrs) && t.Service == other.Service && t.Path == other.Path &&
-		slices.Equal(t.Endpoints, other.Endpoints) && string(t.Body) == string(other.Body)
-}
-
-type prober struct {
+// Prober probes. It is safe for concurrent use.
+type Prober struct {
 	Config
 	clusters *http.Transport
 }
 
-// watch probes a target until ctx ends.
-func (p *prober) watch(ctx context.Context, t Target) {
-	for {
-		start := time.Now()
-		reason, err := p.probe(ctx, t)
-		if ctx.Err() != nil {
-			return
-		}
-		o := health.Observation{Target: t.Target, OK: err == nil, Reason: reason, Took: time.Since(start), At: time.Now()}
-		if err != nil {
-			o.Reason = err.Error()
-		}
-		p.Report(o)
-		wait := p.Interval*19/20 + rand.N(p.Interval/10) - time.Since(start)
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return
-		}
-	}
+// New returns a prober.
+func New(c Config) *Prober {
+	return &Prober{Config: c, clusters: &http.Transport{DisableKeepAlives: true}} // a fresh connection, as clients make
 }
 
-// probe observes a target once; it returns the evidence that the target is well, or an error.
-func (p *prober) probe(ctx context.Context, t Target) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, p.Timeout)
-	defer cancel()
+// Close ends what is left of probes.
+func (p *Prober) Close() { p.clusters.CloseIdleConnections() }
+
+// Probe looks at a target once, until ctx ends at the latest.
+func (p *Prober) Probe(ctx context.Context, t Target) health.Observation {
+	began := time.Now()
 	var (
 		reason string
 		err    error
@@ -133,18 +61,47 @@ func (p *prober) probe(ctx context.Context, t Target) (string, error) {
 	} else {
 		reason, err = p.probePoP(ctx, t)
 	}
-	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		err = fmt.Errorf("no answer within %v", p.Timeout)
+	o := health.Observation{Target: t.Target, OK: err == nil, Reason: reason, Took: time.Since(began), At: time.Now()}
+	if err != nil {
+		o.Code, o.Reason = classify(ctx, err)
 	}
-	return reason, err
+	return o
 }
 
+// classify tells what kind of failure an error is, and how to put it.
+func classify(ctx context.Context, err error) (health.Code, string) {
+	var (
+		status *statusError
+		netErr net.Error
+	)
+	switch {
+	case errors.As(err, &status):
+		return health.Answered, err.Error()
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return health.Refused, err.Error()
+	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
+		return health.Unreachable, err.Error()
+	case errors.Is(ctx.Err(), context.DeadlineExceeded), errors.As(err, &netErr) && netErr.Timeout():
+		return health.Timeout, "no answer in time"
+	case strings.Contains(err.Error(), "x509:"), strings.Contains(err.Error(), "certificate"):
+		return health.Certificate, err.Error()
+	case strings.Contains(err.Error(), "tls:"), strings.Contains(err.Error(), "CRYPTO_ERROR"):
+		return health.Handshake, err.Error()
+	}
+	return health.Reset, err.Error()
+}
+
+// statusError is an answer that is none of a healthy one.
+type statusError struct{ what string }
+
+func (e *statusError) Error() string { return e.what }
+
 // probePoP posts a probe to each address of a PoP: the whole pipeline to its 202, neither counted nor forwarded.
-func (p *prober) probePoP(ctx context.Context, t Target) (string, error) {
+func (p *Prober) probePoP(ctx context.Context, t Target) (string, error) {
 	if len(t.Addrs) == 0 {
 		return "", errors.New("it has no address")
 	}
-	client := intakeclient.New(intakeclient.Config{Roots: p.Roots, HandshakeTimeout: p.Timeout})
+	client := intakeclient.New(intakeclient.Config{Roots: p.Roots, HandshakeTimeout: 2 * time.Second})
 	defer client.Close()
 	header := http.Header{"X-Api-Key": {p.ProbeKey}, "X-Isochrone-Probe": {"1"}, "Content-Type": {"application/json"}}
 	for _, addr := range t.Addrs {
@@ -155,14 +112,14 @@ func (p *prober) probePoP(ctx context.Context, t Target) (string, error) {
 			return "", err
 		}
 		if answer.Status != http.StatusAccepted {
-			return "", fmt.Errorf("%v answered %d: %.200s", addr, answer.Status, strings.TrimSpace(string(answer.Body)))
+			return "", &statusError{fmt.Sprintf("%v answered %d: %.200s", addr, answer.Status, strings.TrimSpace(string(answer.Body)))}
 		}
 	}
 	return "accepted a probe", nil
 }
 
 // probeCluster asks a cluster's endpoints until one is well.
-func (p *prober) probeCluster(ctx context.Context, t Target) (string, error) {
+func (p *Prober) probeCluster(ctx context.Context, t Target) (string, error) {
 	failures := []error{}
 	for _, endpoint := range t.Endpoints {
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(endpoint, "/")+"/healthz", nil)
@@ -179,7 +136,7 @@ func (p *prober) probeCluster(ctx context.Context, t Target) (string, error) {
 		if response.StatusCode == http.StatusOK {
 			return "healthz answered 200", nil
 		}
-		failures = append(failures, fmt.Errorf("%s/healthz answered %d", endpoint, response.StatusCode))
+		failures = append(failures, &statusError{fmt.Sprintf("%s/healthz answered %d", endpoint, response.StatusCode)})
 	}
 	return "", errors.Join(failures...)
 }

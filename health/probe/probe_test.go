@@ -21,37 +21,18 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// watch runs the prober on targets until the test ends and returns its observations.
-func watch(t *testing.T, c Config) <-chan health.Observation {
+// look probes a target once.
+func look(t *testing.T, c Config, target Target) health.Observation {
 	t.Helper()
-	seen := make(chan health.Observation, 10_000)
-	c.Report, c.Interval = func(o health.Observation) { seen <- o }, 10*time.Millisecond
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- Run(ctx, c) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != context.Canceled {
-			t.Errorf("Run: %v", err)
-		}
-	})
-	return seen
-}
-
-// until returns the first observation that is as wanted.
-func until(t *testing.T, seen <-chan health.Observation, ok bool) health.Observation {
-	t.Helper()
-	timeout := time.After(10 * time.Second)
-	for {
-		select {
-		case o := <-seen:
-			if o.OK == ok {
-				return o
-			}
-		case <-timeout:
-			t.Fatalf("no observation with OK %v", ok)
-		}
+	p := New(c)
+	defer p.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	o := p.Probe(ctx, target)
+	if o.Target != target.Target || o.Took <= 0 || o.OK != (o.Code == "") || o.Reason == "" {
+		t.Errorf("got %+v", o)
 	}
+	return o
 }
 
 func TestPoP(t *testing.T) {
@@ -84,19 +65,16 @@ func TestPoP(t *testing.T) {
 		Target: health.Target{Kind: health.PoP, Name: "sin1"}, Service: "intake.test", Path: "/in", Body: []byte(`{}`),
 		Addrs: []netip.AddrPort{socket.LocalAddr().(*net.UDPAddr).AddrPort()},
 	}
-	seen := watch(t, Config{Targets: func() []Target { return []Target{target} }, Roots: ca.Pool(), ProbeKey: "key"})
-	if o := until(t, seen, true); o.Target != target.Target || o.Took <= 0 {
+	if o := look(t, Config{Roots: ca.Pool(), ProbeKey: "key"}, target); !o.OK {
 		t.Errorf("got %+v", o)
 	}
 	status.Store(503)
-	if o := until(t, seen, false); !strings.Contains(o.Reason, "503") {
-		t.Errorf("got reason %q, want the status", o.Reason)
+	if o := look(t, Config{Roots: ca.Pool(), ProbeKey: "key"}, target); o.OK || o.Code != health.Answered || !strings.Contains(o.Reason, "503") {
+		t.Errorf("got %+v, want the status", o)
 	}
 	status.Store(202)
-	until(t, seen, true)
-	strangers := watch(t, Config{Targets: func() []Target { return []Target{target} }, ProbeKey: "key"})
-	if o := until(t, strangers, false); !strings.Contains(o.Reason, "certificate") {
-		t.Errorf("got reason %q for a certificate of an authority that is not trusted", o.Reason)
+	if o := look(t, Config{ProbeKey: "key"}, target); o.OK || o.Code != health.Certificate || !strings.Contains(o.Reason, "certificate") {
+		t.Errorf("got %+v for a certificate of an authority that is not trusted", o)
 	}
 }
 
@@ -108,11 +86,12 @@ func TestCluster(t *testing.T) {
 	dead := httptest.NewServer(nil)
 	dead.Close()
 	target := Target{Target: health.Target{Kind: health.Cluster, Name: "ap"}, Endpoints: []string{dead.URL, server.URL + "/"}}
-	seen := watch(t, Config{Targets: func() []Target { return []Target{target} }})
-	until(t, seen, true)
+	if o := look(t, Config{}, target); !o.OK {
+		t.Errorf("got %+v", o)
+	}
 	status.Store(500)
-	if o := until(t, seen, false); !strings.Contains(o.Reason, "refused") || !strings.Contains(o.Reason, "500") {
-		t.Errorf("got reason %q, want that of each endpoint", o.Reason)
+	if o := look(t, Config{}, target); o.OK || !strings.Contains(o.Reason, "refused") || !strings.Contains(o.Reason, "500") {
+		t.Errorf("got %+v, want the reason of each endpoint", o)
 	}
 }
 
@@ -127,33 +106,11 @@ func TestSilence(t *testing.T) {
 		Target: health.Target{Kind: health.PoP, Name: "sin1"}, Service: "intake.test",
 		Addrs: []netip.AddrPort{silent.LocalAddr().(*net.UDPAddr).AddrPort()},
 	}
-	seen := watch(t, Config{Targets: func() []Target { return []Target{target} }, Timeout: 50 * time.Millisecond})
-	if o := until(t, seen, false); o.Reason != "no answer within 50ms" {
-		t.Errorf("got reason %q", o.Reason)
-	}
-}
-
-// TestTargetsComeAndGo changes what is probed: nothing is observed of what has gone.
-func TestTargetsComeAndGo(t *testing.T) {
-	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
-	defer server.Close()
-	var name atomic.Pointer[string]
-	first, second := "first", "second"
-	name.Store(&first)
-	seen := watch(t, Config{Targets: func() []Target {
-		return []Target{{Target: health.Target{Kind: health.Cluster, Name: *name.Load()}, Endpoints: []string{server.URL}}}
-	}})
-	for until(t, seen, true).Target.Name != first {
-	}
-	name.Store(&second)
-	for until(t, seen, true).Target.Name != second {
-	}
-	for len(seen) > 0 {
-		<-seen
-	}
-	for range 5 {
-		if got := until(t, seen, true).Target.Name; got != second {
-			t.Errorf("%s is still probed", got)
-		}
+	p := New(Config{})
+	defer p.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if o := p.Probe(ctx, target); o.OK || o.Code != health.Timeout {
+		t.Errorf("got %+v", o)
 	}
 }

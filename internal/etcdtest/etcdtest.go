@@ -8,7 +8,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,6 +19,8 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+
+	"github.com/isochrone/isochrone/internal/sockets/sockettest"
 )
 
 // patience is how long members may take to do what they should.
@@ -60,7 +61,7 @@ func Start(t testing.TB, flags ...string) *Cluster {
 	c := &Cluster{flags: flags}
 	c.links = newLinks(c.memberOf)
 	for i := range 3 {
-		m := &Member{Name: fmt.Sprintf("m%d", i), Client: "http://" + freeAddress(t), cluster: c, dir: t.TempDir(), listen: freeAddress(t)}
+		m := &Member{Name: fmt.Sprintf("m%d", i), Client: "http://" + sockettest.Free(t).String(), cluster: c, dir: t.TempDir(), listen: sockettest.Free(t).String()}
 		c.Members = append(c.Members, m)
 	}
 	for _, m := range c.Members { // all of whom the links may ask for
@@ -267,17 +268,6 @@ func (m *Member) CutOff() { m.cluster.links.cut(m.Name, true) }
 
 // Rejoin ends a CutOff.
 func (m *Member) Rejoin() { m.cluster.links.cut(m.Name, false) }
-
-// freeAddress returns an address of loopback with a port that is free.
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
 
 // pause is between two looks at what is to become so.
 func pause() { <-time.After(50 * time.Millisecond) }

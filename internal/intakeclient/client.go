@@ -37,9 +37,13 @@ type Config struct {
 type Client struct {
 	config Config
 
-	mu    sync.Mutex
-	udp   *quic.Transport
-	conns map[target]*connection
+	mu  sync.Mutex
+	udp *quic.Transport
+	// What makes the next connection to the service cheaper. PoPs share the keys of tickets; one that does not know a ticket, or a token, does
+	// without.
+	sessions tls.ClientSessionCache
+	tokens   quic.TokenStore
+	conns    map[target]*connection
 }
 
 // target is what a connection is for: an address, and the name that its certificate must have.
@@ -61,7 +65,9 @@ type connection struct {
 // New returns a client without connections.
 func New(c Config) *Client {
 	c.HandshakeTimeout = cmp.Or(c.HandshakeTimeout, 5*time.Second)
-	return &Client{config: c, conns: map[target]*connection{}}
+	return &Client{
+		config: c, conns: map[target]*connection{}, sessions: new(sessions), tokens: quic.NewLRUTokenStore(64, 4),
+	}
 }
 
 // Request is a request to a service.
@@ -83,6 +89,8 @@ type Answer struct {
 	Reused   bool   // of a connection that was open
 	Connect  time.Duration
 	Total    time.Duration // from the beginning, with Connect, until the answer's header
+	RTT      time.Duration // smoothed, of the connection (RFC 9002 section 5.3); 0 over TCP
+	TLS      *tls.ConnectionState
 }
 
 // Post sends a request to the first endpoint that can be reached. An endpoint that was reached and failed then is not
@@ -90,6 +98,10 @@ type Answer struct {
 func (c *Client) Post(ctx context.Context, endpoints []Endpoint, r *Request) (*Answer, error) {
 	var failures []error
 	for _, e := range endpoints {
+		if !e.speaks(c.protocol()) {
+			failures = append(failures, fmt.Errorf("%s (%v): %w", e.Target, e.Addr, ErrProtocol))
+			continue
+		}
 		answer, sent, err := c.post(ctx, e, r)
 		if err == nil {
 			return answer, nil
@@ -103,6 +115,16 @@ func (c *Client) Post(ctx context.Context, endpoints []Endpoint, r *Request) (*A
 		return nil, ErrNoAddress
 	}
 	return nil, errors.Join(failures...)
+}
+
+// ErrProtocol says that DNS does not offer the version of HTTP that this client speaks.
+var ErrProtocol = errors.New("does not offer this version of HTTP")
+
+func (c *Client) protocol() Protocols {
+	if c.config.TCP {
+		return HTTP2
+	}
+	return HTTP3
 }
 
 // post sends a request to one endpoint, and reports whether it was sent in case of an error.
@@ -133,10 +155,14 @@ func (c *Client) post(ctx context.Context, e Endpoint, r *Request) (_ *Answer, s
 		c.failed(ctx, target{e.Addr, r.Service}, conn, connected)
 		return nil, true, fmt.Errorf("read the answer: %w", err)
 	}
-	return &Answer{
+	answer := &Answer{
 		Status: response.StatusCode, Header: response.Header, Body: body, Endpoint: e, Protocol: conn.protocol, Reused: reused,
-		Connect: connected.Sub(start), Total: total,
-	}, true, nil
+		Connect: connected.Sub(start), Total: total, TLS: response.TLS,
+	}
+	if conn.rtt != nil {
+		answer.RTT = conn.rtt()
+	}
+	return answer, true, nil
 }
 
 // connection returns an open connection, or makes one.
@@ -179,7 +205,7 @@ func (c *Client) dialQUIC(ctx context.Context, to target) (*connection, error) {
 		return nil, err
 	}
 	conn, err := udp.Dial(ctx, net.UDPAddrFromAddrPort(to.addr), c.tls(to, http3.NextProtoH3), &quic.Config{
-		HandshakeIdleTimeout: c.config.HandshakeTimeout, MaxIdleTimeout: 30 * time.Second,
+		HandshakeIdleTimeout: c.config.HandshakeTimeout, MaxIdleTimeout: 30 * time.Second, TokenStore: c.tokens,
 	})
 	if err != nil {
 		return nil, err
@@ -227,7 +253,9 @@ func (c *Client) dialTCP(ctx context.Context, to target) (*connection, error) {
 }
 
 func (c *Client) tls(to target, protocols ...string) *tls.Config {
-	return &tls.Config{ServerName: to.name, RootCAs: c.config.Roots, NextProtos: protocols, MinVersion: tls.VersionTLS13}
+	return &tls.Config{
+		ServerName: to.name, RootCAs: c.config.Roots, NextProtos: protocols, MinVersion: tls.VersionTLS13, ClientSessionCache: c.sessions,
+	}
 }
 
 // roundTrip returns the smoothed round-trip time of an open connection, or 0.

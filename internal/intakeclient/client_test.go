@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/isochrone/isochrone/internal/devca"
+	"github.com/isochrone/isochrone/internal/sockets/sockettest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -31,7 +32,12 @@ type server struct {
 	close func()
 }
 
-func startServer(t *testing.T, ca *devca.CA, at string) *server {
+func startServer(t *testing.T, ca *devca.CA) *server {
+	t.Helper()
+	return startServerAt(t, ca, sockettest.Free(t).String())
+}
+
+func startServerAt(t *testing.T, ca *devca.CA, at string) *server {
 	t.Helper()
 	certificate, err := ca.Certificate(host, time.Now())
 	if err != nil {
@@ -100,10 +106,10 @@ func TestPost(t *testing.T) {
 		tcp      bool
 	}{{"h3", false}, {"h2", true}} {
 		t.Run(test.protocol, func(t *testing.T) {
-			s := startServer(t, ca, "127.0.0.1:0")
+			s := startServer(t, ca)
 			c := newClient(t, Config{Roots: ca.Pool(), TCP: test.tcp})
 			for i := range 3 {
-				got, err := c.Post(t.Context(), []Endpoint{{"sin1." + host, s.at}}, post)
+				got, err := c.Post(t.Context(), []Endpoint{{Target: "sin1." + host, Addr: s.at}}, post)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -115,11 +121,11 @@ func TestPost(t *testing.T) {
 			// The server goes and comes back: a dead connection costs one post at most.
 			at := s.at.String()
 			s.close()
-			startServer(t, ca, at)
+			startServerAt(t, ca, at)
 			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 			defer cancel()
 			for {
-				got, err := c.Post(ctx, []Endpoint{{"sin1." + host, s.at}}, post)
+				got, err := c.Post(ctx, []Endpoint{{Target: "sin1." + host, Addr: s.at}}, post)
 				if err == nil {
 					if got.Reused {
 						t.Error("the dead connection was used")
@@ -136,11 +142,11 @@ func TestPost(t *testing.T) {
 
 func TestPostGoesOnWhereNothingWasSent(t *testing.T) {
 	ca := newCA(t)
-	gone, well := startServer(t, ca, "127.0.0.1:0"), startServer(t, ca, "127.0.0.1:0")
+	gone, well := startServer(t, ca), startServer(t, ca)
 	gone.close()
-	stranger := startServer(t, newCA(t), "127.0.0.1:0") // has a certificate of another CA
+	stranger := startServer(t, newCA(t)) // has a certificate of another CA
 	c := newClient(t, Config{Roots: ca.Pool(), HandshakeTimeout: 200 * time.Millisecond})
-	endpoints := []Endpoint{{"gone", gone.at}, {"stranger", stranger.at}, {"well", well.at}}
+	endpoints := []Endpoint{{Target: "gone", Addr: gone.at}, {Target: "stranger", Addr: stranger.at}, {Target: "well", Addr: well.at}}
 	got, err := c.Post(t.Context(), endpoints, post)
 	if err != nil || got.Endpoint.Target != "well" || stranger.posts.Load() != 0 {
 		t.Errorf("got %+v, %v", got, err)
@@ -158,10 +164,10 @@ func TestPostGoesOnWhereNothingWasSent(t *testing.T) {
 func TestPostIsRepeatedOnlyWithIdempotencyKey(t *testing.T) {
 	ca := newCA(t)
 	for _, tcp := range []bool{false, true} {
-		failing, well := startServer(t, ca, "127.0.0.1:0"), startServer(t, ca, "127.0.0.1:0")
+		failing, well := startServer(t, ca), startServer(t, ca)
 		failing.abort.Store(true)
 		c := newClient(t, Config{Roots: ca.Pool(), TCP: tcp})
-		endpoints := []Endpoint{{"failing", failing.at}, {"well", well.at}}
+		endpoints := []Endpoint{{Target: "failing", Addr: failing.at}, {Target: "well", Addr: well.at}}
 		if got, err := c.Post(t.Context(), endpoints, post); err == nil || well.posts.Load() != 0 {
 			t.Errorf("tcp %v: got %+v, %v", tcp, got, err)
 		}
@@ -175,12 +181,12 @@ func TestPostIsRepeatedOnlyWithIdempotencyKey(t *testing.T) {
 
 func TestPostsAtTheSameTime(t *testing.T) {
 	ca := newCA(t)
-	s := startServer(t, ca, "127.0.0.1:0")
+	s := startServer(t, ca)
 	c := newClient(t, Config{Roots: ca.Pool()})
 	var running sync.WaitGroup
 	for range 20 {
 		running.Go(func() {
-			if _, err := c.Post(t.Context(), []Endpoint{{"x", s.at}}, post); err != nil {
+			if _, err := c.Post(t.Context(), []Endpoint{{Target: "x", Addr: s.at}}, post); err != nil {
 				t.Error(err)
 			}
 		})

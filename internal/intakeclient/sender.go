@@ -9,6 +9,8 @@ import (
 	"fmt"
 	mathrand "math/rand/v2"
 	"net/http"
+	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,7 +22,6 @@ const (
 	hedgeAfter    = 250 * time.Millisecond // without an answer, after which the next endpoint is tried beside (as RFC 8305 section 5 does for connections)
 	lastHedge     = time.Second            // at most, if three round trips are longer
 	avoidFor      = 10 * time.Second       // an endpoint that was overtaken, or has failed
-	resolveEach   = 20 * time.Second       // the default TTL of steered answers
 	askAgain      = 5 * time.Second        // that DNS is left alone after it was asked, while stale answers are used
 	resolveWithin = 10 * time.Second
 	staleFor      = 24 * time.Hour // that what was resolved is used while DNS is away (RFC 8767)
@@ -37,6 +38,7 @@ type Sender struct {
 	mu       sync.Mutex
 	known    []Endpoint
 	resolved time.Time
+	fresh    time.Duration         // for how long that is good
 	avoid    map[attempt]time.Time // until when
 	lookup   *lookup               // under way
 	asked    time.Time             // when the last one began
@@ -48,11 +50,11 @@ type Sender struct {
 
 // SenderConfig is what a Sender needs.
 type SenderConfig struct {
-	Service string // host name
-	Path    string // default /api/v1/ingest
-	Resolve func(ctx context.Context, service string) ([]Endpoint, error)
-	Config  Config // of the connections
-	OnlyTCP bool   // no HTTP/3
+	Service string                                                                       // host name
+	Path    string                                                                       // default /api/v1/ingest
+	Resolve func(ctx context.Context, service string) ([]Endpoint, time.Duration, error) // such as Resolver.Lookup
+	Config  Config                                                                       // of the connections
+	OnlyTCP bool                                                                         // no HTTP/3
 }
 
 // attempt is one way to reach the service.
@@ -98,14 +100,7 @@ func Final(status int) bool {
 // Send posts until there is a final answer (see Final), or ctx ends; then it returns the last answer that was not final, if there is one,
 // beside the error. A header without an Idempotency-Key gets one.
 func (s *Sender) Send(ctx context.Context, header http.Header, body []byte) (*Answer, error) {
-	header = header.Clone()
-	if header == nil {
-		header = http.Header{}
-	}
-	if header.Get("Idempotency-Key") == "" {
-		header.Set("Idempotency-Key", NewIdempotencyKey())
-	}
-	request := &Request{Service: s.config.Service, Path: s.config.Path, Header: header, Body: body}
+	request := s.request(header, body)
 	var last *Answer
 	for round := 0; ; round++ {
 		answer, err := s.round(ctx, request)
@@ -121,16 +116,46 @@ func (s *Sender) Send(ctx context.Context, header http.Header, body []byte) (*An
 	}
 }
 
-// pause waits before another round: what the answer says, else a full-jitter backoff.
-func pause(ctx context.Context, round int, answer *Answer) error {
-	longest := min(lastBackoff, firstBackoff<<min(round, 10))
-	wait := time.Duration(mathrand.Int64N(int64(longest) + 1))
-	if answer != nil {
-		if seconds, err := strconv.Atoi(answer.Header.Get("Retry-After")); err == nil && seconds > 0 {
-			wait += min(time.Duration(seconds)*time.Second, maxHonoured)
-		}
+// SendOnce tries each PoP once at most, and returns the first final answer, or else the last one. Who sends again waits for Backoff, and
+// gives the same Idempotency-Key.
+func (s *Sender) SendOnce(ctx context.Context, header http.Header, body []byte) (*Answer, error) {
+	return s.round(ctx, s.request(header, body))
+}
+
+// request makes one that has an Idempotency-Key.
+func (s *Sender) request(header http.Header, body []byte) *Request {
+	header = header.Clone()
+	if header == nil {
+		header = http.Header{}
 	}
-	timer := time.NewTimer(wait)
+	if header.Get("Idempotency-Key") == "" {
+		header.Set("Idempotency-Key", NewIdempotencyKey())
+	}
+	return &Request{Service: s.config.Service, Path: s.config.Path, Header: header, Body: body}
+}
+
+// Backoff is how long to wait after so many attempts that have failed, from 0 on: a random time (full jitter) that grows to ten seconds,
+// beside what the last answer, which may be nil, says in Retry-After, a minute at most.
+func Backoff(failed int, answer *Answer) time.Duration {
+	longest := min(lastBackoff, firstBackoff<<min(failed, 10))
+	return time.Duration(mathrand.Int64N(int64(longest)+1)) + answer.retryAfter()
+}
+
+// retryAfter is what the answer says, a minute at most; 0 for nothing.
+func (a *Answer) retryAfter() time.Duration {
+	if a == nil {
+		return 0
+	}
+	seconds, err := strconv.Atoi(a.Header.Get("Retry-After"))
+	if err != nil || seconds < 0 {
+		return 0
+	}
+	return min(time.Duration(min(seconds, 1<<20))*time.Second, maxHonoured)
+}
+
+// pause waits before another round.
+func pause(ctx context.Context, round int, answer *Answer) error {
+	timer := time.NewTimer(Backoff(round, answer))
 	defer timer.Stop()
 	select {
 	case <-timer.C:
@@ -157,6 +182,7 @@ func (s *Sender) round(ctx context.Context, r *Request) (*Answer, error) {
 	defer cancel() // of those that were overtaken
 	results := make(chan result, len(ways))
 	var late []attempt
+	var answered []netip.AddrPort // which need not be asked again over another transport
 	var last *Answer
 	var failures []error
 	hedge := time.NewTimer(0)
@@ -169,7 +195,11 @@ func (s *Sender) round(ctx context.Context, r *Request) (*Answer, error) {
 		select {
 		case <-fire:
 			way := ways[next]
-			next, open = next+1, open+1
+			if next++; slices.Contains(answered, way.Addr) {
+				hedge.Reset(0)
+				continue
+			}
+			open++
 			late = append(late, way)
 			go func() { results <- s.try(ctx, way, r) }()
 			hedge.Reset(max(hedgeAfter, min(lastHedge, 3*s.h3.roundTrip(target{way.Addr, s.config.Service}))))
@@ -184,7 +214,12 @@ func (s *Sender) round(ctx context.Context, r *Request) (*Answer, error) {
 			if got.err == nil && got.answer.Status == http.StatusTooManyRequests {
 				return got.answer, nil // the quota is the key's, in all PoPs
 			}
-			s.shun(got.attempt)
+			if got.err == nil {
+				answered = append(answered, got.Addr)
+			}
+			if got.err != nil || aboutPoP(got.answer.Status) {
+				s.shun(got.attempt)
+			}
 			if got.err != nil {
 				failures = append(failures, got.err)
 			} else {
@@ -199,6 +234,11 @@ func (s *Sender) round(ctx context.Context, r *Request) (*Answer, error) {
 		return last, nil
 	}
 	return nil, errors.Join(failures...)
+}
+
+// aboutPoP reports whether an answer that is not final says that the PoP is not well, rather than something about one request.
+func aboutPoP(status int) bool {
+	return status == http.StatusMisdirectedRequest || status > http.StatusInternalServerError
 }
 
 func remove(from []attempt, what attempt) []attempt {
@@ -232,12 +272,20 @@ func (s *Sender) ways(ctx context.Context) ([]attempt, error) {
 	}
 	var udp, tcp []attempt
 	for _, e := range endpoints {
-		udp, tcp = append(udp, attempt{e, false}), append(tcp, attempt{e, true})
+		if e.speaks(HTTP3) {
+			udp = append(udp, attempt{e, false})
+		}
+		if e.speaks(HTTP2) {
+			tcp = append(tcp, attempt{e, true})
+		}
 	}
 	all := tcp
 	if !s.config.OnlyTCP {
 		n := min(2, len(udp))
 		all = append(append(append(make([]attempt, 0, 2*len(udp)), udp[:n]...), tcp...), udp[n:]...)
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("resolve %s: %w", s.config.Service, ErrProtocol)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -264,7 +312,7 @@ type lookup struct {
 func (s *Sender) endpoints(ctx context.Context) ([]Endpoint, error) {
 	s.mu.Lock()
 	known, age := s.known, time.Since(s.resolved)
-	if known != nil && age < resolveEach {
+	if known != nil && age < s.fresh {
 		s.mu.Unlock()
 		return known, nil
 	}
@@ -306,11 +354,11 @@ func (s *Sender) endpoints(ctx context.Context) ([]Endpoint, error) {
 func (s *Sender) resolve(l *lookup) {
 	ctx, cancel := context.WithTimeout(s.ending, resolveWithin)
 	defer cancel()
-	fresh, err := s.config.Resolve(ctx, s.config.Service)
+	found, ttl, err := s.config.Resolve(ctx, s.config.Service)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.lookup, l.err = nil, err; err == nil {
-		s.known, s.resolved = fresh, time.Now()
+		s.known, s.resolved, s.fresh = found, time.Now(), ttl
 	}
 	close(l.done)
 }

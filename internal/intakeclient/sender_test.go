@@ -11,51 +11,26 @@ import (
 	"testing"
 	"time"
 
-	"github.com/quic-go/quic-go/http3"
-
 	"github.com/isochrone/isochrone/internal/devca"
+	"github.com/isochrone/isochrone/internal/intaketest"
+	"github.com/isochrone/isochrone/internal/sockets/sockettest"
 )
 
 // startHandler serves a handler over HTTP/3 and HTTP/2.
 func startHandler(t *testing.T, ca *devca.CA, handler http.HandlerFunc) netip.AddrPort {
 	t.Helper()
-	certificate, err := ca.Certificate(host, time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	tcp, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	udp, err := net.ListenPacket("udp", tcp.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	config := &tls.Config{Certificates: []tls.Certificate{*certificate}}
-	h3 := &http3.Server{Handler: handler, TLSConfig: http3.ConfigureTLSConfig(config)}
-	h2 := &http.Server{Handler: handler, TLSConfig: config}
-	ended := make(chan struct{}, 2)
-	go func() { _ = h3.Serve(udp); ended <- struct{}{} }()
-	go func() { _ = h2.ServeTLS(tcp, "", ""); ended <- struct{}{} }()
-	t.Cleanup(func() {
-		h3.Close()
-		h2.Close()
-		udp.Close()
-		<-ended
-		<-ended
-	})
-	return tcp.Addr().(*net.TCPAddr).AddrPort()
+	return intaketest.Serve(t, ca, host, handler).At
 }
 
 func newSender(t *testing.T, ca *devca.CA, at ...netip.AddrPort) *Sender {
 	t.Helper()
 	var endpoints []Endpoint
 	for _, a := range at {
-		endpoints = append(endpoints, Endpoint{"pop." + host, a})
+		endpoints = append(endpoints, Endpoint{Target: "pop." + host, Addr: a})
 	}
 	s := NewSender(SenderConfig{
 		Service: host, Config: Config{Roots: ca.Pool()},
-		Resolve: func(context.Context, string) ([]Endpoint, error) { return endpoints, nil },
+		Resolve: func(context.Context, string) ([]Endpoint, time.Duration, error) { return endpoints, time.Minute, nil },
 	})
 	t.Cleanup(func() { s.Close() })
 	return s
@@ -64,21 +39,20 @@ func newSender(t *testing.T, ca *devca.CA, at ...netip.AddrPort) *Sender {
 // blackhole returns an address whose datagrams nobody answers; tcp says whether connections are taken, and then never answered, or reset.
 func blackhole(t *testing.T, tcp bool) netip.AddrPort {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	udp, err := net.ListenPacket("udp", l.Addr().String())
+	at := sockettest.Free(t)
+	udp, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { udp.Close() })
 	if tcp {
+		l, err := net.Listen("tcp", at.String())
+		if err != nil {
+			t.Fatal(err)
+		}
 		t.Cleanup(func() { l.Close() })
-	} else {
-		l.Close()
 	}
-	return l.Addr().(*net.TCPAddr).AddrPort()
+	return at
 }
 
 func answerWith(status int, posts *atomic.Int64) http.HandlerFunc {
@@ -124,14 +98,7 @@ func TestSenderWithoutUDP(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	udp, err := net.ListenPacket("udp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	l, udp := sockettest.Both(t)
 	defer udp.Close()
 	server := &http.Server{Handler: answerWith(202, new(atomic.Int64)), TLSConfig: &tls.Config{Certificates: []tls.Certificate{*certificate}}}
 	ended := make(chan struct{})
@@ -186,7 +153,7 @@ func TestSenderKeepsTheConnectionOfOthers(t *testing.T) {
 	})
 	c := newClient(t, Config{Roots: ca.Pool()})
 	send := func(ctx context.Context, header http.Header) (*Answer, error) {
-		return c.Post(ctx, []Endpoint{{"pop", at}}, &Request{Service: host, Header: header})
+		return c.Post(ctx, []Endpoint{{Target: "pop", Addr: at}}, &Request{Service: host, Header: header})
 	}
 	if _, err := send(t.Context(), nil); err != nil {
 		t.Fatal(err)
@@ -213,12 +180,12 @@ func TestSenderWithoutDNS(t *testing.T) {
 	ca := newCA(t)
 	at := startHandler(t, ca, answerWith(202, new(atomic.Int64)))
 	s, away := newSender(t, ca), new(atomic.Bool)
-	s.config.Resolve = func(ctx context.Context, _ string) ([]Endpoint, error) {
+	s.config.Resolve = func(ctx context.Context, _ string) ([]Endpoint, time.Duration, error) {
 		if away.Load() {
 			<-ctx.Done()
-			return nil, ctx.Err()
+			return nil, 0, ctx.Err()
 		}
-		return []Endpoint{{"pop", at}}, nil
+		return []Endpoint{{Target: "pop", Addr: at}}, time.Minute, nil
 	}
 	sendWithin(t, s, 202, 5*time.Second)
 	away.Store(true)

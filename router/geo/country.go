@@ -57,6 +57,9 @@ var countries = sync.OnceValue(func() map[string]router.Place {
 	return places
 })
 
+// ContinentOf returns the code of the continent of a country, by its ISO 3166-1 code, or nothing when it is not known.
+func ContinentOf(country string) string { return countries()[country].Continent }
+
 // mean returns the weighted mean of places on the sphere, in degrees rounded to a hundredth (about a kilometre).
 func mean(metros []rtt.Metro) (latDeg, lonDeg float64) {
 	var x, y, z float64

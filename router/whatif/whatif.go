@@ -84,7 +84,7 @@ func Compare(before, after *router.View, service string, f router.Family, popula
 		if c.service[i], ok = v.Table.Service(service); !ok {
 			return nil, fmt.Errorf("%w: %s", ErrNoService, service)
 		}
-		for n := range v.Table.PoPs() {
+		for n := range v.Table.Choices() {
 			name, _ := v.Table.PoP(router.Choice(n))
 			if _, known := c.names[name]; !known {
 				c.names[name] = len(c.pops)
@@ -275,6 +275,9 @@ func total(parts []part) float64 {
 // lose counts what the loss of each PoP of a client's answer does.
 func (t *tally) lose(c *comparison, m *router.Meter, d Demand, a answer, decided router.Answer) {
 	for _, choice := range decided.Choices[:decided.N] {
+		if c.views[1].Table.IsVIP(choice) {
+			continue // where routing carries its clients then, nobody knows
+		}
 		l := &t.losses[choice]
 		if l.rtts == nil {
 			l.loads, l.rtts = make([]float64, len(c.pops)), new(histogram)

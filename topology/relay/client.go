@@ -139,23 +139,39 @@ func refusal(response *http.Response) error {
 	return fmt.Errorf("it says %s", response.Status)
 }
 
-// Register has the relay tell the store of this node until ctx ends, whose error it returns. Current is asked for the record every few
-// seconds. The relay knows the node's name from its certificate.
-func (c *Client) Register(ctx context.Context, current func() store.Node) error {
+// reportPause is the time between two reports of a vantage, at least.
+const reportPause = 250 * time.Millisecond
+
+// Register has the relay tell the store of this node until ctx ends, whose error it returns. Its record is asked for every few seconds, and
+// its report too whenever it has changed. The relay knows the node's name from its certificate.
+func (c *Client) Register(ctx context.Context, p store.Presence) error {
 	look := time.NewTicker(reportInterval)
 	defer look.Stop()
-	var told store.Node
+	var told presence
+	changed, again := p.Changed, (<-chan time.Time)(nil)
 	for toldTo := int64(0); ; {
 		select {
 		case <-c.open:
 		case <-look.C:
+		case <-changed:
+			changed, again = nil, time.After(reportPause)
+		case <-again:
+			changed, again = p.Changed, nil
+			continue
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+		now := presence{Node: p.Node()}
+		if p.Report != nil {
+			now.Report = p.Report()
+		}
+		if p.Announces != nil {
+			now.Announces = p.Announces()
+		}
 		stream := c.opened.Load()
-		if node := current(); stream > 0 && (node != told || stream != toldTo) {
-			if c.Post(ctx, reportPath, node, nil) == nil { // else it is tried again; who follows tells why there is no relay
-				told, toldTo = node, stream
+		if stream > 0 && (!now.Node.Equal(told.Node) || !bytes.Equal(now.Report, told.Report) || !bytes.Equal(now.Announces, told.Announces) || stream != toldTo) {
+			if c.Post(ctx, reportPath, now, nil) == nil { // else it is tried again; who follows tells why there is no relay
+				told, toldTo = now, stream
 			}
 		}
 	}

@@ -19,8 +19,8 @@ type Config struct {
 	// Revision returns that of the store as it is now, by which a hub that lags behind is told from a store that has gone back; nil when
 	// there is only one hub. It is (*store.Store).Revision.
 	Revision func(ctx context.Context) (int64, error)
-	// Register keeps a node's record in the store until ctx ends; nil for none. It is (*store.Store).Register.
-	Register func(ctx context.Context, name string, current func() store.Node) error
+	// Register keeps a node's record and report in the store until ctx ends; nil for none. It is (*store.Store).Register.
+	Register func(ctx context.Context, name string, p store.Presence) error
 	// Quota tells of windows and grants quota of keys, as dataplane/quota's Store does; nil when there is none.
 	Quota func(ctx context.Context, q Quota) (QuotaAnswer, error)
 	// Admit refuses nodes that have not been let in, or were turned out since, by their certificates, which the server has verified; nil

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/isochrone/isochrone/internal/sockets/sockettest"
 	"github.com/isochrone/isochrone/topology/store"
 )
 
@@ -148,7 +149,7 @@ func TestStreamsOfOneNode(t *testing.T) {
 func TestLaggingHub(t *testing.T) {
 	a, s, late := newAuthority(t), newSource(), newSource()
 	revision := func(context.Context) (int64, error) { s.mu.Lock(); defer s.mu.Unlock(); return s.revision, nil }
-	ahead := a.serve(t, "127.0.0.1:0", Config{Feed: s.feed, Revision: revision})
+	ahead := a.serve(t, sockettest.Free(t).String(), Config{Feed: s.feed, Revision: revision})
 	behind := a.serve(t, "127.0.0.1:0", Config{Feed: late.feed, Revision: revision})
 	behind.begins(t)
 	s.edit(nil, "keys/k", "", "topology/a", "2") // revokes a key

@@ -16,15 +16,35 @@ type present struct {
 	streams  []*func(error) // of each, the oldest first: cuts it off
 	reported chan struct{}  // closed with the first report
 	once     sync.Once
+	changed  chan struct{} // the report has changed
 	mu       sync.Mutex
-	node     store.Node
+	told     presence
 	end      func() // stops telling the store of it, and waits for that
 }
 
-func (p *present) current() store.Node {
+// presence is what a node tells of itself.
+type presence struct {
+	store.Node
+	Report    []byte `json:"report,omitempty"`    // as a vantage, as package health encodes it; in base64
+	Announces []byte `json:"announces,omitempty"` // by BGP; likewise
+}
+
+func (p *present) node() store.Node {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.node
+	return p.told.Node
+}
+
+func (p *present) report() []byte {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.told.Report
+}
+
+func (p *present) announces() []byte {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.told.Announces
 }
 
 // errDisplaced ends a stream.
@@ -40,7 +60,7 @@ func (h *Hub) enter(who identity, cut func(error)) (leave func(), ok bool) {
 	}
 	h.streams++
 	if p == nil {
-		p = &present{reported: make(chan struct{})}
+		p = &present{reported: make(chan struct{}), changed: make(chan struct{}, 1)}
 		ctx, cancel := context.WithCancel(context.Background())
 		done := make(chan struct{})
 		go func() {
@@ -79,19 +99,19 @@ func (h *Hub) tellOf(ctx context.Context, who identity, p *present) {
 	if h.config.Register == nil {
 		return
 	}
-	if err := h.config.Register(ctx, who.String(), p.current); ctx.Err() == nil {
+	if err := h.config.Register(ctx, who.String(), store.Presence{Node: p.node, Report: p.report, Announces: p.announces, Changed: p.changed}); ctx.Err() == nil {
 		h.config.Log.Error("a node behind the relay does not show in the status", "node", who.String(), "error", err)
 	}
 }
 
 // report takes what a node tells of itself.
 func (h *Hub) report(w http.ResponseWriter, r *http.Request, who client) {
-	var node store.Node
-	if err := readJSON(r.Body, &node); err != nil {
+	var told presence
+	if err := readJSON(r.Body, &told); err != nil {
 		problem.Write(w, http.StatusBadRequest, err.Error())
 		return
 	}
-	if node.Kind != string(who.kind) {
+	if told.Kind != string(who.kind) {
 		problem.Write(w, http.StatusForbidden, "the report is of another kind of node than the certificate")
 		return
 	}
@@ -103,8 +123,12 @@ func (h *Hub) report(w http.ResponseWriter, r *http.Request, who client) {
 		return
 	}
 	p.mu.Lock()
-	p.node = node
+	p.told = told
 	p.mu.Unlock()
+	select {
+	case p.changed <- struct{}{}:
+	default:
+	}
 	p.once.Do(func() { close(p.reported) })
 	w.WriteHeader(http.StatusNoContent)
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
+	"github.com/isochrone/isochrone/internal/sockets/sockettest"
 	"github.com/isochrone/isochrone/topology"
 	"github.com/isochrone/isochrone/topology/store"
 )
@@ -336,7 +337,7 @@ func (f *follower) saw(text string) {
 // TestRelay follows edits, by kind of node, through restarts of the hub, and resumes with what has changed alone.
 func TestRelay(t *testing.T) {
 	a, s := newAuthority(t), newSource()
-	hub := a.serve(t, "127.0.0.1:0", Config{Feed: s.feed})
+	hub := a.serve(t, sockettest.Free(t).String(), Config{Feed: s.feed})
 	pop, dns := a.follow(t, "pop:sin1", hub.url), a.follow(t, "dns:ns1", hub.url)
 	pop.has(s)
 	dns.has(s)
@@ -543,10 +544,10 @@ func TestIdentity(t *testing.T) {
 func TestReports(t *testing.T) {
 	a, s := newAuthority(t), newSource()
 	var mu sync.Mutex
-	registered := map[string]func() store.Node{}
-	hub := a.serve(t, "127.0.0.1:0", Config{Feed: s.feed, Register: func(ctx context.Context, name string, current func() store.Node) error {
+	registered := map[string]store.Presence{}
+	hub := a.serve(t, "127.0.0.1:0", Config{Feed: s.feed, Register: func(ctx context.Context, name string, p store.Presence) error {
 		mu.Lock()
-		registered[name] = current
+		registered[name] = p
 		mu.Unlock()
 		<-ctx.Done()
 		mu.Lock()
@@ -560,18 +561,45 @@ func TestReports(t *testing.T) {
 	var running sync.WaitGroup
 	defer running.Wait()
 	defer cancel()
-	running.Go(func() { _ = pop.client.Register(ctx, func() store.Node { return store.Node{Kind: "pop", Good: 7} }) })
+	var report atomic.Pointer[string]
+	changed := make(chan struct{}, 1)
+	running.Go(func() {
+		_ = pop.client.Register(ctx, store.Presence{
+			Node: func() store.Node { return store.Node{Kind: "pop", Good: 7} }, Changed: changed, Report: func() []byte {
+				if text := report.Load(); text != nil {
+					return []byte(*text)
+				}
+				return nil
+			},
+		})
+	})
 	is := func(want int) func() error {
 		return func() error {
 			mu.Lock()
 			defer mu.Unlock()
-			if len(registered) != want || want > 0 && registered["pop:sin1"]().Good != 7 {
+			if len(registered) != want || want > 0 && registered["pop:sin1"].Node().Good != 7 {
 				return fmt.Errorf("got %d nodes", len(registered))
 			}
 			return nil
 		}
 	}
 	until(t, "the node is registered", is(1))
+	text := "all is \xff well"
+	report.Store(&text)
+	changed <- struct{}{}
+	until(t, "its report is there", func() error {
+		mu.Lock()
+		defer mu.Unlock()
+		if got := string(registered["pop:sin1"].Report()); got != text {
+			return fmt.Errorf("got %q", got)
+		}
+		select {
+		case <-registered["pop:sin1"].Changed:
+			return nil
+		default:
+			return errors.New("nobody says that it has changed")
+		}
+	})
 	pop.end()
 	until(t, "the node is gone", is(0))
 }

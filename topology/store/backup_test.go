@@ -85,6 +85,7 @@ func fill(t *testing.T, s *Store, client *clientv3.Client) (states []map[string]
 
 // TestBackupDrill loses etcd under a follower and restores a backup into a new one.
 func TestBackupDrill(t *testing.T) {
+	t.Parallel()
 	etcd, client := startAt(t, "127.0.0.1:0")
 	s := New(client, "/isochrone")
 	apply(t, s, Change{Put: objects(example())})
@@ -264,6 +265,7 @@ func TestReplaceBrokenOff(t *testing.T) {
 }
 
 func TestTrim(t *testing.T) {
+	t.Parallel()
 	_, client := startAt(t, "127.0.0.1:0")
 	s := New(client, "/isochrone")
 	day := 24 * time.Hour

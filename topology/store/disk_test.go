@@ -110,6 +110,7 @@ func TestKeysAreWrittenWhenTheyHaveChanged(t *testing.T) {
 
 // TestDamagedFilesAreRefused changes files in all places, and cuts them off.
 func TestDamagedFilesAreRefused(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "last-good.yaml")
 	_, snap := snapshotOf(t, 3)
 	if err := Save(path, snap); err != nil {

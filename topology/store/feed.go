@@ -16,16 +16,22 @@ type Sections []string
 // sections are what a snapshot is made of.
 var sections = Sections{"topology/", "overrides/", "keys/", "secrets/", "dnssec/", "acme/challenges/"}
 
-// SectionsOf returns what a kind of node follows, of what a snapshot is made of: no more than it needs. A DNS node has no use for keys,
-// of which there may be many, and a PoP none for the signing of zones and the challenges of ACME. All other kinds follow everything.
+// momentary are what nodes follow besides: the reports of vantages, the shares of PoPs and what nodes announce by BGP, which are true for as long
+// as somebody says so, and change far more often.
+var momentary = Sections{"reports/", "shares/", "announces/"}
+
+// SectionsOf returns what a kind of node follows: of what a snapshot is made of no more than it needs, and what is of the moment. A DNS node
+// has no use for keys, of which there may be many, and a PoP none for the signing of zones and the challenges of ACME. All other kinds follow
+// everything.
 func SectionsOf(kind string) Sections {
+	of := sections
 	switch kind {
 	case "dns":
-		return Sections{"topology/", "overrides/", "secrets/", "dnssec/", "acme/challenges/"}
+		of = Sections{"topology/", "overrides/", "secrets/", "dnssec/", "acme/challenges/"}
 	case "pop":
-		return Sections{"topology/", "overrides/", "keys/", "secrets/"}
+		of = Sections{"topology/", "overrides/", "keys/", "secrets/"}
 	}
-	return slices.Clone(sections)
+	return append(slices.Clone(of), momentary...)
 }
 
 // Have reports whether a key, without the root, is in one of the sections.

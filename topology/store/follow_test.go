@@ -121,6 +121,7 @@ func TestFollowAfterCompaction(t *testing.T) {
 
 // TestFollowRestored follows an etcd that has gone back: what it has is read anew. One that has no topology is not followed.
 func TestFollowRestored(t *testing.T) {
+	t.Parallel()
 	s, client := open(t)
 	now, err := s.Read(t.Context())
 	if err != nil {

@@ -116,6 +116,7 @@ func randomValue(r *rand.Rand, world *topology.Topology) (key string, value []by
 // TestHashesTellWhatIsInForce has nodes read one store in different ways. Those that miss nothing, and are started again now and then, have
 // the same hashes at every step; those that miss steps have them as soon as all that is stored is valid, and so has one that is new.
 func TestHashesTellWhatIsInForce(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "last-good.yaml")
 	for seed := range uint64(6) {
 		r := rand.New(rand.NewPCG(seed, 3))

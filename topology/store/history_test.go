@@ -90,6 +90,7 @@ func at(t *testing.T, s *Store, revision int64) *Past {
 }
 
 func TestHistoryInPages(t *testing.T) {
+	t.Parallel()
 	s, client := open(t)
 	want := []int64{2} // the example world
 	for i := range 60 {
@@ -309,6 +310,7 @@ func TestConflictNamesWhoAndWhen(t *testing.T) {
 }
 
 func TestDoctor(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct{ compact, record bool }{
 		"recorded": {record: true}, "by nobody recorded": {}, "recorded after a compaction": {compact: true, record: true},
 	} {
@@ -450,6 +452,7 @@ func TestRecordOutside(t *testing.T) {
 // TestLargeZone changes a zone of more than a third of what one transaction can carry: what is stored, and an entry with what was before
 // and after, would not fit it as they are.
 func TestLargeZone(t *testing.T) {
+	t.Parallel()
 	s, _ := open(t)
 	zone := *example().Zones["isochrone.test"]
 	random := rand.New(rand.NewPCG(3, 4))
@@ -499,6 +502,7 @@ func TestOldNodesAreAsked(t *testing.T) {
 
 // TestRandomEdits has several writers edit at once, in both ways, and compares what the history says with what etcd says.
 func TestRandomEdits(t *testing.T) {
+	t.Parallel()
 	s, client := open(t)
 	stop := background(t, s.RecordOutside)
 	recordedFrom(t, s)

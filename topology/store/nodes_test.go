@@ -10,10 +10,13 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/isochrone/isochrone/topology"
 )
 
 // TestRegister has a node tell of itself, lose its lease, and end.
 func TestRegister(t *testing.T) {
+	t.Parallel()
 	s, client := open(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
@@ -42,9 +45,14 @@ func TestRegister(t *testing.T) {
 		return Node{Schema: 1, Kind: "pop", Version: "v1", SchemaKnown: 1, Started: began, Revision: revision.Load(), Good: 5}
 	}
 	name := NodeName("pop", "sin1")
+	var report atomic.Pointer[[]byte]
+	report.Store(&[]byte{})
+	changed := make(chan struct{})
 	registering, end := context.WithCancel(ctx)
 	ended := make(chan error, 1)
-	running.Go(func() { ended <- s.Register(registering, name, node) })
+	running.Go(func() {
+		ended <- s.Register(registering, name, Presence{Node: node, Changed: changed, Report: func() []byte { return *report.Load() }})
+	})
 	until("the node", func(nodes map[string]Node) bool { return cmp.Equal(nodes, map[string]Node{name: node()}) })
 
 	got, err := client.Get(ctx, "/isochrone/nodes/"+name)
@@ -63,7 +71,37 @@ func TestRegister(t *testing.T) {
 	revision.Store(9)
 	until("a change", func(nodes map[string]Node) bool { return nodes[name].Revision == 9 })
 
+	reports := make(chan string, 100)
+	running.Go(func() {
+		_ = (&Follower{Feed: s.Feed(SectionsOf("dns")), Publish: func(*topology.Snapshot) {}, Moment: func(u Update) {
+			for key, value := range u.Put {
+				reports <- key + "=" + string(value)
+			}
+			for _, key := range u.Delete {
+				reports <- key
+			}
+		}}).Run(ctx)
+	})
+	reported := func(want string) {
+		t.Helper()
+		select {
+		case got := <-reports:
+			if got != want {
+				t.Fatalf("got %s, want %s", got, want)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatalf("never reported: %s", want)
+		}
+	}
+	for _, text := range []string{"a", "b"} {
+		value := []byte(text)
+		report.Store(&value)
+		changed <- struct{}{}
+		reported("reports/" + name + "=" + text)
+	}
+
 	end()
+	reported("reports/" + name)
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Errorf("Register returned %v", err)
 	}

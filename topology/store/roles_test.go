@@ -8,7 +8,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,6 +22,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/isochrone/isochrone/internal/ca"
+	"github.com/isochrone/isochrone/internal/sockets/sockettest"
 	"github.com/isochrone/isochrone/topology"
 	"github.com/isochrone/isochrone/topology/store/embedded"
 )
@@ -103,12 +103,7 @@ func startGuarded(t *testing.T, external bool) *guarded {
 	} else if err != nil {
 		t.Skip("etcd is missing: install etcd-server")
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	url := "https://" + l.Addr().String()
-	l.Close()
+	url := "https://" + sockettest.Free(t).String()
 	command := exec.Command(program, "--data-dir", filepath.Join(dir, "data"), "--log-level", "error", "--logger", "zap",
 		"--listen-client-urls", url, "--advertise-client-urls", url, "--listen-peer-urls", "http://127.0.0.1:0",
 		"--cert-file", cert, "--key-file", key, "--trusted-ca-file", files.ClientCA, "--client-cert-auth")

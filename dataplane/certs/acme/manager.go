@@ -3,6 +3,7 @@ package acme
 import (
 	"context"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 
 	"filippo.io/age"
 	"github.com/caddyserver/certmagic"
+	"github.com/mholt/acmez/v3/acme"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 
@@ -37,6 +39,7 @@ type Config struct {
 	Root       string         // such as /isochrone/
 	Directory  string         // URL of the ACME server
 	Email      string         // that the CA may write to; may be empty
+	Binding    *Binding       // nil for none
 	Roots      *x509.CertPool // that the ACME server's own certificate is verified by; nil stands for the system's
 	Identities []age.Identity // of the control planes' role
 	Recipients []string       // of the role of PoPs (age1…)
@@ -46,6 +49,12 @@ type Config struct {
 	// Seen returns when all DNS nodes have what the store has at a revision; nil: nobody waits.
 	Seen func(ctx context.Context, revision int64) error
 	Log  *slog.Logger // nil: nothing is told
+}
+
+// Binding binds the account at the ACME server to one that its CA knows already (RFC 8555 section 7.3.4).
+type Binding struct {
+	KeyID string
+	HMAC  []byte // a secret
 }
 
 // Manager gets and renews certificates. It is safe for concurrent use.
@@ -142,8 +151,12 @@ func (m *Manager) certmagic() (*certmagic.Config, func()) {
 		Storage: m.storage, RenewalWindowRatio: 1 - renewAt, OnEvent: m.event, Logger: zap.NewNop(),
 		DisableARI: true, DisableStorageCheck: true, OCSP: certmagic.OCSPConfig{DisableStapling: true},
 	})
+	var binding *acme.EAB
+	if b := m.config.Binding; b != nil {
+		binding = &acme.EAB{KeyID: b.KeyID, MACKey: base64.RawURLEncoding.EncodeToString(b.HMAC)}
+	}
 	cfg.Issuers = []certmagic.Issuer{certmagic.NewACMEIssuer(cfg, certmagic.ACMEIssuer{
-		CA: m.config.Directory, TestCA: m.config.Directory, Email: m.config.Email, Agreed: true, TrustedRoots: m.config.Roots, Logger: zap.NewNop(),
+		CA: m.config.Directory, TestCA: m.config.Directory, Email: m.config.Email, ExternalAccount: binding, Agreed: true, TrustedRoots: m.config.Roots, Logger: zap.NewNop(),
 		DNS01Solver:          &solver{store: m.store, seen: m.config.Seen, revisions: map[string]int64{}},
 		DisableHTTPChallenge: true, DisableTLSALPNChallenge: true,
 	})}
@@ -280,7 +293,7 @@ func (m *Manager) publish(ctx context.Context, name string, leaf *x509.Certifica
 			return nil
 		}
 	}
-	note := "certificate by ACME, valid until " + leaf.NotAfter.UTC().Format(time.RFC3339)
+	note := fmt.Sprintf("certificate by ACME from %.100s, valid until %s", leaf.Issuer, leaf.NotAfter.UTC().Format(time.RFC3339))
 	s, err := sealed.Seal(Prefix+name, bundle, recipients, note, time.Now())
 	if err != nil {
 		return err

@@ -82,7 +82,8 @@ func (r *Rotator) Once(ctx context.Context) error {
 			return nil
 		}
 	}
-	s, err := sealed.Seal(Secret, next.Marshal(), recipients, "keys of session tickets, rotated by the leader", now)
+	note := "keys of session tickets, rotated by the leader at " + next.Rotated.UTC().Format(time.RFC3339)
+	s, err := sealed.Seal(Secret, next.Marshal(), recipients, note, now)
 	if err != nil {
 		return err
 	}

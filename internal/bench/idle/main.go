@@ -29,7 +29,7 @@ import (
 )
 
 // perPrefix is how many connections come from one /24, which a PoP bounds.
-const perPrefix = 500
+const perPrefix = 100
 
 // memory is what a process takes, in octets.
 type memory struct {

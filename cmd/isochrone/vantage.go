@@ -1,0 +1,380 @@
+package main
+
+import (
+	"context"
+	"crypto/ed25519"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/isochrone/isochrone/health"
+	"github.com/isochrone/isochrone/health/direct"
+	"github.com/isochrone/isochrone/health/probe"
+	"github.com/isochrone/isochrone/health/vantage"
+	"github.com/isochrone/isochrone/internal/privatefile"
+	"github.com/isochrone/isochrone/router/geo"
+	"github.com/isochrone/isochrone/topology"
+	"github.com/isochrone/isochrone/topology/store"
+)
+
+// looks is what a node is as a vantage: what it hears and what it says. The zero value hears, and says nothing.
+type looks struct {
+	changed chan struct{} // what is stored of this node's report has changed
+	report  atomic.Pointer[[]byte]
+	details atomic.Pointer[map[health.Target]probe.Target]
+	direct  atomic.Pointer[direct.Exchange] // nil while it hears and says nothing directly
+
+	mu      sync.Mutex
+	vantage *vantage.Node             // nil while it does not look
+	reports map[string]*health.Report // that are stored, by vantage
+	peers   map[string]direct.Peer    // that are known, if stored or not
+}
+
+// stored is what the store is to have as this node's report, or nothing.
+func (l *looks) stored() []byte {
+	if text := l.report.Load(); text != nil {
+		return *text
+	}
+	return nil
+}
+
+// moment takes what the store tells of the moment.
+func (l *looks) moment(u store.Update) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.reports == nil {
+		l.reports = map[string]*health.Report{}
+	}
+	gone := u.Delete
+	if u.Whole {
+		for name := range l.reports {
+			if _, still := u.Put[reportsPrefix+name]; !still {
+				gone = append(gone, reportsPrefix+name)
+			}
+		}
+	}
+	for key, text := range u.Put {
+		name, ok := strings.CutPrefix(key, reportsPrefix)
+		r, err := health.DecodeReport(text, time.Now())
+		if !ok || err != nil || r.Name != name { // of a newer program, or of somebody else
+			continue
+		}
+		l.reports[name] = r
+		l.meet(r)
+		if l.vantage != nil {
+			l.vantage.Hear(r, true)
+		}
+	}
+	for _, key := range gone {
+		if name, ok := strings.CutPrefix(key, reportsPrefix); ok {
+			delete(l.reports, name)
+			if l.vantage != nil {
+				l.vantage.Gone(name)
+			}
+		}
+	}
+}
+
+const reportsPrefix = "reports/"
+
+// meet notes how a vantage is known directly. Only the store is believed in this: nobody else may write what stands there.
+func (l *looks) meet(r *health.Report) {
+	at, _ := netip.ParseAddrPort(r.Address)
+	if l.peers == nil {
+		l.peers = map[string]direct.Peer{}
+	}
+	if key, err := base64.RawURLEncoding.DecodeString(r.Key); err == nil && len(key) == ed25519.PublicKeySize {
+		l.peers[r.Name] = direct.Peer{Key: key, Addr: at}
+	}
+}
+
+func (l *looks) peer(name string) direct.Peer {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.peers[name]
+}
+
+// receivers are those who get every report: the DNS nodes, and from a DNS node all, who set their clocks by it.
+func (l *looks) receivers(kind string) func() []string {
+	return func() []string {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return slices.DeleteFunc(slices.Collect(maps.Keys(l.peers)), func(name string) bool {
+			return kind != "dns" && !strings.HasPrefix(name, "dns:")
+		})
+	}
+}
+
+// begin has a vantage hear what has been heard before, and from now on.
+func (l *looks) begin(v *vantage.Node) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.vantage = v
+	for _, r := range l.reports {
+		v.Hear(r, true)
+	}
+}
+
+func (l *looks) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.vantage = nil
+}
+
+// checkHealth makes this node a vantage until ctx ends: it looks at the targets that list names for a topology, tells others, and makes the verdicts
+// that all come to. Verdicts that differ for those who are answered by them are given to changed, which may be nil.
+func (n *node) checkHealth(ctx context.Context, list func(*topology.Snapshot) []probe.Target, changed func(health.Verdicts)) error {
+	probeKey, err := n.dir.read("probe.key")
+	if errors.Is(err, fs.ErrNotExist) && n.kind == "pop" { // which looks at clusters alone then: they ask for no key
+		err, list = nil, clusterTargets
+	}
+	if err != nil {
+		return fmt.Errorf("read the key of probes: %w", err)
+	}
+	roots, err := n.roots()
+	if err != nil {
+		return err
+	}
+	prober := probe.New(probe.Config{Roots: roots, ProbeKey: probeKey})
+	defer prober.Close()
+	l, v := &n.looks, (*vantage.Node)(nil)
+	known := n.readKnown()
+	v = vantage.New(vantage.Config{
+		Vantage: health.Vantage{Name: store.NodeName(n.kind, n.name), Region: n.region(), Looks: kindsOf(n.kind, probeKey != "")},
+		Log:     n.log, Before: n.before, Known: known,
+		Targets: func() []health.Target { return n.targets(list) },
+		Probe: func(ctx context.Context, t health.Target) health.Observation {
+			if details := l.details.Load(); details != nil {
+				return prober.Probe(ctx, (*details)[t])
+			}
+			return health.Observation{}
+		},
+		Publish: func(r *health.Report, nearby []string, lasting bool) { n.publish(r, nearby, lasting) },
+		Judged:  n.judged(changed),
+	})
+	var running sync.WaitGroup
+	defer running.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if err := n.openDirect(ctx, v, &running); err != nil {
+		n.log.Warn("reports of vantages are neither sent nor heard directly, but by etcd alone", "error", err)
+	}
+	l.begin(v)
+	defer l.end()
+	running.Go(func() { n.attend(ctx, v, known) })
+	return v.Run(ctx)
+}
+
+// targets lists what there is to look at, and remembers how.
+func (n *node) targets(list func(*topology.Snapshot) []probe.Target) []health.Target {
+	snap := n.Snapshot()
+	if snap == nil {
+		return nil
+	}
+	details, names := map[health.Target]probe.Target{}, []health.Target(nil)
+	for _, t := range list(snap) {
+		details[t.Target] = t
+		names = append(names, t.Target)
+	}
+	n.looks.details.Store(&details)
+	return names
+}
+
+// kindsOf returns at what kinds of target a kind of node looks.
+func kindsOf(kind string, hasKey bool) health.Kinds {
+	switch {
+	case !hasKey:
+		return health.KindsOf(health.Cluster)
+	case kind == "dns":
+		return health.KindsOf(health.PoP, health.DNS)
+	}
+	return 0
+}
+
+// region returns the code of the continent where this node is, or nothing.
+func (n *node) region() string {
+	if snap := n.Snapshot(); n.kind == "pop" && snap != nil {
+		if p := snap.Topology.PoPs[n.name]; p != nil {
+			return geo.ContinentOf(p.Location.Country)
+		}
+	}
+	return n.where
+}
+
+// publish tells others what this node says.
+func (n *node) publish(r *health.Report, nearby []string, lasting bool) {
+	l, e := &n.looks, n.looks.direct.Load()
+	if e != nil {
+		r.Key, r.Address = base64.RawURLEncoding.EncodeToString(n.reports.key.Public().(ed25519.PublicKey)), n.reports.address()
+	}
+	text := r.Append(nil, 0, time.Now())
+	if lasting {
+		l.report.Store(&text)
+		select {
+		case l.changed <- struct{}{}:
+		default:
+		}
+	}
+	if e != nil {
+		e.Send(text, nearby...)
+	}
+}
+
+// judged returns what takes verdicts: those that differ for those who are answered by them are given on.
+func (n *node) judged(changed func(health.Verdicts)) func(health.Judgement) {
+	var before health.Verdicts
+	return func(j health.Judgement) {
+		n.verdicts.Store(&j.Verdicts)
+		if changed != nil && !j.Verdicts.SameStatus(before) {
+			changed(j.Verdicts)
+		}
+		before = j.Verdicts
+	}
+}
+
+const (
+	// storePatience is how long the store may be silent before nobody counts as alive for what stands there.
+	storePatience = 6 * time.Second
+	// knownFile is where in its folder a node keeps whom it knows.
+	knownFile = "vantages.json"
+)
+
+// attend tells a vantage whether the store can be read and who is there no more, and keeps whom it knows, until ctx ends.
+func (n *node) attend(ctx context.Context, v *vantage.Node, kept []health.Vantage) {
+	look := time.NewTicker(time.Second)
+	defer look.Stop()
+	for {
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return
+		}
+		v.Store(n.contact.age() < storePatience)
+		snap := n.Snapshot()
+		if snap == nil {
+			continue
+		}
+		for _, known := range v.Known() {
+			if pop, ok := strings.CutPrefix(known.Name, "pop:"); ok && snap.Topology.PoPs[pop] == nil {
+				v.Forget(known.Name)
+			}
+		}
+		if known := v.Known(); !slices.Equal(known, kept) {
+			n.writeKnown()
+			kept = known
+		}
+	}
+}
+
+// knownPeer is a vantage as it is kept on disk.
+type knownPeer struct {
+	Region  string       `json:"region,omitempty"`
+	Looks   health.Kinds `json:"looks,omitempty"`
+	Key     string       `json:"key,omitempty"`
+	Address string       `json:"address,omitempty"`
+}
+
+// readKnown reads whom this node knew when it ran last, so that it hears them directly even if etcd is away.
+func (n *node) readKnown() (known []health.Vantage) {
+	text, err := os.ReadFile(n.knownPath())
+	if err != nil {
+		return nil
+	}
+	kept := map[string]knownPeer{}
+	if err := json.Unmarshal(text, &kept); err != nil {
+		n.log.Warn("whom this node knew cannot be read, and is learned anew", "file", n.knownPath(), "error", err)
+		return nil
+	}
+	l := &n.looks
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, name := range slices.Sorted(maps.Keys(kept)) {
+		k := kept[name]
+		known = append(known, health.Vantage{Name: name, Region: k.Region, Looks: k.Looks})
+		if _, newer := l.peers[name]; !newer {
+			l.meet(&health.Report{Vantage: known[len(known)-1], Key: k.Key, Address: k.Address})
+		}
+	}
+	return known
+}
+
+func (n *node) writeKnown() {
+	l, kept := &n.looks, map[string]knownPeer{}
+	l.mu.Lock()
+	if l.vantage != nil {
+		for _, v := range l.vantage.Known() {
+			k := knownPeer{Region: v.Region, Looks: v.Looks, Key: base64.RawURLEncoding.EncodeToString(l.peers[v.Name].Key)}
+			if at := l.peers[v.Name].Addr; at.IsValid() {
+				k.Address = at.String()
+			}
+			kept[v.Name] = k
+		}
+	}
+	l.mu.Unlock()
+	text, err := json.Marshal(kept)
+	if err == nil {
+		err = privatefile.Write(n.knownPath(), text)
+	}
+	if err != nil {
+		n.log.Warn("whom this node knows cannot be kept", "file", n.knownPath(), "error", err)
+	}
+}
+
+func (n *node) knownPath() string {
+	return strings.TrimSuffix(n.lastGood, "last-good.yaml") + knownFile
+}
+
+// reporting is where a node takes reports of others directly.
+type reporting struct {
+	at   netip.AddrPort // to listen on; invalid for nowhere
+	key  ed25519.PrivateKey
+	conn *net.UDPConn
+}
+
+// address is where others find it.
+func (r *reporting) address() string { return r.conn.LocalAddr().String() }
+
+// openDirect has a vantage heard and hear directly, until ctx ends, if this node is to.
+func (n *node) openDirect(ctx context.Context, v *vantage.Node, running *sync.WaitGroup) error {
+	if !n.reports.at.IsValid() {
+		return nil
+	}
+	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(n.reports.at))
+	if err != nil {
+		return fmt.Errorf("reports: %w", err)
+	}
+	_, key, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		return errors.Join(err, conn.Close())
+	}
+	n.reports.key, n.reports.conn = key, conn
+	l := &n.looks
+	e := direct.New(direct.Config{
+		Name: store.NodeName(n.kind, n.name), Key: key, Conn: conn, Peer: l.peer, All: l.receivers(n.kind), Log: n.log,
+		Heard: func(name string, text []byte) {
+			if r, err := health.DecodeReport(text, time.Now()); err == nil && r.Name == name {
+				v.Hear(r, false)
+			}
+		},
+		Sign: v.Sign,
+	})
+	l.direct.Store(e)
+	running.Go(func() {
+		_ = e.Run(ctx)
+		l.direct.Store(nil)
+	})
+	n.log.Log(ctx, slog.LevelDebug, "reports of vantages are heard directly", "address", conn.LocalAddr().String())
+	return nil
+}

@@ -1,0 +1,203 @@
+package vantage
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/isochrone/isochrone/health"
+)
+
+// Hear takes a report of another vantage, which has just come: from the store, or directly. What is older than what is known is not taken.
+func (n *Node) Hear(r *health.Report, stored bool) {
+	if r.Name == n.config.Name {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	now := time.Now()
+	was, before := n.alive(r.Name, now), n.known[r.Name]
+	n.known[r.Name] = r.Vantage
+	s := n.sign(r.Name)
+	if stored {
+		s.stored = true
+	} else {
+		s.direct = now
+	}
+	changed, err := n.ledger.Take(r, now)
+	if !was && n.alive(r.Name, now) || before != r.Vantage {
+		n.assign()
+		n.anew()
+	}
+	if err != nil { // nothing new
+		return
+	}
+	for _, theirs := range r.Statements {
+		mine, _ := n.watcher.Statement(theirs.Target, now)
+		if n.schedule.Heard(r.Name, theirs, mine, n.wall(now)) {
+			n.counts.Bursts++
+			n.nudge()
+		}
+	}
+	if changed {
+		n.anew()
+	}
+}
+
+func (n *Node) sign(vantage string) *signs {
+	s := n.signs[vantage]
+	if s == nil {
+		s = &signs{}
+		n.signs[vantage] = s
+	}
+	return s
+}
+
+// Sign takes a sign of life of another vantage, which came directly, and what its wall clock said. Of one that is not known it is none.
+func (n *Node) Sign(vantage string, wall time.Time) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if _, known := n.known[vantage]; !known {
+		return
+	}
+	now := time.Now()
+	s, was := n.sign(vantage), n.alive(vantage, now)
+	s.direct, s.ahead, s.clocked = now, wall.Sub(n.config.Clock()), true
+	if !was {
+		n.assign()
+		n.anew()
+	}
+}
+
+// Gone takes that the store has no report of a vantage any more.
+func (n *Node) Gone(vantage string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if s := n.signs[vantage]; s != nil {
+		s.stored = false
+		n.reviewVantages(time.Now())
+	}
+}
+
+// Store takes whether the store can be read: while it cannot, nobody is alive for it.
+func (n *Node) Store(readable bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.store != readable {
+		n.store = readable
+		n.reviewVantages(time.Now())
+	}
+}
+
+// Forget drops a vantage that there is no more, rather than one that is silent.
+func (n *Node) Forget(vantage string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.signs, vantage)
+	delete(n.known, vantage)
+	n.ledger.Retain(func(name string) bool { return name != vantage })
+	n.reviewVantages(time.Now())
+	n.anew()
+}
+
+// reviewVantages shares targets out anew when others are alive than before.
+func (n *Node) reviewVantages(now time.Time) {
+	alive := 1
+	for name := range n.known {
+		if !n.alive(name, now) {
+			continue
+		}
+		alive++
+		if !slices.ContainsFunc(n.vantages, func(v health.Vantage) bool { return v.Name == name }) {
+			alive = -len(n.known) - 1
+		}
+	}
+	if alive != len(n.vantages) {
+		n.assign()
+		n.anew()
+	}
+}
+
+// review sees what time alone has changed.
+func (n *Node) review(all bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	now := time.Now()
+	wakes, ok := n.watcher.Wakes(n.reviewed)
+	n.reviewed = now
+	if ok && !wakes.After(now) || !n.unsaid.IsZero() && now.Sub(n.unsaid) >= lastingAfter {
+		n.publish(nil, true)
+		n.anew()
+	}
+	if n.reviewVantages(now); all {
+		n.anew()
+	}
+}
+
+// reports returns the reports of those who are alive.
+func (n *Node) reports(now time.Time) []*health.Report {
+	return append(n.ledger.Reports(func(name string, _ time.Time) bool { return n.alive(name, now) }), n.report(now))
+}
+
+// anew has verdicts made anew.
+func (n *Node) anew() {
+	n.news = true
+	n.nudge()
+}
+
+// judgeIfDue makes verdicts if something has come, or returns when to.
+func (n *Node) judgeIfDue() (again time.Time) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !n.news {
+		return again
+	}
+	if due := n.judged.Add(settling); time.Now().Before(due) {
+		return due
+	}
+	n.judge()
+	return again
+}
+
+// judge makes verdicts of what is known, and gives them on.
+func (n *Node) judge() {
+	now, before := time.Now(), n.judgement.Verdicts
+	all := []health.Vantage{n.config.Vantage}
+	for _, v := range n.known {
+		all = append(all, v)
+	}
+	slices.SortFunc(all, func(a, b health.Vantage) int { return strings.Compare(a.Name, b.Name) })
+	j := health.Judge(health.Inputs{Reports: n.reports(now), Targets: n.targets, Vantages: all, Previous: before, Now: now, Alone: n.alone()})
+	for t, v := range j.Verdicts {
+		switch was := before[t].Status; {
+		case v.Status == health.Down:
+			v.Recovered = time.Time{}
+		case was == health.Down:
+			v.Recovered = now
+		}
+		j.Verdicts[t] = v
+	}
+	n.log(before, j.Verdicts)
+	n.news, n.judged, n.judgement = false, now, j
+	n.counts.Judgements++
+	if n.config.Judged != nil {
+		n.config.Judged(j)
+	}
+}
+
+// log tells people which verdicts have changed.
+func (n *Node) log(before, after health.Verdicts) {
+	for _, t := range n.targets {
+		was, is := before[t], after[t]
+		if was.Status == is.Status || was.Status == "" && is.Status == health.Unknown {
+			continue
+		}
+		say := n.config.Log.Info
+		if is.Status == health.Down || is.Status == health.Degraded {
+			say = n.config.Log.Warn
+		} else if was.Status == "" || was.Status == health.Unknown { // as one expects at the start
+			say = n.config.Log.Debug
+		}
+		say("verdict", "target", t.String(), "status", string(is.Status), "reason", is.Reason)
+	}
+}
