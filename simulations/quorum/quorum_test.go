@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-var faults = flag.Int("faults", 5, "in each world")
+var faults = flag.Int("faults", 2, "in each world")
 var costs = flag.Bool("costs", false, "measure what health costs for 3, 30 and 300 PoPs")
 var seeds = flag.Int("seeds", 0, "worlds of each kind of bad vantage; 0 stands for one of two kinds")
 
