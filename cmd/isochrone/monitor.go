@@ -50,7 +50,7 @@ func (n *node) measure(registry *prometheus.Registry) {
 		Name: "isochrone_build_info", Help: "1, with the version as a label.", ConstLabels: prometheus.Labels{"version": version(), "go": goVersion()},
 	})
 	build.Set(1)
-	registry.MustRegister(build)
+	registry.MustRegister(build, newVantageMetrics(n))
 	of := func(name, help string, value func(*topology.Snapshot) float64) { // 0 before there is a snapshot
 		gauge(registry, name, help, func() float64 {
 			if snap := n.Snapshot(); snap != nil {

@@ -36,7 +36,8 @@ type looks struct {
 	details atomic.Pointer[map[health.Target]probe.Target]
 	direct  atomic.Pointer[direct.Exchange] // nil while it hears and says nothing directly
 
-	mu      sync.Mutex
+	telling sync.Mutex                // held while a vantage is told; it never waits for it
+	mu      sync.Mutex                // never held while a vantage is called, which calls back
 	vantage *vantage.Node             // nil while it does not look
 	reports map[string]*health.Report // that are stored, by vantage
 	peers   map[string]direct.Peer    // that are known, if stored or not
@@ -52,38 +53,49 @@ func (l *looks) stored() []byte {
 
 // moment takes what the store tells of the moment.
 func (l *looks) moment(u store.Update) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.reports == nil {
-		l.reports = map[string]*health.Report{}
-	}
-	gone := u.Delete
-	if u.Whole {
-		for name := range l.reports {
-			if _, still := u.Put[reportsPrefix+name]; !still {
-				gone = append(gone, reportsPrefix+name)
-			}
-		}
-	}
+	l.telling.Lock()
+	defer l.telling.Unlock()
+	news, gone := map[string]*health.Report{}, []string(nil)
 	for key, text := range u.Put {
 		name, ok := strings.CutPrefix(key, reportsPrefix)
 		r, err := health.DecodeReport(text, time.Now())
-		if !ok || err != nil || r.Name != name { // of a newer program, or of somebody else
-			continue
-		}
-		l.reports[name] = r
-		l.meet(r)
-		if l.vantage != nil {
-			l.vantage.Hear(r, true)
+		if ok && err == nil && r.Name == name { // else it is of a newer program, or of somebody else
+			news[name] = r
 		}
 	}
-	for _, key := range gone {
+	for _, key := range u.Delete {
 		if name, ok := strings.CutPrefix(key, reportsPrefix); ok {
-			delete(l.reports, name)
-			if l.vantage != nil {
-				l.vantage.Gone(name)
+			gone = append(gone, name)
+		}
+	}
+	l.mu.Lock()
+	if u.Whole {
+		for name := range l.reports {
+			if news[name] == nil {
+				gone = append(gone, name)
 			}
 		}
+	}
+	if l.reports == nil {
+		l.reports = map[string]*health.Report{}
+	}
+	for name, r := range news {
+		l.reports[name] = r
+		l.meet(r)
+	}
+	for _, name := range gone {
+		delete(l.reports, name)
+	}
+	v := l.vantage
+	l.mu.Unlock()
+	if v == nil {
+		return
+	}
+	for _, r := range news {
+		v.Hear(r, true)
+	}
+	for _, name := range gone {
+		v.Gone(name)
 	}
 }
 
@@ -117,12 +129,22 @@ func (l *looks) receivers(kind string) func() []string {
 	}
 }
 
-// begin has a vantage hear what has been heard before, and from now on.
-func (l *looks) begin(v *vantage.Node) {
+// now returns the vantage, nil while the node does not look.
+func (l *looks) now() *vantage.Node {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return l.vantage
+}
+
+// begin has a vantage hear what has been heard before, and from now on.
+func (l *looks) begin(v *vantage.Node) {
+	l.telling.Lock()
+	defer l.telling.Unlock()
+	l.mu.Lock()
 	l.vantage = v
-	for _, r := range l.reports {
+	reports := slices.Collect(maps.Values(l.reports))
+	l.mu.Unlock()
+	for _, r := range reports {
 		v.Hear(r, true)
 	}
 }
@@ -173,7 +195,7 @@ func (n *node) checkHealth(ctx context.Context, list func(*topology.Snapshot) []
 	}
 	l.begin(v)
 	defer l.end()
-	running.Go(func() { n.attend(ctx, v, known) })
+	running.Go(func() { n.attend(ctx, v) })
 	return v.Run(ctx)
 }
 
@@ -252,7 +274,8 @@ const (
 )
 
 // attend tells a vantage whether the store can be read and who is there no more, and keeps whom it knows, until ctx ends.
-func (n *node) attend(ctx context.Context, v *vantage.Node, kept []health.Vantage) {
+func (n *node) attend(ctx context.Context, v *vantage.Node) {
+	kept := ""
 	look := time.NewTicker(time.Second)
 	defer look.Stop()
 	for {
@@ -271,9 +294,11 @@ func (n *node) attend(ctx context.Context, v *vantage.Node, kept []health.Vantag
 				v.Forget(known.Name)
 			}
 		}
-		if known := v.Known(); !slices.Equal(known, kept) {
-			n.writeKnown()
-			kept = known
+		if text := n.knownText(v.Known()); text != kept {
+			kept = text
+			if err := privatefile.Write(n.knownPath(), []byte(text)); err != nil {
+				n.log.Warn("whom this node knows cannot be kept", "file", n.knownPath(), "error", err)
+			}
 		}
 	}
 }
@@ -310,26 +335,22 @@ func (n *node) readKnown() (known []health.Vantage) {
 	return known
 }
 
-func (n *node) writeKnown() {
-	l, kept := &n.looks, map[string]knownPeer{}
-	l.mu.Lock()
-	if l.vantage != nil {
-		for _, v := range l.vantage.Known() {
-			k := knownPeer{Region: v.Region, Looks: v.Looks, Key: base64.RawURLEncoding.EncodeToString(l.peers[v.Name].Key)}
-			if at := l.peers[v.Name].Addr; at.IsValid() {
-				k.Address = at.String()
-			}
-			kept[v.Name] = k
+// knownText is what is kept on disk of whom this node knows.
+func (n *node) knownText(known []health.Vantage) string {
+	kept := map[string]knownPeer{}
+	for _, v := range known {
+		peer := n.looks.peer(v.Name)
+		k := knownPeer{Region: v.Region, Looks: v.Looks, Key: base64.RawURLEncoding.EncodeToString(peer.Key)}
+		if peer.Addr.IsValid() {
+			k.Address = peer.Addr.String()
 		}
+		kept[v.Name] = k
 	}
-	l.mu.Unlock()
 	text, err := json.Marshal(kept)
-	if err == nil {
-		err = privatefile.Write(n.knownPath(), text)
-	}
 	if err != nil {
-		n.log.Warn("whom this node knows cannot be kept", "file", n.knownPath(), "error", err)
+		panic(err) // text can be written
 	}
+	return string(text)
 }
 
 func (n *node) knownPath() string {
