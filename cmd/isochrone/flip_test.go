@@ -80,8 +80,9 @@ func (f *flipNet) clients(idle time.Duration) *flipClients {
 		f.t.Cleanup(end)
 		c.postOne(transport, i, 0)
 		posting.Go(func() {
-			for n := 1; rest(ctx, 30*time.Millisecond) == nil; n++ {
+			for n := 1; ctx.Err() == nil; n++ {
 				c.postOne(transport, i, n)
+				rest(ctx, 30*time.Millisecond)
 			}
 		})
 	}

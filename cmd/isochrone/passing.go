@@ -1,7 +1,10 @@
 package main
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -10,6 +13,34 @@ import (
 	"github.com/isochrone/isochrone/health"
 	"github.com/isochrone/isochrone/topology"
 )
+
+// idsOf returns the connection ids of a process, with a key that is made of a secret.
+func idsOf(own handover.ID, secret string) *handover.IDs {
+	sum := sha256.Sum256([]byte("connection ids\x00" + secret))
+	return handover.NewIDs(own, [16]byte(sum[:]))
+}
+
+// otherIDs returns what reads connection ids by each of the secrets that PoPs share now: a process makes ids by the one that was the first when it
+// began, and while it is changed, others have begun with another.
+func otherIDs(own handover.ID, secrets func() [][]byte) func() []*handover.IDs {
+	type made struct {
+		of  [][]byte
+		ids []*handover.IDs
+	}
+	var last atomic.Pointer[made]
+	return func() []*handover.IDs {
+		now := secrets()
+		m := last.Load()
+		if m == nil || !slices.EqualFunc(m.of, now, bytes.Equal) {
+			m = &made{of: now}
+			for _, secret := range now {
+				m.ids = append(m.ids, idsOf(own, string(secret)))
+			}
+			last.Store(m)
+		}
+		return m.ids
+	}
+}
 
 // passingAddress returns what finds, for a PoP, where the packets of another one's connections are passed on to: the first address that is its own.
 // One that is down gets none: its clients are to notice.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -109,8 +108,9 @@ func (p *popProcess) serve(n *node, bound []listeners, secret string, on *layer)
 	if shared := p.secrets(); len(shared) > 0 { // then every PoP knows whose a connection is
 		secret = string(shared[0])
 	}
-	sum := sha256.Sum256([]byte("connection ids\x00" + secret))
-	p.ids = handover.NewIDs(handover.ID{PoP: handover.PoPNumber(p.name), Generation: generation}, [16]byte(sum[:]))
+	own := handover.ID{PoP: handover.PoPNumber(p.name), Generation: generation}
+	p.ids = idsOf(own, secret)
+	p.ids.Understand(otherIDs(own, p.secrets))
 	if p.mesh, err = handover.NewMesh(handover.MeshConfig{IDs: p.ids, Secrets: p.secrets, Address: n.passingAddress(p.name)}); err != nil {
 		return err
 	}

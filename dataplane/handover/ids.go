@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
+	"sync"
 
 	"github.com/quic-go/quic-go"
 )
@@ -33,8 +34,9 @@ func PoPNumber(name string) uint32 {
 // IDs makes the connection ids of one process, and reads those of all who have the same key. It is a quic.ConnectionIDGenerator, and
 // safe for concurrent use.
 type IDs struct {
-	own  ID
-	mask cipher.Block
+	own    ID
+	mask   cipher.Block
+	others func() []*IDs // nil for none
 }
 
 // NewIDs returns the ids of a process. The key hides from those who watch which connections belong together (RFC 9000 section
@@ -45,7 +47,27 @@ func NewIDs(own ID, key [16]byte) *IDs {
 		panic(err) // the length is right
 	}
 	own.PoP &= 1<<24 - 1
-	return &IDs{own, mask}
+	return &IDs{own: own, mask: mask}
+}
+
+// Understand has this process understand ids that others have made with other keys, which it asks for when its own says nothing: while a key
+// is rotated, not all have begun with the same one. Only what they read with counts. It must be called before the ids are used.
+func (g *IDs) Understand(others func() []*IDs) { g.others = others }
+
+// readings calls f with what an id says by each key, the own one first, until f returns true, and returns whether it did.
+func (g *IDs) readings(id [Length]byte, f func(ID) bool) bool {
+	if f(g.Decode(id)) {
+		return true
+	}
+	if g.others == nil {
+		return false
+	}
+	for _, other := range g.others() {
+		if f(other.Decode(id)) {
+			return true
+		}
+	}
+	return false
 }
 
 // Own returns what the ids of this process say.
@@ -76,11 +98,16 @@ func (g *IDs) Decode(id [Length]byte) ID {
 }
 
 func (g *IDs) head(random [randomLength]byte) uint32 {
-	var block [aes.BlockSize]byte
+	block := blocks.Get().(*[aes.BlockSize]byte)
+	defer blocks.Put(block)
+	clear(block[:])
 	copy(block[:], random[:])
 	g.mask.Encrypt(block[:], block[:])
 	return binary.BigEndian.Uint32(block[:])
 }
+
+// blocks are for who calls a cipher.Block, which what is on the stack cannot be given to.
+var blocks = sync.Pool{New: func() any { return new([aes.BlockSize]byte) }}
 
 // foreign reports whether a packet belongs to another process of this PoP.
 func (g *IDs) foreign(packet []byte) bool {
@@ -88,6 +115,10 @@ func (g *IDs) foreign(packet []byte) bool {
 	if !ok {
 		return false
 	}
-	is := g.Decode(id)
-	return is.PoP == g.own.PoP && is.Generation != g.own.Generation
+	foreign := false
+	g.readings(id, func(is ID) bool {
+		foreign = is.PoP == g.own.PoP && is.Generation != g.own.Generation
+		return is.PoP == g.own.PoP
+	})
+	return foreign
 }

@@ -73,12 +73,14 @@ func (m *Mesh) leave(s *Socket) {
 // isPassed reports whether a datagram was passed on by another PoP. QUIC's have the second bit set, whatever their version.
 func isPassed(datagram []byte) bool { return len(datagram) > 0 && datagram[0] == passed }
 
-// pass passes a packet on that a socket has read, if another PoP is to have it.
+// pass passes a packet on that a socket has read, if there is such a PoP to have it.
 func (m *Mesh) pass(pop uint32, p *Packet) bool {
-	secrets := m.config.Secrets()
 	to, known := m.config.Address(pop)
-	if len(secrets) == 0 || !known {
-		m.Counts.Unknown.Add(1)
+	if !known {
+		return false
+	}
+	secrets := m.config.Secrets()
+	if len(secrets) == 0 {
 		return false
 	}
 	for _, datagram := range m.sealer.seal(secrets[0], p) {
@@ -101,15 +103,18 @@ func (m *Mesh) take(datagram []byte) {
 		m.Counts.Refused.Add(1)
 		return
 	}
-	if id, ok := Destination(p.Data); !ok || m.config.IDs.Decode(id).PoP != m.config.IDs.own.PoP { // nothing is passed on twice
+	ours := func(is ID) bool { return is.PoP == m.config.IDs.own.PoP }
+	if id, ok := Destination(p.Data); !ok || !m.config.IDs.readings(id, ours) { // nothing is passed on twice
 		m.Counts.Refused.Add(1)
 		return
 	}
 	p.Interface = 0 // is another machine's
 	m.mu.Lock()
 	s := m.sockets[netip.AddrPortFrom(p.Destination, p.Port)]
-	if s == nil {
-		s = m.sockets[netip.AddrPortFrom(wildcard(p.Destination), p.Port)]
+	for _, all := range wildcards(p.Destination) {
+		if s == nil {
+			s = m.sockets[netip.AddrPortFrom(all, p.Port)]
+		}
 	}
 	m.mu.Unlock()
 	switch {
@@ -122,10 +127,10 @@ func (m *Mesh) take(datagram []byte) {
 	}
 }
 
-// wildcard returns the address of a socket that takes packets to all addresses of a family.
-func wildcard(a netip.Addr) netip.Addr {
+// wildcards returns the addresses of sockets that take packets to all addresses of a family: one of IPv6 may take IPv4's too.
+func wildcards(a netip.Addr) []netip.Addr {
 	if a.Is4() {
-		return netip.IPv4Unspecified()
+		return []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
 	}
-	return netip.IPv6Unspecified()
+	return []netip.Addr{netip.IPv6Unspecified()}
 }

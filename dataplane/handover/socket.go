@@ -29,6 +29,7 @@ type Socket struct {
 	mu       sync.Mutex
 	deadline time.Time // as it was set from outside
 	waiting  []Packet  // that other PoPs have passed on; a read is woken while there are any
+	turn     bool      // some of them were read last: now it is the turn of what has come here
 }
 
 // peer is the connection to another process: it keeps the borders of messages, and their order (SOCK_SEQPACKET).
@@ -50,8 +51,28 @@ func (s *Socket) ReceiveFrom(after net.Conn) {
 	s.swap(&s.after, after)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_ = s.UDPConn.SetReadDeadline(time.Unix(1, 0)) // wakes a read; ReadBatch sees why
-	_ = after.SetReadDeadline(s.deadline)
+	_ = s.UDPConn.SetReadDeadline(longAgo) // wakes a read; ReadBatch sees why
+	_ = s.wake(after)
+}
+
+// longAgo is a deadline that ends a read.
+var longAgo = time.Unix(1, 0)
+
+// wake ends a read of a source when there are packets of other PoPs to read, and else gives it the deadline that was set from outside. It is
+// called with s.mu held.
+func (s *Socket) wake(source net.Conn) error {
+	if len(s.waiting) > 0 {
+		return source.SetReadDeadline(longAgo)
+	}
+	return source.SetReadDeadline(s.deadline)
+}
+
+// source returns where packets are read, but for those of other PoPs.
+func (s *Socket) source() net.Conn {
+	if after := s.after.Load(); after != nil {
+		return after
+	}
+	return s.UDPConn
 }
 
 func (s *Socket) swap(at *atomic.Pointer[peer], c net.Conn) {
@@ -68,13 +89,7 @@ func (s *Socket) SetReadDeadline(t time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.deadline = t
-	if after := s.after.Load(); after != nil {
-		return after.SetReadDeadline(t)
-	}
-	if len(s.waiting) > 0 {
-		return nil // it is set when they have been read
-	}
-	return s.UDPConn.SetReadDeadline(t)
+	return s.wake(s.source())
 }
 
 // SetDeadline implements net.PacketConn.
@@ -95,29 +110,33 @@ func (s *Socket) Close() error {
 	return s.UDPConn.Close()
 }
 
-// ReadBatch reads the packets of this process. It is what quic-go reads by.
+// ReadBatch reads the packets of this process. It is what quic-go reads by. Packets that other PoPs have passed on, and those that have come
+// here, are read by turns.
 func (s *Socket) ReadBatch(messages []ipv4.Message, flags int) (int, error) {
 	for {
-		if after := s.after.Load(); after != nil {
-			n, err := s.receive(after, messages)
-			if err == nil || errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, net.ErrClosed) {
-				return n, err
+		if n := s.injected(messages); n > 0 {
+			if n = s.sort(s.before.Load(), messages[:n]); n == 0 {
+				continue
 			}
+			return n, nil
+		}
+		after := s.after.Load()
+		n, err := 0, error(nil)
+		if after != nil {
+			n, err = s.receive(after, messages)
+		} else {
+			n, err = s.batch.ReadBatch(messages, flags)
+		}
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded) && s.goesOn():
+			continue
+		case err != nil && after != nil && !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, net.ErrClosed):
 			s.abandoned(after)
 			continue
+		case err != nil || after != nil:
+			return n, err
 		}
-		n := s.injected(messages)
-		if n == 0 {
-			var err error
-			if n, err = s.batch.ReadBatch(messages, flags); err != nil {
-				if errors.Is(err, os.ErrDeadlineExceeded) && s.woken() {
-					continue
-				}
-				return n, err
-			}
-		}
-		before := s.before.Load()
-		if before != nil || s.mesh != nil {
+		if before := s.before.Load(); before != nil || s.mesh != nil {
 			if n = s.sort(before, messages[:n]); n == 0 {
 				continue
 			}
@@ -126,15 +145,21 @@ func (s *Socket) ReadBatch(messages []ipv4.Message, flags int) (int, error) {
 	}
 }
 
-// woken reports whether a read was ended for what there is to read elsewhere.
-func (s *Socket) woken() bool {
+// goesOn reports whether a read was ended for what there is to read elsewhere, and not by the deadline that was set from outside.
+func (s *Socket) goesOn() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if !s.deadline.IsZero() && !time.Now().Before(s.deadline) {
+		return false
+	}
 	return s.after.Load() != nil || len(s.waiting) > 0
 }
 
 // maxInjected is how many packets of other PoPs may wait to be read.
 const maxInjected = 1024
+
+// glance is how long a read waits for packets that have come here, while others wait.
+const glance = 50 * time.Microsecond
 
 // inject has a packet of another PoP read as one of this socket, and reports whether there is room for it.
 func (s *Socket) inject(p Packet) bool {
@@ -145,18 +170,26 @@ func (s *Socket) inject(p Packet) bool {
 	}
 	s.waiting = append(s.waiting, p)
 	if len(s.waiting) == 1 {
-		_ = s.UDPConn.SetReadDeadline(time.Unix(1, 0)) // wakes a read
+		_ = s.wake(s.source())
 	}
 	return true
 }
 
-// injected reads packets of other PoPs.
+// injected reads packets of other PoPs, if it is their turn.
 func (s *Socket) injected(messages []ipv4.Message) int {
 	if s.mesh == nil {
 		return 0
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.turn {
+		if s.turn = false; len(s.waiting) == 0 {
+			_ = s.wake(s.source())
+		} else if soon := time.Now().Add(glance); s.deadline.IsZero() || soon.Before(s.deadline) {
+			_ = s.source().SetReadDeadline(soon)
+		}
+		return 0
+	}
 	if len(s.waiting) == 0 {
 		return 0
 	}
@@ -166,8 +199,8 @@ func (s *Socket) injected(messages []ipv4.Message) int {
 	}
 	if s.waiting = s.waiting[n:]; len(s.waiting) == 0 {
 		s.waiting = nil
-		_ = s.UDPConn.SetReadDeadline(s.deadline)
 	}
+	s.turn = true
 	return n
 }
 
@@ -190,7 +223,7 @@ func (s *Socket) abandoned(after *peer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.after.CompareAndSwap(after, nil) {
-		_ = s.UDPConn.SetReadDeadline(s.deadline)
+		_ = s.wake(s.UDPConn)
 	}
 }
 
@@ -224,25 +257,37 @@ func (s *Socket) elsewhere(before *peer, m *ipv4.Message) bool {
 	if !ok {
 		return false
 	}
-	switch is := s.ids.Decode(id); {
-	case is.PoP != s.ids.own.PoP:
-		if s.mesh == nil {
-			return false
-		}
-		p, ok := s.packet(m)
-		if at := s.local(); ok {
-			if p.Port = at.Port(); !p.Destination.IsValid() {
-				p.Destination = at.Addr()
+	if s.ids.Decode(id) == s.ids.own { // as nearly all do
+		return false
+	}
+	gone := false
+	known := s.ids.readings(id, func(is ID) bool {
+		switch {
+		case is.PoP != s.ids.own.PoP:
+			gone = s.mesh != nil && s.toPoP(is.PoP, m)
+			return gone
+		case is.Generation != s.ids.own.Generation && before != nil:
+			if p, ok := s.packet(m); ok {
+				s.write(before, p.Append(s.buffer[:0]))
 			}
-			return s.mesh.pass(is.PoP, &p)
-		}
-	case is.Generation != s.ids.own.Generation && before != nil:
-		if p, ok := s.packet(m); ok {
-			s.write(before, p.Append(s.buffer[:0]))
+			gone = true
 		}
 		return true
+	})
+	if !known && s.mesh != nil {
+		s.mesh.Counts.Unknown.Add(1)
 	}
-	return false
+	return gone
+}
+
+// toPoP passes a packet on to another PoP, if there is such a one.
+func (s *Socket) toPoP(pop uint32, m *ipv4.Message) bool {
+	p, ok := s.packet(m)
+	at := s.local()
+	if p.Port = at.Port(); !p.Destination.IsValid() {
+		p.Destination = at.Addr()
+	}
+	return ok && s.mesh.pass(pop, &p)
 }
 
 // packet returns what was read as it is passed on.
