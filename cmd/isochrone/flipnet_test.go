@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -227,7 +228,7 @@ func (f *flipNet) startWorld() {
 	if err := os.WriteFile(path, []byte(topology), 0o600); err != nil {
 		f.t.Fatal(err)
 	}
-	f.isochrone("topology", "apply", "-f", path, "--yes")
+	f.isochrone("topology", "apply", "-f", path, "--replace", "--yes")
 	startCommand(f.t, "cluster ap", f.in("router", programOf(f.t, "cluster"), "cluster", "ap", "--dir", f.dir, "--listen", "10.9.9.9:8090"))
 }
 
@@ -246,63 +247,92 @@ func (f *flipNet) start(pop string) {
 }
 
 // inside runs what opens a socket in a namespace.
-func (f *flipNet) inside(end string, open func() error) {
-	f.t.Helper()
+func (f *flipNet) inside(end string, open func() error) (err error) {
 	runtime.LockOSThread()
 	own, err := os.Open("/proc/thread-self/ns/net")
 	if err != nil {
-		f.t.Fatal(err)
+		return err
 	}
 	defer own.Close()
 	other, err := os.Open("/run/netns/" + f.name + end)
 	if err != nil {
-		f.t.Fatal(err)
+		return err
 	}
 	defer other.Close()
 	if err := unix.Setns(int(other.Fd()), unix.CLONE_NEWNET); err != nil {
-		f.t.Fatal(err)
+		return err
 	}
-	openErr := open()
-	if err := unix.Setns(int(own.Fd()), unix.CLONE_NEWNET); err != nil {
-		f.t.Fatal(err) // the thread stays locked, and ends
+	err = open()
+	if back := unix.Setns(int(own.Fd()), unix.CLONE_NEWNET); back != nil {
+		return back // the thread stays locked, and ends
 	}
 	runtime.UnlockOSThread()
-	if openErr != nil {
-		f.t.Fatal(openErr)
-	}
+	return err
 }
 
 // socket returns a UDP socket of a client.
 func (f *flipNet) socket() (c *net.UDPConn) {
-	f.inside("client", func() (err error) {
+	f.t.Helper()
+	err := f.inside("client", func() (err error) {
 		c, err = net.ListenUDP("udp4", nil)
 		return err
 	})
+	if err != nil {
+		f.t.Fatal(err)
+	}
 	f.t.Cleanup(func() { c.Close() })
 	return c
 }
 
 // passed returns how many packets a PoP counts of an outcome.
-func (f *flipNet) passed(pop, outcome string) (n int) {
+func (f *flipNet) passed(pop, outcome string) int {
+	f.t.Helper()
+	text := f.metrics(pop)
+	found := regexp.MustCompile(`isochrone_passed_packets_total\{outcome="` + outcome + `",[^}]*\} (\S+)`).FindStringSubmatch(text)
+	if found == nil {
+		f.t.Fatalf("%s has no metric of packets %s:\n%s", pop, outcome, text)
+	}
+	count, err := strconv.ParseFloat(found[1], 64)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return int(count)
+}
+
+// agree waits until no PoP takes another one to be down, as each does until all have been started for a moment.
+func (f *flipNet) agree() {
+	f.t.Helper()
+	down := regexp.MustCompile(`isochrone_verdict\{kind="pop",status="down",target="[a-z0-9]*"\} 1`)
+	eventually(f.t, "the PoPs to know that all are up", func() error {
+		for pop := range f.pops {
+			if found := down.FindString(f.metrics(pop)); found != "" && len(f.pops) == len(flipPoPs) {
+				return fmt.Errorf("%s says %s", pop, found)
+			}
+		}
+		return nil
+	})
+}
+
+// metrics returns all metrics of a PoP.
+func (f *flipNet) metrics(pop string) string {
 	f.t.Helper()
 	token, err := os.ReadFile(filepath.Join(f.dir, "api.token"))
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	dial := &http.Transport{DisableKeepAlives: true}
-	dial.Dial = func(network, addr string) (c net.Conn, err error) {
-		f.inside(pop, func() error {
-			c, err = net.Dial(network, addr)
+	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, network, addr string) (c net.Conn, err error) {
+		err = f.inside(pop, func() error {
+			c, err = new(net.Dialer).DialContext(ctx, network, addr)
 			return err
 		})
 		return c, err
-	}
+	}}
 	request, err := http.NewRequestWithContext(f.t.Context(), http.MethodGet, "http://127.0.0.1:9000/metrics", nil)
 	if err != nil {
 		f.t.Fatal(err)
 	}
 	request.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
-	response, err := dial.RoundTrip(request)
+	response, err := transport.RoundTrip(request)
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -311,13 +341,5 @@ func (f *flipNet) passed(pop, outcome string) (n int) {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	found := regexp.MustCompile(`isochrone_passed_packets_total\{outcome="` + outcome + `",[^}]*\} (\S+)`).FindSubmatch(text)
-	if found == nil {
-		f.t.Fatalf("%s has no metric of packets %s:\n%s", pop, outcome, text)
-	}
-	count, err := strconv.ParseFloat(string(found[1]), 64)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	return int(count)
+	return string(text)
 }
