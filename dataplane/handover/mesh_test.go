@@ -247,6 +247,7 @@ func FuzzOpen(f *testing.F) {
 	f.Fuzz(func(t *testing.T, part byte, plain []byte) {
 		s, o := newSealer(), newOpener()
 		secret := []byte("secret")
+		s.id = stamped(stamp(secret), s.id)
 		c := aead(secret, s.id[:])
 		head := append(append([]byte{passed, part}, s.id[:]...), make([]byte, 8)...)
 		_, _, _ = o.open([][]byte{secret}, c.Seal(head, nonce(0), plain, head))
