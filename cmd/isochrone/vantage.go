@@ -19,6 +19,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/isochrone/isochrone/controlplane"
 	"github.com/isochrone/isochrone/health"
 	"github.com/isochrone/isochrone/health/direct"
 	"github.com/isochrone/isochrone/health/probe"
@@ -197,6 +198,15 @@ func (n *node) checkHealth(ctx context.Context, list func(*topology.Snapshot) []
 	defer l.end()
 	running.Go(func() { n.attend(ctx, v) })
 	return v.Run(ctx)
+}
+
+// vantages tells what those say whose reports count here.
+func (n *node) vantages() []controlplane.VantageStatus {
+	v := n.looks.now()
+	if v == nil {
+		return []controlplane.VantageStatus{}
+	}
+	return controlplane.VantagesOf(v.Reports(), v.Judgement().Doubted)
 }
 
 // targets lists what there is to look at, and remembers how.
