@@ -79,13 +79,6 @@ func (q *quotaTally) now() int64 {
 	return q.newest
 }
 
-// since returns for how long clients have known of the newest window.
-func (q *quotaTally) since() time.Duration {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return time.Since(q.began[q.newest])
-}
-
 // of returns how many posts a PoP has accepted in a window or later.
 func (q *quotaTally) of(pop string, window int64) (n int) {
 	q.mu.Lock()
