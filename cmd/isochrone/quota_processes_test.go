@@ -36,7 +36,7 @@ import (
 
 var (
 	quotaWindow = flag.Duration("quota-window", 2*time.Second, "how long windows of quota last in the test of three processes")
-	quotaStop   = flag.Duration("quota-stop", 0, "for how long a PoP is stopped there; at least until the next window")
+	quotaStop   = flag.Duration("quota-stop", 0, "for how long a PoP is stopped there; at least for 5/4 of a window")
 	quotaRounds = flag.Int("quota-rounds", 1, "how often everything happens there")
 	quotaSeed   = flag.Uint64("quota-seed", 0, "of what happens there, and when; 0 for any")
 )
@@ -73,8 +73,9 @@ type quotaPoP struct {
 func TestQuotaOfProcesses(t *testing.T) {
 	t.Parallel()
 	seed := cmp.Or(*quotaSeed, rand.Uint64())
-	t.Logf("-quota-seed %d", seed)
+	began := time.Now()
 	w := startQuotaWorld(t, seed)
+	t.Logf("-quota-seed %d; all runs after %v", seed, time.Since(began).Round(time.Millisecond))
 	ctx, cancel := context.WithCancel(t.Context())
 	var posting sync.WaitGroup
 	defer posting.Wait()
@@ -297,9 +298,9 @@ func (w *quotaWorld) allHappens() {
 	}
 }
 
-// stop stops a PoP over the end of a window.
+// stop stops a PoP over the end of a window, for so long that what it has heard is no news any more.
 func (w *quotaWorld) stop(p *quotaPoP) {
-	until := time.After(*quotaStop)
+	until := time.After(max(*quotaStop, *quotaWindow*5/4))
 	if err := p.command.Process.Signal(syscall.SIGSTOP); err != nil {
 		w.Fatal(err)
 	}
