@@ -130,6 +130,9 @@ func startQuotaWorld(t *testing.T, seed uint64) *quotaWorld {
 	w.ids = postingClient(roots)
 	w.ids.Timeout = *quotaStop + 2*time.Minute
 	t.Cleanup(w.ids.CloseIdleConnections)
+	if err := os.WriteFile(filepath.Join(w.dir, peersSecretFile), []byte("what these PoPs know each other by"), 0o600); err != nil { // for homes
+		t.Fatal(err)
+	}
 	if w.program, err = built(); err != nil {
 		t.Fatal(err)
 	}
@@ -166,7 +169,7 @@ func (w *quotaWorld) disable(pops []string) {
 // start starts a PoP, with clocks of its own.
 func (w *quotaWorld) start(p *quotaPoP) {
 	w.Helper()
-	args := []string{w.program, "pop", p.name, "--dir", w.dir, "--etcd", "http://" + p.link.at}
+	args := []string{w.program, "pop", p.name, "--dir", w.dir, "--etcd", "http://" + p.link.at, "--http", "127.0.0.1:0"}
 	days := strconv.Itoa(86400 * (1 + w.rand.IntN(1000)))
 	if apart := []string{"unshare", "--time", "--monotonic", days, "--boottime", days}; exec.Command(apart[0], append(apart[1:], "true")...).Run() == nil {
 		args = append(apart, args...)
@@ -187,7 +190,7 @@ func (w *quotaWorld) post(ctx context.Context, pop, key string, pause time.Durat
 		case status == http.StatusAccepted && err == nil:
 		case status == http.StatusTooManyRequests:
 			w.refused(key)
-			rest = *quotaWindow / 50
+			rest = min(*quotaWindow/50, 100*time.Millisecond)
 		default:
 			rest = 50 * time.Millisecond
 			w.mu.Lock()
@@ -346,7 +349,9 @@ func (w *quotaWorld) ends() {
 		return nil
 	})
 	for _, p := range w.pops {
-		p.interrupt(w.T)
+		if p.interrupt(w.T); strings.Contains(p.output.String(), "PoPs do not ask each other") {
+			w.Errorf("%s has no homes: %s", p.name, p.output)
+		}
 	}
 	var clean []int64
 	for window := range w.clean {

@@ -96,7 +96,7 @@ func (q *quotaTally) demanded(window int64) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for key, quota := range q.quotas {
-		if 4*q.asked[keyInWindow{key, window}] <= 5*quota {
+		if 50*q.asked[keyInWindow{key, window}] <= 51*quota {
 			return false
 		}
 	}
@@ -183,7 +183,7 @@ func (q *quotaTally) unused(told counts, clean []int64) (faults []string) {
 	for key, quota := range q.quotas {
 		used, could := 0, 0
 		for _, window := range clean {
-			if at := (keyInWindow{key, window}); 4*q.asked[at] > 5*quota {
+			if at := (keyInWindow{key, window}); 50*q.asked[at] > 51*quota {
 				used, could = used+told[at], could+quota
 			}
 		}
