@@ -6,12 +6,8 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"flag"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -21,13 +17,11 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/isochrone/isochrone/dataplane"
 	"github.com/isochrone/isochrone/dataplane/cluster"
 	"github.com/isochrone/isochrone/internal/etcdclient"
 	"github.com/isochrone/isochrone/topology"
@@ -50,7 +44,7 @@ type quotaWorld struct {
 	rand    *rand.Rand
 	secrets map[string]string // of API keys
 	pops    map[string]*quotaPoP
-	ids     *http.Client
+	client  *http.Client
 
 	mu        sync.Mutex
 	clean     map[int64]bool // windows that no failure has touched
@@ -127,9 +121,9 @@ func startQuotaWorld(t *testing.T, seed uint64) *quotaWorld {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.ids = postingClient(roots)
-	w.ids.Timeout = *quotaStop + 2*time.Minute
-	t.Cleanup(w.ids.CloseIdleConnections)
+	w.client = postingClient(roots)
+	w.client.Timeout = *quotaStop + 2**quotaWindow + time.Minute
+	t.Cleanup(w.client.CloseIdleConnections)
 	if err := os.WriteFile(filepath.Join(w.dir, peersSecretFile), []byte("what these PoPs know each other by"), 0o600); err != nil { // for homes
 		t.Fatal(err)
 	}
@@ -171,7 +165,8 @@ func (w *quotaWorld) start(p *quotaPoP) {
 	w.Helper()
 	args := []string{w.program, "pop", p.name, "--dir", w.dir, "--etcd", "http://" + p.link.at, "--http", "127.0.0.1:0"}
 	days := strconv.Itoa(86400 * (1 + w.rand.IntN(1000)))
-	if apart := []string{"unshare", "--time", "--monotonic", days, "--boottime", days}; exec.Command(apart[0], append(apart[1:], "true")...).Run() == nil {
+	apart := []string{"unshare", "--time", "--monotonic", days, "--boottime", days}
+	if exec.Command(apart[0], append(apart[1:], "true")...).Run() == nil {
 		args = append(apart, args...)
 	} else {
 		w.Log("monotonic clocks are not apart: there is no unshare --time here, or it may not be used")
@@ -180,164 +175,6 @@ func (w *quotaWorld) start(p *quotaPoP) {
 	command.Env = append(os.Environ(), "ISOCHRONE_QUOTA_WINDOW="+quotaWindow.String(),
 		fmt.Sprintf("ISOCHRONE_WALL_OFFSET=%dm", w.rand.IntN(5000)-2500))
 	p.process = startCommand(w.T, "PoP "+p.name+" serves", command)
-}
-
-// post posts as one client to one PoP, until ctx ends, with pauses.
-func (w *quotaWorld) post(ctx context.Context, pop, key string, pause time.Duration) {
-	for ctx.Err() == nil {
-		rest := pause
-		switch status, err := w.postOne(pop, key); {
-		case status == http.StatusAccepted && err == nil:
-		case status == http.StatusTooManyRequests:
-			w.refused(key)
-			rest = min(*quotaWindow/50, 100*time.Millisecond)
-		default:
-			rest = 50 * time.Millisecond
-			w.mu.Lock()
-			w.lastError = fmt.Errorf("%s: %d, %w", pop, status, err)
-			w.mu.Unlock()
-		}
-		select {
-		case <-time.After(rest):
-		case <-ctx.Done():
-		}
-	}
-}
-
-// postOne posts something that is unlike all else.
-func (w *quotaWorld) postOne(pop, key string) (status int, err error) {
-	body := fmt.Appendf(nil, `{"hash":"0x%x","sender":%q,"amount":"1"}`, [2]uint64{rand.Uint64(), rand.Uint64()}, key)
-	sum := sha256.Sum256(body)
-	hash := hex.EncodeToString(sum[:])
-	w.sent(key, hash)
-	request, err := http.NewRequest(http.MethodPost, "https://"+w.PoPs[pop]+dataplane.Path, bytes.NewReader(body)) // it is not broken off, so as to see all answers
-	if err != nil {
-		return 0, err
-	}
-	request.Host = "intake.isochrone.test"
-	request.Header = http.Header{"X-Api-Key": {w.secrets[key]}, "Content-Type": {"application/json"}}
-	answer, err := w.ids.Do(request)
-	if err != nil {
-		return 0, err
-	}
-	defer answer.Body.Close()
-	text, err := io.ReadAll(answer.Body)
-	if answer.StatusCode != http.StatusAccepted {
-		return answer.StatusCode, fmt.Errorf("%s", text)
-	}
-	window, wrong := strconv.ParseInt(answer.Header.Get("X-Isochrone-Window"), 10, 64)
-	if wrong != nil {
-		w.Errorf("a 202 has the window %q", answer.Header.Get("X-Isochrone-Window"))
-	}
-	var told dataplane.Accepted
-	if err = cmp.Or(err, json.Unmarshal(text, &told)); err != nil { // the answer was cut off as the PoP was killed
-		return answer.StatusCode, err
-	}
-	w.took(told.ID, quotaAccepted{hash, window, pop}, time.Now())
-	return answer.StatusCode, nil
-}
-
-// await waits for what happens within a window.
-func (w *quotaWorld) await(what string, check func() bool) {
-	w.Helper()
-	for deadline := time.Now().Add(2**quotaWindow + patience); !check(); <-time.After(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			w.Fatalf("%s: this does not come; the newest window is %d; an error was: %v", what, w.now(), w.lastError)
-		}
-	}
-}
-
-// passes waits until clients are told of so many more windows.
-func (w *quotaWorld) passes(windows int64, what string) {
-	w.Helper()
-	first := w.now()
-	for n := int64(1); n <= windows; n++ {
-		w.await(fmt.Sprintf("window %d, while %s", first+n, what), func() bool {
-			first = cmp.Or(first, w.now())
-			return first > 0 && w.now() >= first+n
-		})
-	}
-}
-
-// leavesClean lets windows pass that no failure touches, until there was enough demand in so many of them.
-func (w *quotaWorld) leavesClean(windows int) {
-	w.Helper()
-	for deadline := time.Now().Add(10**quotaWindow + patience); windows > 0; {
-		w.passes(1, "nothing happens")
-		over := w.now() - 1
-		if over <= w.unclean {
-			continue
-		}
-		if w.clean[over] = true; w.demanded(over) {
-			windows--
-		} else if time.Now().After(deadline) {
-			w.Fatal("clients do not use up the quotas")
-		}
-	}
-}
-
-// allHappens has all failures happen, in any order, to any PoPs, while they admit. Each has a window that begins without another one, so
-// that one does not take what another one would have given too much.
-func (w *quotaWorld) allHappens() {
-	failures := []struct {
-		what string
-		do   func(*quotaPoP)
-	}{{"stop", w.stop}, {"cut off", w.cutOff}, {"kill", w.kill}}
-	if w.rand.IntN(2) == 0 {
-		failures[1].what, failures[1].do = "cut off and kill", w.killCutOff
-	}
-	w.rand.Shuffle(len(failures), func(i, j int) { failures[i], failures[j] = failures[j], failures[i] })
-	for i, f := range failures {
-		if i > 0 {
-			w.passes(1, "all is well")
-		}
-		p, from := w.pops[topology.ExamplePoPs[w.rand.IntN(3)]], w.now()
-		<-time.After(time.Duration(w.rand.Int64N(int64(*quotaWindow / 4))))
-		f.do(p)
-		w.unclean = w.now() + 2 // slices that were taken ahead are lost
-		w.Logf("%s: %s %s, in windows %d to %d", time.Now().Format(time.TimeOnly), f.what, p.name, from, w.now())
-	}
-}
-
-// stop stops a PoP over the end of a window, for so long that what it has heard is no news any more.
-func (w *quotaWorld) stop(p *quotaPoP) {
-	until := time.After(max(*quotaStop, *quotaWindow*5/4))
-	if err := p.command.Process.Signal(syscall.SIGSTOP); err != nil {
-		w.Fatal(err)
-	}
-	w.passes(1, p.name+" is stopped")
-	<-until
-	if err := p.command.Process.Signal(syscall.SIGCONT); err != nil {
-		w.Fatal(err)
-	}
-}
-
-// cutOff cuts a PoP off from etcd over the end of a window.
-func (w *quotaWorld) cutOff(p *quotaPoP) {
-	w.whileCutOff(p, func() {})
-}
-
-func (w *quotaWorld) whileCutOff(p *quotaPoP, do func()) {
-	const away = "no grants of quota are to be had"
-	before := strings.Count(p.output.String(), away)
-	p.link.cut()
-	defer p.link.mend()
-	w.passes(1, p.name+" is cut off")
-	w.await(p.name+" misses etcd", func() bool { return strings.Count(p.output.String(), away) > before })
-	do()
-}
-
-// kill kills a PoP and starts it again.
-func (w *quotaWorld) kill(p *quotaPoP) {
-	p.process.kill()
-	w.start(p)
-}
-
-// killCutOff kills a PoP and starts it again while it is cut off.
-func (w *quotaWorld) killCutOff(p *quotaPoP) {
-	w.whileCutOff(p, func() { w.kill(p) })
 }
 
 // ends waits until all has reached a cluster, ends the PoPs, which leaves nothing in their spools, and checks all.
