@@ -247,13 +247,44 @@ func (r *reference) decide(name string, f Family, addr netip.Addr) ([]string, Ou
 		if o := r.override(topology.Force, name); o != nil {
 			return o.Verdict == topology.ForceDown
 		}
-		return r.in.Verdicts.IsDown(health.Target{Kind: health.PoP, Name: name})
+		v := r.in.Verdicts[health.Target{Kind: health.PoP, Name: name}]
+		if place := r.place(addr); place != nil && place.Continent != "" && v.Status != health.Degraded {
+			if own, ok := v.Regions[place.Continent]; ok {
+				return own.Status == health.Down
+			}
+		}
+		return v.Status == health.Down
+	}
+	downEverywhere := func(name string) bool {
+		if o := r.override(topology.Force, name); o != nil {
+			return o.Verdict == topology.ForceDown
+		}
+		v := r.in.Verdicts[health.Target{Kind: health.PoP, Name: name}]
+		if v.Status != health.Down {
+			return false
+		}
+		for _, own := range v.Regions {
+			if own.Status != health.Down {
+				return false
+			}
+		}
+		return true
 	}
 	lucky := func(name string) bool {
 		if strings.HasPrefix(name, vipPrefix) {
 			return true
 		}
 		share, limited := r.in.Shares[name]
+		if v := r.in.Verdicts[health.Target{Kind: health.PoP, Name: name}]; r.override(topology.Force, name) == nil {
+			if v.Status == health.Degraded {
+				share, limited = 0, true
+			} else if age := r.in.Now.Sub(v.Recovered); !v.Recovered.IsZero() && age < 54*time.Second {
+				back := float64(int(age/(6*time.Second))+1) / 10
+				if !limited || back < share {
+					share, limited = back, true
+				}
+			}
+		}
 		if o := r.override(topology.Pin, name); o != nil {
 			share, limited = *o.Share, true
 		}
@@ -288,12 +319,15 @@ func (r *reference) decide(name string, f Family, addr netip.Addr) ([]string, Ou
 		}
 		return taken[:min(len(taken), want)]
 	}
-	well, some := 0, 0
+	well, some, wellSomewhere := 0, 0, 0
 	for name := range r.top.PoPs {
 		if (service.PoPs == nil || slices.Contains(service.PoPs, name)) && !barred(name) {
 			some++
 			if !down(name) {
 				well++
+			}
+			if !downEverywhere(name) {
+				wellSomewhere++
 			}
 		}
 	}
@@ -307,7 +341,7 @@ func (r *reference) decide(name string, f Family, addr netip.Addr) ([]string, Ou
 	}
 	open := take(func(name string) bool { return !barred(name) })
 	switch pool, isPool := service.Steering.WhenAllDown.Pool(); {
-	case service.Steering.WhenAllDown == topology.FailEmpty && well == 0 && some > 0 && !panics:
+	case service.Steering.WhenAllDown == topology.FailEmpty && wellSomewhere == 0 && some > 0 && !panics:
 		return nil, Empty
 	case len(open) == 0:
 		return nil, NoneAllowed
@@ -411,6 +445,11 @@ func randomTopology(r *rand.Rand) *topology.Topology {
 	}}
 	if r.IntN(3) == 0 {
 		service.PoPs = append(some(), names[0])
+		for _, name := range names {
+			if !slices.Contains(service.PoPs, name) {
+				top.PoPs[name].VIPs = nil // who announces them offers the service
+			}
+		}
 	}
 	if r.IntN(3) == 0 {
 		service.Steering.Canary = &topology.Canary{Share: []float64{0, 0.3, 1}[r.IntN(3)], Policy: policy()}
@@ -437,6 +476,15 @@ func randomInputs(r *rand.Rand, top *topology.Topology) Inputs {
 		switch {
 		case r.IntN(odds) == 0:
 			in.Verdicts[health.Target{Kind: health.PoP, Name: name}] = health.Verdict{Status: health.Down, Reason: "refused"}
+		case r.IntN(10) == 0:
+			in.Verdicts[health.Target{Kind: health.PoP, Name: name}] = health.Verdict{Status: health.Degraded, Reason: "no cluster"}
+		case r.IntN(5) == 0:
+			in.Verdicts[health.Target{Kind: health.PoP, Name: name}] = health.Verdict{Status: health.Up, Recovered: start.Add(-time.Duration(r.IntN(70)) * time.Second)}
+		case r.IntN(4) == 0:
+			in.Verdicts[health.Target{Kind: health.PoP, Name: name}] = health.Verdict{
+				Status: []health.Status{health.Up, health.Down}[r.IntN(2)], Reason: "seen differently",
+				Regions: map[string]health.RegionVerdict{"AS": {Status: health.Down}, "EU": {Status: []health.Status{health.Up, health.Down}[r.IntN(2)]}},
+			}
 		case r.IntN(12) == 0:
 			in.Overrides[name] = &topology.Override{Kind: topology.Drain, PoP: name, Expires: start.Add(time.Hour)}
 		case r.IntN(4) == 0:

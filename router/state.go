@@ -2,8 +2,10 @@ package router
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/isochrone/isochrone/health"
@@ -19,6 +21,7 @@ type State struct {
 	why      []string            // by Choice: the operator's decision, or the verdict's reason; for traces
 	services []serviceState
 	inputs   Inputs
+	changes  time.Time          // when the share of a PoP that comes back grows next; zero for never
 	decided  topology.Decisions // of Inputs.Overrides, at Inputs.Now
 }
 
@@ -51,9 +54,8 @@ type Inputs struct {
 func NewState(t *Table, in Inputs) *State {
 	n := len(t.pops)
 	s := &State{share: make([]uint64, n), shares: make([]float64, n), why: make([]string, n), inputs: in}
-	all := make([]standing, n) // verdicts are the same for all regions so far
 	for r := range s.standing {
-		s.standing[r] = all
+		s.standing[r] = make([]standing, n)
 	}
 	s.decided = topology.Decide(in.Overrides, in.Now)
 	for i := range s.share {
@@ -61,28 +63,32 @@ func NewState(t *Table, in Inputs) *State {
 	}
 	for i, pop := range t.pops[:t.popCount] {
 		decision := s.decided.PoP(pop.name)
-		down, why := s.verdict(pop.name, decision)
-		share, limited := decision.Share()
-		if !limited {
-			share, limited = in.Shares[pop.name]
-		} else {
-			why = cmp.Or(why, decision.Pin.String())
+		share := s.shareOf(&pop, decision)
+		v := s.verdict(pop.name, decision)
+		s.why[i] = v.why
+		if decision.Pin != nil {
+			s.why[i] = cmp.Or(v.why, decision.Pin.String())
 		}
-		s.why[i] = why
+		one := eligible
 		switch {
 		case pop.State == topology.Draining || pop.State == topology.Disabled:
-			all[i], s.why[i] = barred, string(pop.State)+" in the topology"
+			one, s.why[i] = barred, string(pop.State)+" in the topology"
 		case decision.Drained():
-			all[i], s.why[i] = barred, decision.Drain.String()
-		case down:
-			all[i] = dead
-		case limited && share < 1:
-			all[i], s.shares[i], s.share[i] = shared, max(share, 0), drawsOf(share)
+			one, s.why[i] = barred, decision.Drain.String()
+		case share < 1:
+			one, s.shares[i], s.share[i] = shared, max(share, 0), drawsOf(share)
+		}
+		for r := range s.standing {
+			if s.standing[r][i] = one; one != barred && v.down(region(r)) {
+				s.standing[r][i] = dead
+			}
 		}
 	}
 	for c := t.popCount; c < n; c++ {
-		all[c] = t.pops[c].standingOf(all)
-		s.why[c] = t.pops[c].whyOf(all[c], t)
+		for r := range s.standing {
+			s.standing[r][c] = t.pops[c].standingOf(s.standing[r])
+			s.why[c] = t.pops[c].whyOf(s.standing[r][c], t)
+		}
 	}
 	for _, service := range t.services {
 		s.services = append(s.services, s.service(&service))
@@ -90,15 +96,73 @@ func NewState(t *Table, in Inputs) *State {
 	return s
 }
 
-// verdict returns whether a PoP is down, and why, if somebody says so: the operator, and else health.
-func (s *State) verdict(pop string, decision topology.Decision) (down bool, why string) {
+// effective is what holds of a PoP's health: what the operator says, and else what vantages do.
+type effective struct {
+	health.Verdict
+	forced bool
+	why    string // it is not simply well
+}
+
+// down reports whether the PoP is down for the clients of a region.
+func (e effective) down(r region) bool {
+	if r == 0 || e.forced {
+		return e.Status == health.Down
+	}
+	return e.In(topology.Continents[r-1]) == health.Down
+}
+
+func (s *State) verdict(pop string, decision topology.Decision) effective {
 	if forced, ok := decision.Verdict(); ok {
-		return forced == topology.ForceDown, decision.Force.String()
+		e := effective{forced: true, why: decision.Force.String()}
+		if forced == topology.ForceDown {
+			e.Status = health.Down
+		}
+		return e
 	}
-	if v := s.inputs.Verdicts[health.Target{Kind: health.PoP, Name: pop}]; v.Status == health.Down {
-		return true, "down: " + v.Reason
+	e := effective{Verdict: s.inputs.Verdicts[health.Target{Kind: health.PoP, Name: pop}]}
+	if e.Status == health.Down || e.Status == health.Degraded {
+		e.why = string(e.Status) + ": " + e.Reason
 	}
-	return false, ""
+	for _, continent := range topology.Continents {
+		if own, ok := e.Regions[continent]; ok && own.Status != e.Status {
+			e.why = strings.TrimPrefix(fmt.Sprintf("%s; %s in %s", e.why, own.Status, continent), "; ")
+		}
+	}
+	return e
+}
+
+// comebackSteps is in how many steps the share of a PoP grows that was down.
+const comebackSteps = 10
+
+// shareOf returns what share of its clients a PoP gets, 0..1. What an operator says counts alone. Else it is the least of what spill leaves it, and
+// of what it gets so soon after it was down; one that cannot do all of its work gets none, while there are others.
+func (s *State) shareOf(pop *tablePoP, decision topology.Decision) float64 {
+	if share, pinned := decision.Share(); pinned {
+		return share
+	}
+	share := 1.0
+	if limit, limited := s.inputs.Shares[pop.name]; limited {
+		share = limit
+	}
+	if _, forced := decision.Verdict(); forced {
+		return share
+	}
+	v := s.inputs.Verdicts[health.Target{Kind: health.PoP, Name: pop.name}]
+	if v.Status == health.Degraded {
+		return 0
+	}
+	step := pop.ComesBack() / comebackSteps
+	if v.Recovered.IsZero() || step <= 0 {
+		return share
+	}
+	taken := int(max(s.inputs.Now.Sub(v.Recovered), 0)/step) + 1
+	if taken >= comebackSteps {
+		return share
+	}
+	if next := v.Recovered.Add(time.Duration(taken) * step); s.changes.IsZero() || next.Before(s.changes) {
+		s.changes = next
+	}
+	return min(share, float64(taken)/comebackSteps)
 }
 
 func (s *State) service(service *tableService) serviceState {
@@ -160,8 +224,15 @@ func drawsOf(share float64) uint64 {
 	return uint64(share*(1<<53)) << 11
 }
 
-// Expires returns when an override that is in effect ends, so that a new state must be made, and false when none does.
-func (s *State) Expires() (time.Time, bool) { return s.decided.Until() }
+// Expires returns when an override that is in effect ends, or the share of a PoP that comes back grows, so that a new state must be made, and
+// false when neither does.
+func (s *State) Expires() (time.Time, bool) {
+	until, ends := s.decided.Until()
+	if !s.changes.IsZero() && (!ends || s.changes.Before(until)) {
+		return s.changes, true
+	}
+	return until, ends
+}
 
 // Standing returns whether a choice may be answered now, to a share of its clients at least. Why tells the reason if it may not, and
 // otherwise the operator's decision that made a difference, if there is one.

@@ -3,6 +3,7 @@ package topology
 import (
 	"net/netip"
 	"strings"
+	"time"
 )
 
 // Topology is everything that operators describe for good. The maps are keyed by name.
@@ -146,12 +147,25 @@ type PoP struct {
 	Schema      int            `yaml:"schema" json:"schema"`
 	Location    Location       `yaml:"location" json:"location"`
 	Addresses   []netip.Addr   `yaml:"addresses,flow" json:"addresses"`                      // unicast, IPv4 and IPv6
-	VIPs        []netip.Addr   `yaml:"vips,omitempty,flow" json:"vips,omitempty"`            // anycast, which other PoPs may have too; so far only checked and shown
-	Announces   []netip.Prefix `yaml:"announces,omitempty,flow" json:"announces,omitempty"`  // by BGP; so far only checked and shown
+	VIPs        []netip.Addr   `yaml:"vips,omitempty,flow" json:"vips,omitempty"`            // anycast, which other PoPs may have too
+	Announces   []netip.Prefix `yaml:"announces,omitempty,flow" json:"announces,omitempty"`  // by BGP, to the peers of BGP
+	BGP         *BGP           `yaml:"bgp,omitempty" json:"bgp,omitempty"`                   // nil: the PoP announces nothing by itself
 	Port        uint16         `yaml:"port" json:"port"`                                     // of the intake, UDP and TCP; default 443
 	CapacityRPS int            `yaml:"capacity_rps,omitempty" json:"capacity_rps,omitempty"` // requests a second; 0 means not stated
 	State       State          `yaml:"state" json:"state"`                                   // default active
+	SlowStart   *Duration      `yaml:"slow_start,omitempty" json:"slow_start,omitempty"`     // over which its clients come back after it was down, 0s..1h; none for DefaultSlowStart
 	ReceiptKeys []string       `yaml:"receipt_keys,omitempty" json:"receipt_keys,omitempty"` // Ed25519 public keys that its receipts are signed with, in unpadded base64url; old ones stay for old receipts
+}
+
+// DefaultSlowStart is over what time a PoP's clients come back to it after it was down.
+const DefaultSlowStart = time.Minute
+
+// ComesBack returns over what time the PoP's clients come back to it after it was down.
+func (p *PoP) ComesBack() time.Duration {
+	if p.SlowStart != nil {
+		return time.Duration(*p.SlowStart)
+	}
+	return DefaultSlowStart
 }
 
 // Cluster is a regional cluster: it does the business logic for the envelopes that PoPs forward.

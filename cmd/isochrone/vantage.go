@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/ed25519"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -66,8 +67,8 @@ func (l *looks) moment(u store.Update) {
 	}
 	for key, text := range u.Put {
 		name, ok := strings.CutPrefix(key, reportsPrefix)
-		r, err := health.DecodeReport(text)
-		if !ok || err != nil || r.Vantage != name { // of a newer program, or of somebody else
+		r, err := health.DecodeReport(text, time.Now())
+		if !ok || err != nil || r.Name != name { // of a newer program, or of somebody else
 			continue
 		}
 		l.reports[name] = r
@@ -94,8 +95,8 @@ func (l *looks) meet(r *health.Report) {
 	if l.peers == nil {
 		l.peers = map[string]direct.Peer{}
 	}
-	if len(r.Key) == ed25519.PublicKeySize {
-		l.peers[r.Vantage] = direct.Peer{Key: r.Key, Addr: at}
+	if key, err := base64.RawURLEncoding.DecodeString(r.Key); err == nil && len(key) == ed25519.PublicKeySize {
+		l.peers[r.Name] = direct.Peer{Key: key, Addr: at}
 	}
 }
 
@@ -114,13 +115,6 @@ func (l *looks) receivers(kind string) func() []string {
 			return kind != "dns" && !strings.HasPrefix(name, "dns:")
 		})
 	}
-}
-
-// now returns the vantage, nil while the node does not look.
-func (l *looks) now() *vantage.Node {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.vantage
 }
 
 // begin has a vantage hear what has been heard before, and from now on.
@@ -158,7 +152,8 @@ func (n *node) checkHealth(ctx context.Context, list func(*topology.Snapshot) []
 	l, v := &n.looks, (*vantage.Node)(nil)
 	known := n.readKnown()
 	v = vantage.New(vantage.Config{
-		Name: store.NodeName(n.kind, n.name), Region: n.region(), Looks: kindsOf(n.kind, probeKey != ""), Log: n.log, Before: n.before, Known: known,
+		Vantage: health.Vantage{Name: store.NodeName(n.kind, n.name), Region: n.region(), Looks: kindsOf(n.kind, probeKey != "")},
+		Log:     n.log, Before: n.before, Known: known,
 		Targets: func() []health.Target { return n.targets(list) },
 		Probe: func(ctx context.Context, t health.Target) health.Observation {
 			if details := l.details.Load(); details != nil {
@@ -198,14 +193,14 @@ func (n *node) targets(list func(*topology.Snapshot) []probe.Target) []health.Ta
 }
 
 // kindsOf returns at what kinds of target a kind of node looks.
-func kindsOf(kind string, hasKey bool) []health.Kind {
+func kindsOf(kind string, hasKey bool) health.Kinds {
 	switch {
 	case !hasKey:
-		return []health.Kind{health.Cluster}
+		return health.KindsOf(health.Cluster)
 	case kind == "dns":
-		return []health.Kind{health.PoP, health.DNS}
+		return health.KindsOf(health.PoP, health.DNS)
 	}
-	return nil
+	return 0
 }
 
 // region returns the code of the continent where this node is, or nothing.
@@ -222,9 +217,9 @@ func (n *node) region() string {
 func (n *node) publish(r *health.Report, nearby []string, lasting bool) {
 	l, e := &n.looks, n.looks.direct.Load()
 	if e != nil {
-		r.Key, r.Address = n.reports.key.Public().(ed25519.PublicKey), n.reports.address()
+		r.Key, r.Address = base64.RawURLEncoding.EncodeToString(n.reports.key.Public().(ed25519.PublicKey)), n.reports.address()
 	}
-	text := r.Encode()
+	text := r.Append(nil, 0, time.Now())
 	if lasting {
 		l.report.Store(&text)
 		select {
@@ -242,7 +237,7 @@ func (n *node) judged(changed func(health.Verdicts)) func(health.Judgement) {
 	var before health.Verdicts
 	return func(j health.Judgement) {
 		n.verdicts.Store(&j.Verdicts)
-		if changed != nil && !j.Verdicts.Same(before) {
+		if changed != nil && !j.Verdicts.SameStatus(before) {
 			changed(j.Verdicts)
 		}
 		before = j.Verdicts
@@ -257,7 +252,7 @@ const (
 )
 
 // attend tells a vantage whether the store can be read and who is there no more, and keeps whom it knows, until ctx ends.
-func (n *node) attend(ctx context.Context, v *vantage.Node, kept []string) {
+func (n *node) attend(ctx context.Context, v *vantage.Node, kept []health.Vantage) {
 	look := time.NewTicker(time.Second)
 	defer look.Stop()
 	for {
@@ -271,13 +266,12 @@ func (n *node) attend(ctx context.Context, v *vantage.Node, kept []string) {
 		if snap == nil {
 			continue
 		}
-		known := v.Known()
-		for _, name := range known {
-			if pop, ok := strings.CutPrefix(name, "pop:"); ok && snap.Topology.PoPs[pop] == nil {
-				v.Forget(name)
+		for _, known := range v.Known() {
+			if pop, ok := strings.CutPrefix(known.Name, "pop:"); ok && snap.Topology.PoPs[pop] == nil {
+				v.Forget(known.Name)
 			}
 		}
-		if known = v.Known(); !slices.Equal(known, kept) {
+		if known := v.Known(); !slices.Equal(known, kept) {
 			n.writeKnown()
 			kept = known
 		}
@@ -286,12 +280,14 @@ func (n *node) attend(ctx context.Context, v *vantage.Node, kept []string) {
 
 // knownPeer is a vantage as it is kept on disk.
 type knownPeer struct {
-	Key     []byte `json:"key,omitempty"`
-	Address string `json:"address,omitempty"`
+	Region  string       `json:"region,omitempty"`
+	Looks   health.Kinds `json:"looks,omitempty"`
+	Key     string       `json:"key,omitempty"`
+	Address string       `json:"address,omitempty"`
 }
 
 // readKnown reads whom this node knew when it ran last, so that it hears them directly even if etcd is away.
-func (n *node) readKnown() []string {
+func (n *node) readKnown() (known []health.Vantage) {
 	text, err := os.ReadFile(n.knownPath())
 	if err != nil {
 		return nil
@@ -304,24 +300,26 @@ func (n *node) readKnown() []string {
 	l := &n.looks
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for name, k := range kept {
+	for _, name := range slices.Sorted(maps.Keys(kept)) {
+		k := kept[name]
+		known = append(known, health.Vantage{Name: name, Region: k.Region, Looks: k.Looks})
 		if _, newer := l.peers[name]; !newer {
-			l.meet(&health.Report{Vantage: name, Key: k.Key, Address: k.Address})
+			l.meet(&health.Report{Vantage: known[len(known)-1], Key: k.Key, Address: k.Address})
 		}
 	}
-	return slices.Sorted(maps.Keys(kept))
+	return known
 }
 
 func (n *node) writeKnown() {
 	l, kept := &n.looks, map[string]knownPeer{}
 	l.mu.Lock()
 	if l.vantage != nil {
-		for _, name := range l.vantage.Known() {
-			k := knownPeer{Key: l.peers[name].Key}
-			if at := l.peers[name].Addr; at.IsValid() {
+		for _, v := range l.vantage.Known() {
+			k := knownPeer{Region: v.Region, Looks: v.Looks, Key: base64.RawURLEncoding.EncodeToString(l.peers[v.Name].Key)}
+			if at := l.peers[v.Name].Addr; at.IsValid() {
 				k.Address = at.String()
 			}
-			kept[name] = k
+			kept[v.Name] = k
 		}
 	}
 	l.mu.Unlock()
@@ -366,7 +364,7 @@ func (n *node) openDirect(ctx context.Context, v *vantage.Node, running *sync.Wa
 	e := direct.New(direct.Config{
 		Name: store.NodeName(n.kind, n.name), Key: key, Conn: conn, Peer: l.peer, All: l.receivers(n.kind), Log: n.log,
 		Heard: func(name string, text []byte) {
-			if r, err := health.DecodeReport(text); err == nil && r.Vantage == name {
+			if r, err := health.DecodeReport(text, time.Now()); err == nil && r.Name == name {
 				v.Hear(r, false)
 			}
 		},
