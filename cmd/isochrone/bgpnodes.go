@@ -98,7 +98,7 @@ func (n *node) probeOwnPoP(ctx context.Context, process *popProcess, found func(
 		if err != nil {
 			return bgp.Check{Reason: err.Error()}
 		}
-		prober := probe.New(probe.Config{Roots: roots, ProbeKey: key})
+		prober := probe.New(probe.Config{Roots: roots, Keys: probe.Key(key)})
 		defer prober.Close()
 		seen := prober.Probe(ctx, target)
 		return bgp.Check{OK: seen.OK, Reason: seen.Reason}
@@ -119,7 +119,7 @@ func ownTarget(t *topology.Topology, process *popProcess) (probe.Target, error) 
 	}
 	return probe.Target{
 		Target: health.Target{Kind: health.PoP, Name: process.name}, Service: service, Path: dataplane.Path,
-		Body: probeBody(t.Services[service]), Addrs: served,
+		Body: probeBody(t.Services[service]), How: t.Services[service].Probed(), Addrs: served,
 	}, nil
 }
 

@@ -262,7 +262,7 @@ func popTargets(snap *topology.Snapshot) []probe.Target {
 		}
 		t := probe.Target{
 			Target: health.Target{Kind: health.PoP, Name: name}, Service: service, Path: dataplane.Path,
-			Body: probeBody(snap.Topology.Services[service]),
+			Body: probeBody(snap.Topology.Services[service]), How: snap.Topology.Services[service].Probed(),
 		}
 		for _, a := range p.Addresses {
 			t.Addrs = append(t.Addrs, netip.AddrPortFrom(a, p.Port))
@@ -292,15 +292,4 @@ func probeBody(s *topology.Service) []byte {
 		panic(err) // strings can be written
 	}
 	return body
-}
-
-// clusterTargets lists the clusters for probing.
-func clusterTargets(snap *topology.Snapshot) []probe.Target {
-	var targets []probe.Target
-	for name, c := range snap.Topology.Clusters {
-		if c.State != topology.Disabled {
-			targets = append(targets, probe.Target{Target: health.Target{Kind: health.Cluster, Name: name}, Endpoints: c.Endpoints})
-		}
-	}
-	return targets
 }

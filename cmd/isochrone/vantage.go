@@ -19,7 +19,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/isochrone/isochrone/controlplane"
 	"github.com/isochrone/isochrone/health"
 	"github.com/isochrone/isochrone/health/direct"
 	"github.com/isochrone/isochrone/health/probe"
@@ -170,7 +169,7 @@ func (n *node) checkHealth(ctx context.Context, list func(*topology.Snapshot) []
 	if err != nil {
 		return err
 	}
-	prober := probe.New(probe.Config{Roots: roots, ProbeKey: probeKey})
+	prober := probe.New(probe.Config{Roots: roots, Keys: probe.Key(probeKey), Log: n.log})
 	defer prober.Close()
 	l, v := &n.looks, (*vantage.Node)(nil)
 	known := n.readKnown()
@@ -198,15 +197,6 @@ func (n *node) checkHealth(ctx context.Context, list func(*topology.Snapshot) []
 	defer l.end()
 	running.Go(func() { n.attend(ctx, v) })
 	return v.Run(ctx)
-}
-
-// vantages tells what those say whose reports count here.
-func (n *node) vantages() []controlplane.VantageStatus {
-	v := n.looks.now()
-	if v == nil {
-		return []controlplane.VantageStatus{}
-	}
-	return controlplane.VantagesOf(v.Reports(), v.Judgement().Doubted)
 }
 
 // targets lists what there is to look at, and remembers how.
