@@ -26,6 +26,7 @@ import (
 	"github.com/isochrone/isochrone/dataplane/tracing"
 	"github.com/isochrone/isochrone/health"
 	"github.com/isochrone/isochrone/health/probe"
+	"github.com/isochrone/isochrone/health/probekey"
 	"github.com/isochrone/isochrone/internal/devca"
 	"github.com/isochrone/isochrone/router/rtt"
 	"github.com/isochrone/isochrone/topology"
@@ -110,15 +111,16 @@ func (n *node) Verdicts() health.Verdicts {
 
 // probeWithKey checks health as checkHealth does, once there is a key to do it with; then it calls begins.
 func (n *node) probeWithKey(ctx context.Context, list func(*topology.Snapshot) []probe.Target, begins func(), changed func(health.Verdicts)) error {
+	keys := n.probeKeys()
 	look := time.NewTicker(sourcesInterval)
 	defer look.Stop()
 	for told := false; ; told = true {
-		if _, err := n.dir.read("probe.key"); err == nil {
+		if len(keys()) > 0 {
 			begins()
 			return n.checkHealth(ctx, list, changed)
 		}
 		if !told {
-			n.log.Warn("nobody probes from here, and so all count as well: there is no key for it", "file", n.dir.path("probe.key"))
+			n.log.Warn("nobody probes from here, and so all count as well: there is no key for it", "file", n.dir.path(probeKeyFile), "secret", probekey.Secret)
 		}
 		select {
 		case <-look.C:
