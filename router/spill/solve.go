@@ -1,0 +1,240 @@
+package spill
+
+import (
+	"math"
+	"slices"
+)
+
+// rooms returns how much of a part of its capacity each PoP may be given when one is lost, or none (-1). Where all of them are too little for
+// the demand, each gets the same part more.
+func (w *World) rooms(fill float64, lost int) []float64 {
+	room, all := make([]float64, len(w.PoPs)), 0.0
+	for p, pop := range w.PoPs {
+		switch {
+		case p == lost:
+		case pop.CapacityRPS <= 0:
+			room[p] = inf
+		default:
+			room[p] = pop.CapacityRPS
+		}
+		all += room[p]
+	}
+	for p := range room {
+		if room[p] > 0 {
+			room[p] *= max(fill, w.total/all)
+		}
+	}
+	return room
+}
+
+// slack is the part of its room that a PoP is not planned to use, since shares are not exact.
+const slack = 1e-3
+
+// target says where the groups would go best, if that could be said for each of them. A part that stays where it was counts as so many
+// milliseconds nearer.
+func (w *World) target(room []float64, stay [][]float64, worth float64) *transport {
+	t := &transport{room: slices.Clone(room), stay: stay, worth: worth}
+	for p := range t.room {
+		t.room[p] *= 1 - slack
+	}
+	for i := range w.groups {
+		t.supply, t.cost = append(t.supply, w.groups[i].weight), append(t.cost, w.groups[i].ms)
+	}
+	t.solve()
+	return t
+}
+
+// realise finds rows by which the groups come to flows, and mends what shares cannot do exactly.
+func (w *World) realise(flow [][]float64, room []float64) *ledger {
+	rows := make([][]float64, len(w.groups))
+	for g := range rows {
+		rows[g] = w.fit(g, flow[g], -1)
+	}
+	l := newLedger(w, -1, rows)
+	l.mend(room, func(int) bool { return true })
+	return l
+}
+
+// afterLoss finds the rows of those groups that a PoP has clients of, for when it is lost: they go where there is room, and all others stay
+// where they are.
+func (w *World) afterLoss(calm *ledger, flows [][]float64, lost int) *ledger {
+	room := w.rooms(1, lost)
+	left := slices.Clone(room)
+	t := &transport{}
+	var hit []int
+	for p := range left {
+		left[p] = max(left[p]*(1-slack)-calm.load[p], 0)
+	}
+	left[lost] = 0
+	for g, flow := range flows {
+		if flow[lost] > eps*w.groups[g].weight {
+			cost := slices.Clone(w.groups[g].ms)
+			cost[lost] = inf
+			hit, t.supply, t.cost = append(hit, g), append(t.supply, flow[lost]), append(t.cost, cost)
+		}
+	}
+	t.room = left
+	t.solve()
+	rows := slices.Clone(calm.rows)
+	for i, g := range hit {
+		want := t.flow[i]
+		for p, weight := range flows[g] {
+			if p != lost {
+				want[p] += weight
+			}
+		}
+		rows[g] = w.fit(g, want, lost)
+	}
+	l := newLedger(w, lost, rows)
+	l.mend(room, func(g int) bool { _, found := slices.BinarySearch(hit, g); return found })
+	l.mend(room, func(int) bool { return true }) // where that is not enough
+	return l
+}
+
+// fit finds shares by which a group comes to a flow, without one PoP or with all (-1); nil for all ones.
+func (w *World) fit(g int, want []float64, without int) []float64 {
+	group, row := &w.groups[g], make([]float64, len(want))
+	if group.weight <= 0 {
+		return nil
+	}
+	for p := range row {
+		if want[p] > 1e-6*group.weight {
+			row[p] = 1
+		}
+	}
+	got := make([]float64, len(row))
+	var scratch parts
+	for range 60 {
+		clear(got)
+		for _, number := range group.cells {
+			c := &w.Cells[number]
+			scratch = c.spread(row, without, scratch[:0])
+			for _, p := range scratch {
+				got[c.Hops[p.hop].PoP] += p.weight
+			}
+		}
+		worst := 0.0
+		for p := range row {
+			if row[p] > 0 {
+				worst = max(worst, math.Abs(got[p]-want[p]))
+				row[p] = min(row[p]*want[p]/max(got[p], eps*group.weight), 1)
+			}
+		}
+		if worst < 1e-5*group.weight {
+			break
+		}
+	}
+	// Somebody must take who is left, else they go to the first: the farthest does.
+	last := -1
+	for p := range row {
+		if row[p] > 0 && (last < 0 || group.rank[p] > group.rank[last]) {
+			last = p
+		}
+	}
+	if last >= 0 {
+		row[last] = 1
+	}
+	return group.plain(w, row, without)
+}
+
+// plain raises to one the shares that nobody meets, since everybody has been taken before, and rounds the others down; nil for all ones.
+func (g *group) plain(w *World, row []float64, without int) []float64 {
+	met := make([]bool, len(row))
+	for _, number := range g.cells {
+		for _, h := range w.Cells[number].Hops {
+			if h.PoP == without {
+				continue
+			}
+			met[h.PoP] = true
+			if row[h.PoP] >= 1 {
+				break
+			}
+		}
+	}
+	plain := true
+	for p := range row {
+		if !met[p] {
+			row[p] = 1
+		}
+		row[p] = math.Floor(row[p]*steps+1e-6) / steps
+		plain = plain && row[p] == 1
+	}
+	if plain {
+		return nil
+	}
+	return row
+}
+
+// steps is how finely shares are told apart.
+const steps = 10_000
+
+// mend lowers what exceeds its room, as cheaply as single shares of single groups allow.
+func (l *ledger) mend(room []float64, may func(g int) bool) {
+	for range 20 {
+		if l.excess(room) < slack/10*l.w.total/float64(len(room)) {
+			return
+		}
+		better := false
+		for g := range l.w.groups {
+			if may(g) && l.w.groups[g].weight > 0 && l.overloads(g, room) {
+				better = l.improve(g, room) || better
+			}
+		}
+		if !better {
+			return
+		}
+	}
+}
+
+// overloads reports whether a group brings something to a PoP that has too much.
+func (l *ledger) overloads(g int, room []float64) bool {
+	for p, weight := range l.flow(g) {
+		if weight > 0 && l.load[p] > room[p]*(1+1e-9) {
+			return true
+		}
+	}
+	return false
+}
+
+// improve tries other shares of a group, and reports whether some were better.
+func (l *ledger) improve(g int, room []float64) bool {
+	better := false
+	for _, p := range l.w.groups[g].near {
+		if p == l.lost {
+			continue
+		}
+		was := 1.0
+		if row := l.rows[g]; row != nil {
+			was = row[p]
+		}
+		least, at := -1e-9*l.w.total, was
+		for _, share := range [...]float64{0, 1, was / 2, (1 + was) / 2, was * 0.9, was + 0.1*(1-was), was * 0.99, was + 0.01*(1-was)} {
+			if share = math.Floor(share*steps) / steps; share != was {
+				if d := l.try(g, with(l.rows[g], p, share, len(room)), room); d < least {
+					least, at = d, share
+				}
+			}
+		}
+		if at != was {
+			next := with(l.rows[g], p, at, len(room))
+			l.try(g, next, room)
+			l.commit(g, next)
+			better = true
+		}
+	}
+	return better
+}
+
+// with returns a copy of a row with another share.
+func with(row []float64, p int, share float64, n int) []float64 {
+	next := make([]float64, n)
+	if row == nil {
+		for q := range next {
+			next[q] = 1
+		}
+	} else {
+		copy(next, row)
+	}
+	next[p] = share
+	return next
+}
