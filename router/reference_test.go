@@ -571,7 +571,6 @@ func randomInputs(r *rand.Rand, top *topology.Topology) Inputs {
 			in.Overrides[fmt.Sprintf("%s-%d", name, i)] = randomOverride(r, name)
 		}
 	}
-	in.Spill = randomSpill(r, slices.Sorted(maps.Keys(top.PoPs)))
 	return in
 }
 
@@ -694,6 +693,7 @@ func checkWorld(t *testing.T, r *rand.Rand, n, questions int) {
 	t.Helper()
 	ref := &reference{top: randomTopology(r), geo: randomWorld(r)}
 	ref.in, ref.measured = randomInputs(r, ref.top), randomMeasurements(r, ref.top)
+	ref.in.Spill = randomSpill(r, slices.Sorted(maps.Keys(ref.top.PoPs)))
 	measured, err := rtt.NewMap(ref.measured)
 	if err != nil {
 		t.Fatal(err)
