@@ -44,16 +44,32 @@ func (w *World) target(room []float64, stay [][]float64, worth float64) *transpo
 	return t
 }
 
-// realise finds rows by which the groups come to flows, and mends what shares cannot do exactly.
-func (w *World) realise(flow [][]float64, room []float64) *ledger {
+// realise finds rows by which the groups come to flows, and mends what shares cannot do exactly. Groups whose flow is what it was by earlier rows
+// keep those.
+func (w *World) realise(flow [][]float64, room []float64, before *ledger, flows [][]float64) *ledger {
 	rows := make([][]float64, len(w.groups))
 	for g := range rows {
+		if before != nil && alike(flow[g], flows[g], 1e-6*w.groups[g].weight) {
+			rows[g] = before.rows[g]
+			continue
+		}
 		rows[g] = w.fit(g, flow[g], -1)
 	}
 	l := newLedger(w, -1, rows)
 	l.mend(room, func(int) bool { return true })
-	l.polish(room, 3)
+	if before == nil || !slices.ContainsFunc(before.rows, func(row []float64) bool { return row != nil }) {
+		l.polish(room, 3)
+	}
 	return l
+}
+
+func alike(a, b []float64, tolerance float64) bool {
+	for i := range a {
+		if math.Abs(a[i]-b[i]) > tolerance {
+			return false
+		}
+	}
+	return true
 }
 
 // polish makes round-trip times shorter, by other shares of groups one after the other.

@@ -45,7 +45,7 @@ func TestFirst(t *testing.T) {
 			w.capacities(fill, seed)
 			begin := time.Now()
 			room := w.rooms(1, -1)
-			l := w.realise(w.target(room, nil, 0).flow, room)
+			l := w.realise(w.target(room, nil, 0).flow, room, nil, nil)
 			made := time.Since(begin)
 			flows := make([][]float64, len(w.groups))
 			for g := range flows {

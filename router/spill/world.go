@@ -12,9 +12,8 @@ type World struct {
 	PoPs  []PoP // by name
 	Cells []Cell
 
-	groups  []group
-	groupOf []int // of each cell
-	total   float64
+	groups []group
+	total  float64
 }
 
 // PoP is one that may be answered.
@@ -53,6 +52,9 @@ type group struct {
 
 // index finds the groups of the cells.
 func (w *World) index() {
+	if w.groups != nil {
+		return
+	}
 	numbers := map[Leading]int{}
 	for _, c := range w.Cells {
 		numbers[c.Leading] = 0
@@ -67,10 +69,8 @@ func (w *World) index() {
 		numbers[p] = i
 		w.groups[i] = group{leading: p, ms: make([]float64, len(w.PoPs)), rank: make([]float64, len(w.PoPs))}
 	}
-	w.groupOf = make([]int, len(w.Cells))
 	for i, c := range w.Cells {
 		g := numbers[c.Leading]
-		w.groupOf[i] = g
 		w.groups[g].cells = append(w.groups[g].cells, i)
 		w.groups[g].weight += c.Weight
 		w.total += c.Weight
