@@ -273,3 +273,6 @@ func (s *State) Decisions() topology.Decisions { return s.decided }
 
 // Verdicts returns the verdicts that the state was made of. The map must not be changed.
 func (s *State) Verdicts() health.Verdicts { return s.inputs.Verdicts }
+
+// Takes reports whether a PoP that may be answered gets any of its clients by what operators, health and global shares say.
+func (s *State) Takes(c Choice) bool { return s.shares[c] > 0 }
