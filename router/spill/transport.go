@@ -13,6 +13,7 @@ type transport struct {
 	room   []float64   // by PoP; +Inf for any
 	stay   [][]float64 // by supply and PoP: so much of the flow, in all the supply, costs less there, by worth; nil for none
 	worth  float64
+	tiny   float64 // what rounding may have left of nothing
 
 	flow [][]float64 // by supply and PoP: the solution
 	load []float64
@@ -43,12 +44,13 @@ func (t *transport) solve() {
 			t.place(s, best, amount)
 		}
 	}
+	tolerance := eps * total
+	t.tiny = tolerance / 100
 	t.edge, t.by = make([][]float64, n), make([][]int, n)
 	for p := range n {
 		t.edge[p], t.by[p] = make([]float64, n), make([]int, n)
 		t.edges(p)
 	}
-	tolerance := eps * max(total, 1)
 	full := make([]bool, n) // of those that cannot be helped
 	for {
 		from := -1
@@ -94,14 +96,14 @@ func (t *transport) edges(p int) {
 			continue
 		}
 		here := t.cost[s][p]
-		if t.stay != nil && flow[p] <= t.stay[s][p] {
+		if t.stay != nil && flow[p] <= t.stay[s][p]+t.tiny {
 			here -= t.worth
 		}
 		for q, c := range t.cost[s] {
 			if c-here-t.worth >= edge[q] || q == p {
 				continue
 			}
-			if t.stay != nil && flow[q] < t.stay[s][q] {
+			if t.stay != nil && flow[q] < t.stay[s][q]-t.tiny {
 				c -= t.worth
 			}
 			if extra := c - here; extra < edge[q] {
@@ -152,17 +154,17 @@ func (t *transport) augment(from int, tolerance float64) bool {
 		if t.stay == nil {
 			continue
 		}
-		if have, stay := t.flow[s][p], t.stay[s][p]; have > stay {
+		if have, stay := t.flow[s][p], t.stay[s][p]; have > stay+t.tiny {
 			amount = min(amount, have-stay)
 		}
-		if have, stay := t.flow[s][q], t.stay[s][q]; have < stay {
+		if have, stay := t.flow[s][q], t.stay[s][q]; have < stay-t.tiny {
 			amount = min(amount, stay-have)
 		}
 	}
 	for q := to; q != from; q = before[q] {
 		p := before[q]
 		flow := t.flow[t.by[p][q]]
-		if flow[p] -= amount; flow[p] < tolerance*1e-3 {
+		if flow[p] -= amount; flow[p] < t.tiny {
 			flow[q] += flow[p]
 			t.load[p], t.load[q] = t.load[p]-flow[p], t.load[q]+flow[p]
 			flow[p] = 0
