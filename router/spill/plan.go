@@ -93,13 +93,13 @@ type planner struct {
 // calm finds the shares while all is well.
 func (p *planner) calm() (next *ledger, why string) {
 	room := p.rooms(p.Fill, -1)
-	best := p.target(room, nil, 0)
+	best := p.target(room)
 	p.best = best.total() / p.total
 	if p.before.excess(room) > 1e-6*p.total {
 		return p.relieve(room, best), "overload"
 	}
 	calm := p.rooms(p.Return, -1)
-	wanted := p.target(calm, nil, 0)
+	wanted := p.target(calm)
 	home := true
 	for p, load := range wanted.load {
 		home = home && load <= calm[p]
@@ -113,7 +113,7 @@ func (p *planner) calm() (next *ledger, why string) {
 	case home:
 		return p.approach(newLedger(p.World, -1, make([][]float64, len(p.groups))), room), "return"
 	case p.before.cost-wanted.total() > p.Gain*p.before.cost:
-		return p.approach(p.realise(calm, func(room []float64) *transport { return p.target(room, nil, 0) }, p.before, p.flows), room), "gain"
+		return p.approach(p.realise(calm, func(room []float64) *transport { return p.target(room) }, p.before, p.flows), room), "gain"
 	}
 	return p.before, ""
 }
@@ -122,11 +122,11 @@ func (p *planner) calm() (next *ledger, why string) {
 func (p *planner) relieve(room []float64, best *transport) *ledger {
 	limit := best.total() * (1 + near)
 	worth := 1e4
-	if p.target(room, p.flows, worth).total() > limit {
+	if p.targetNear(room, p.flows, worth).total() > limit {
 		low, high := 0.0, worth
 		for range 12 {
 			middle := math.Sqrt(max(low, 1e-2) * high)
-			if p.target(room, p.flows, middle).total() <= limit {
+			if p.targetNear(room, p.flows, middle).total() <= limit {
 				low = middle
 			} else {
 				high = middle
@@ -134,7 +134,7 @@ func (p *planner) relieve(room []float64, best *transport) *ledger {
 		}
 		worth = low
 	}
-	return p.realise(room, func(room []float64) *transport { return p.target(room, p.flows, worth) }, p.before, p.flows)
+	return p.realise(room, func(room []float64) *transport { return p.targetNear(room, p.flows, worth) }, p.before, p.flows)
 }
 
 // approach goes towards other shares, as far as one plan may move clients and no PoP gets too much.
