@@ -31,6 +31,9 @@ func (o Options) orDefaults() Options {
 // near is how much longer than the optimum the mean round-trip time may be for fewer clients to move.
 const near = 0.0025
 
+// manyPaths is from how many groups times PoPs on fewer such ways are tried, since each takes long.
+const manyPaths = 200_000
+
 // Report tells what shares come to.
 type Report struct {
 	Why     string    // there are other shares than those in force: overload, gain, return, loss, or empty for none
@@ -123,8 +126,11 @@ func (p *planner) relieve(room []float64, best *transport) *ledger {
 	limit := best.total() * (1 + near)
 	worth := 1e4
 	if p.targetNear(room, p.flows, worth).total() > limit {
-		low, high := 0.0, worth
-		for range 12 {
+		low, high, tries := 0.0, worth, 8
+		if len(p.groups)*len(p.PoPs) > manyPaths {
+			tries = 3
+		}
+		for range tries {
 			middle := math.Sqrt(max(low, 1e-2) * high)
 			if p.targetNear(room, p.flows, middle).total() <= limit {
 				low = middle
@@ -207,12 +213,12 @@ func (p *planner) losses(calm *ledger, inForce router.Spill, spill *router.Spill
 		if calm.load[lost] <= 0 {
 			continue
 		}
-		room := p.rooms(1, lost)
+		room := p.rooms((1+p.Fill)/2, lost) // demand may have grown when it comes to that
 		had := inForce.Lost[pop.Name]
 		after := newLedger(p.World, lost, p.rowsAfter(calm.rows, had, lost))
 		takes := had
 		if after.excess(room) > 1e-6*p.total {
-			if other := p.afterLoss(calm, flows, lost); other.excess(room) < after.excess(room)*0.9 {
+			if other := p.afterLoss(calm, flows, lost, room); other.excess(room) < after.excess(room)*0.9 {
 				after, takes, changed = other, p.instead(calm.rows, other.rows, lost), true
 			}
 		}

@@ -144,8 +144,7 @@ func (l *ledger) polish(room []float64, rounds int) {
 
 // afterLoss finds the rows of those groups that a PoP has clients of, for when it is lost: they go where there is room, and all others stay
 // where they are.
-func (w *World) afterLoss(calm *ledger, flows [][]float64, lost int) *ledger {
-	room := w.rooms(1, lost)
+func (w *World) afterLoss(calm *ledger, flows [][]float64, lost int, room []float64) *ledger {
 	var hit []int
 	for g, flow := range flows {
 		if flow[lost] > eps*w.groups[g].weight {

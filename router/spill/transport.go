@@ -97,18 +97,20 @@ func (t *transport) augment(from int, tolerance float64) bool {
 		far[p], before[p] = inf, -1
 	}
 	far[from] = 0
-	for changed, rounds := true, 0; changed && rounds < n; rounds++ { // Bellman and Ford: edges may be negative
-		changed = false
-		for p := range n {
-			if far[p] == inf {
-				continue
-			}
+	due, next := []int{from}, []int(nil) // Bellman and Ford, since edges may be negative: from those whose way has become shorter
+	waits := make([]bool, n)
+	for rounds := 0; len(due) > 0 && rounds < n; rounds++ {
+		for _, p := range due {
+			waits[p] = false
 			for q, extra := range t.edge[p] {
 				if d := far[p] + extra; d < far[q]-1e-9 && q != from {
-					far[q], before[q], changed = d, p, true
+					if far[q], before[q] = d, p; !waits[q] {
+						waits[q], next = true, append(next, q)
+					}
 				}
 			}
 		}
+		due, next = next, due[:0]
 	}
 	to := -1
 	for p := range n {
