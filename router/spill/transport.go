@@ -14,11 +14,14 @@ type transport struct {
 	stay   [][]float64 // by supply and PoP: so much of the flow, in all the supply, costs less there, by worth; nil for none
 	worth  float64
 
-	flow [][]float64 // by supply and PoP: the solution
-	load []float64
-	over float64     // supply that has found no room; it is left where it is cheapest
-	edge [][]float64 // by PoP and PoP: the least extra cost of a part of what the first has
-	by   [][]int     // the supply that has it
+	flow   [][]float64 // by supply and PoP: the solution
+	load   []float64
+	over   float64     // supply that has found no room; it is left where that is cheapest
+	beyond []float64   // by PoP: of it
+	edge   [][]float64 // by PoP and PoP: the least extra cost of a part of what the first has
+	by     [][]int     // the supply that has it
+
+	tolerance float64 // less than that counts as nothing, so that what rounding leaves makes no way
 }
 
 const eps = 1e-9
@@ -43,40 +46,53 @@ func (t *transport) solve() {
 			t.place(s, best, amount)
 		}
 	}
+	t.tolerance = eps * max(total, 1)
 	t.edge, t.by = make([][]float64, n), make([][]int, n)
 	for p := range n {
 		t.edge[p], t.by[p] = make([]float64, n), make([]int, n)
 		t.edges(p)
 	}
-	tolerance := eps * max(total, 1)
-	full := make([]bool, n) // of those that cannot be helped
+	t.beyond = make([]float64, n)
 	for {
 		from := -1
 		for p := range n {
-			if !full[p] && t.load[p] > t.room[p]+tolerance && (from < 0 || t.load[p]-t.room[p] > t.load[from]-t.room[from]) {
+			if t.excess(p) > t.tolerance && (from < 0 || t.excess(p) > t.excess(from)) {
 				from = p
 			}
 		}
 		if from < 0 {
 			break
 		}
-		if !t.augment(from, tolerance) {
-			full[from] = true
+		if !t.augment(from) {
+			t.beyond[from] += t.excess(from)
 		}
 	}
 	for p := range n {
-		t.over += max(t.load[p]-t.room[p]-tolerance, 0)
+		t.over += max(t.load[p]-t.room[p]-t.tolerance, 0)
 	}
 }
 
-// place brings a supply to where it is cheapest, if there is room everywhere.
+// excess is what a PoP has more than it may keep.
+func (t *transport) excess(p int) float64 { return t.load[p] - t.room[p] - t.beyond[p] }
+
+// place brings a supply to where it is cheapest, if there is room everywhere: what stays, in the order of what that costs, and the rest.
 func (t *transport) place(s, best int, amount float64) {
 	if t.stay != nil {
-		for p, stay := range t.stay[s] { // in any order: who stays is never dearer than who goes to the best one
-			if p != best && stay > 0 && t.cost[s][p]-t.worth < t.cost[s][best] {
-				stay = min(stay, amount)
-				t.flow[s][p], t.load[p], amount = stay, t.load[p]+stay, amount-stay
+		for amount > 0 {
+			next, cost := -1, t.cost[s][best]
+			for p, stay := range t.stay[s] {
+				if c := t.cost[s][p] - t.worth; stay > t.flow[s][p] && c < cost {
+					next, cost = p, c
+				}
 			}
+			if next < 0 {
+				break
+			}
+			part := min(t.stay[s][next]-t.flow[s][next], amount)
+			if t.flow[s][next] += part; part < amount {
+				t.flow[s][next] = t.stay[s][next] // exactly, so that it is found full
+			}
+			t.load[next], amount = t.load[next]+part, amount-part
 		}
 	}
 	t.flow[s][best] += amount
@@ -94,14 +110,14 @@ func (t *transport) edges(p int) {
 			continue
 		}
 		here := t.cost[s][p]
-		if t.stay != nil && flow[p] <= t.stay[s][p] {
+		if t.stay != nil && flow[p] <= t.stay[s][p]+t.tolerance {
 			here -= t.worth
 		}
 		for q, c := range t.cost[s] {
 			if c-here-t.worth >= edge[q] || q == p {
 				continue
 			}
-			if t.stay != nil && flow[q] < t.stay[s][q] {
+			if t.stay != nil && flow[q] < t.stay[s][q]-t.tolerance {
 				c -= t.worth
 			}
 			if extra := c - here; extra < edge[q] {
@@ -111,8 +127,9 @@ func (t *transport) edges(p int) {
 	}
 }
 
-// augment moves as much as the cheapest way from an overloaded PoP to one with room can take, and reports whether there is one.
-func (t *transport) augment(from int, tolerance float64) bool {
+// augment moves as much as the cheapest way from an overloaded PoP to one with room can take, or to one that had better have too much, and reports whether
+// there is one.
+func (t *transport) augment(from int) bool {
 	n := len(t.room)
 	far, before := make([]float64, n), make([]int, n)
 	for p := range far {
@@ -134,14 +151,23 @@ func (t *transport) augment(from int, tolerance float64) bool {
 	}
 	to := -1
 	for p := range n {
-		if p != from && far[p] < inf && t.load[p] < t.room[p]-tolerance && (to < 0 || far[p] < far[to]) {
+		if p != from && far[p] < inf && t.load[p] < t.room[p]-t.tolerance && (to < 0 || far[p] < far[to]) {
 			to = p
 		}
 	}
-	if to < 0 {
-		return false
+	amount, crowded := t.excess(from), to < 0
+	if !crowded {
+		amount = min(amount, t.room[to]-t.load[to])
+	} else { // there is no room; some PoP may be a cheaper one to have too much
+		for p := range n {
+			if far[p] < -1e-9 && (to < 0 || far[p] < far[to]) {
+				to = p
+			}
+		}
+		if to < 0 {
+			return false
+		}
 	}
-	amount := min(t.load[from]-t.room[from], t.room[to]-t.load[to])
 	for q, steps := to, 0; q != from; q, steps = before[q], steps+1 {
 		if steps > n {
 			return false // rounding has closed a ring
@@ -152,17 +178,19 @@ func (t *transport) augment(from int, tolerance float64) bool {
 		if t.stay == nil {
 			continue
 		}
-		if have, stay := t.flow[s][p], t.stay[s][p]; have > stay {
+		if have, stay := t.flow[s][p], t.stay[s][p]; have > stay+t.tolerance {
 			amount = min(amount, have-stay)
 		}
-		if have, stay := t.flow[s][q], t.stay[s][q]; have < stay {
+		if have, stay := t.flow[s][q], t.stay[s][q]; have < stay-t.tolerance {
 			amount = min(amount, stay-have)
 		}
 	}
+	movers := make([]int, n) // by PoP on the way: the supply that comes to it
 	for q := to; q != from; q = before[q] {
 		p := before[q]
-		flow := t.flow[t.by[p][q]]
-		if flow[p] -= amount; flow[p] < tolerance*1e-3 {
+		movers[q] = t.by[p][q]
+		flow := t.flow[movers[q]]
+		if flow[p] -= amount; flow[p] < t.tolerance*1e-3 {
 			flow[q] += flow[p]
 			t.load[p], t.load[q] = t.load[p]-flow[p], t.load[q]+flow[p]
 			flow[p] = 0
@@ -171,13 +199,33 @@ func (t *transport) augment(from int, tolerance float64) bool {
 	}
 	t.load[from] -= amount
 	t.load[to] += amount
+	if crowded {
+		t.beyond[to] += amount
+	}
+	t.refresh(from, to, before, movers)
+	return true
+}
+
+// refresh finds the edges anew that the flows of a way make a difference to. What it costs to bring a supply to a PoP on the way has changed for
+// all that have some of that supply, where some of it stays.
+func (t *transport) refresh(from, to int, before, movers []int) {
 	for q := to; ; q = before[q] {
 		t.edges(q)
 		if q == from {
 			break
 		}
 	}
-	return true
+	if t.stay == nil {
+		return
+	}
+	for q := to; q != from; q = before[q] {
+		s, p := movers[q], before[q]
+		for other, amount := range t.flow[s] {
+			if amount > 0 && other != p && other != q {
+				t.edges(other)
+			}
+		}
+	}
 }
 
 // total is what the flow costs.
