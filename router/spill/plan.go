@@ -55,11 +55,14 @@ func Plan(w *World, inForce router.Spill, o Options) (router.Spill, Report) {
 	if len(w.PoPs) == 0 || !(w.total > 0) {
 		return inForce, Report{Loads: make([]float64, len(w.PoPs))}
 	}
-	p := planner{World: w, Options: o, before: newLedger(w, -1, w.rowsOf(inForce.Takes))}
+	p := planner{World: w, Options: o, before: newLedger(w, -1, w.rowsOf(inForce.InForce(w.Away)))}
 	for g := range w.groups {
 		p.flows = append(p.flows, p.before.flow(g))
 	}
 	next, why := p.calm()
+	if next == p.before {
+		why = ""
+	}
 	spill := router.Spill{Takes: w.takesOf(next.rows), Lost: map[string]map[Leading]router.Takes{}}
 	report := Report{Why: why, Loads: next.load, MeanMS: next.ms(), BestMS: p.best, Moved: p.moved(next)}
 	for i, pop := range w.PoPs {
@@ -72,6 +75,7 @@ func Plan(w *World, inForce router.Spill, o Options) (router.Spill, Report) {
 	if report.Why == "" {
 		return inForce, report
 	}
+	w.keep(&spill, inForce)
 	return spill, report
 }
 
@@ -95,7 +99,8 @@ func (p *planner) calm() (next *ledger, why string) {
 	room := p.rooms(p.Fill, -1)
 	best := p.target(room, nil, 0)
 	p.best = best.total() / p.total
-	if p.before.excess(room) > 1e-6*p.total {
+	// Somewhat more than a plan may give is borne, so that not each step of a rising demand makes a plan.
+	if p.before.excess(p.rooms((1+p.Fill)/2, -1)) > 1e-6*p.total {
 		return p.relieve(room, best), "overload"
 	}
 	calm := p.rooms(p.Return, -1)
