@@ -2,7 +2,7 @@ package router
 
 import "net/netip"
 
-// Order returns the PoPs that a client of a service may be sent to, best first, whatever is known of their state, and the names of the first three.
+// Order returns the PoPs that a client of a service may be sent to, best first, whatever is known of their state, and the names of the first four.
 // Those of one group are in the order of their round-trip times. A canary's policy and VIPs are left out.
 func (t *Table) Order(id ServiceID, f Family, client netip.Addr) (order []Choice, leading Leading) {
 	q := question{table: t, service: &t.services[id], ranking: t.services[id].rankings[f]}

@@ -602,7 +602,7 @@ func randomSpill(r *rand.Rand, names []string) Spill {
 							some[near] = shares[r.IntN(len(shares))]
 						}
 					}
-					all[Leading{a, b, c}] = some
+					all[Leading{a, b, c, names[r.IntN(len(names))]}] = some
 				}
 			}
 		}

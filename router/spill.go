@@ -6,11 +6,11 @@ import (
 	"slices"
 )
 
-// Leading are the first three PoPs of a class of clients, in their order; where there are fewer, the rest is empty. Spill is by them: clients who
+// Leading are the first four PoPs of a class of clients, in their order; where there are fewer, the rest is empty. Spill is by them: clients who
 // have them in common are so near to each other that it matters little which of them are sent elsewhere.
-type Leading [3]string
+type Leading [4]string
 
-// Compare orders by the first name, then by the second and the third.
+// Compare orders by the first name, then by the second, and so on.
 func (l Leading) Compare(o Leading) int { return slices.CompareFunc(l[:], o[:], cmp.Compare[string]) }
 
 // Spill is what share PoPs take of clients. Who is taken by no PoP is sent to the first. The zero Spill lets every PoP take all. It must not be
@@ -62,8 +62,8 @@ func larger(a, b Takes) Takes {
 
 // turn is what PoPs take of the clients of some classes: those whose first PoP is known, and that have these behind it.
 type turn struct {
-	second, third Choice // or noChoice
-	takes         []taken
+	rest  [len(Leading{}) - 1]Choice // noChoice where there are fewer
+	takes []taken
 }
 
 // taken is a PoP that does not take all.
@@ -94,12 +94,15 @@ func (s *State) turnsOf(t *Table, takes map[Leading]Takes, mark func(Choice, sta
 	turns := make([][]turn, t.popCount)
 	for leading, shares := range takes {
 		first, a := numbers[leading[0]]
-		second, b := number(leading[1])
-		third, c := number(leading[2])
-		if !a || !b || !c {
+		var one turn
+		for i, name := range leading[1:] {
+			var known bool
+			one.rest[i], known = number(name)
+			a = a && known
+		}
+		if !a {
 			continue // of another table; nobody has them
 		}
-		one := turn{second: second, third: third}
 		for pop, share := range shares {
 			if c, known := numbers[pop]; known && share < 1 && s.decided.PoP(pop).Pin == nil {
 				one.takes = append(one.takes, taken{c, max(share, 0), drawsOf(share)})
@@ -137,16 +140,11 @@ func (q *question) turned() []taken {
 	if len(leading) == 0 || len(q.state.turns[leading[0]]) == 0 {
 		return nil
 	}
-	second, third := noChoice, noChoice
-	if len(leading) > 1 {
-		second = leading[1]
-	}
-	if len(leading) > 2 {
-		third = leading[2]
-	}
-	q.depth = int(k.n) - len(leading) + 2 // so many leading choices after the first one make a difference
+	rest := [...]Choice{noChoice, noChoice, noChoice}
+	q.depth = int(k.n) - len(leading) + len(rest) // so many leading choices after the first one make a difference
+	copy(rest[:], leading[1:])
 	for i := range q.state.turns[leading[0]] {
-		if one := &q.state.turns[leading[0]][i]; one.second == second && one.third == third {
+		if one := &q.state.turns[leading[0]][i]; one.rest == rest {
 			return one.takes
 		}
 	}

@@ -47,7 +47,7 @@ func TestReservedHasItsOwnClients(t *testing.T) {
 		var trace Trace
 		plain := &View{table, NewState(table, Inputs{Now: start})}
 		Decide(plain, 0, IPv4, netip.MustParsePrefix("10.1.0.1/32"), &trace)
-		leading := Leading{trace.Candidates[0].PoP, trace.Candidates[1].PoP, trace.Candidates[2].PoP}
+		leading := Leading{trace.Candidates[0].PoP, trace.Candidates[1].PoP, trace.Candidates[2].PoP, trace.Candidates[3].PoP}
 		view := &View{table, NewState(table, Inputs{Now: start, Spill: Spill{Takes: map[Leading]Takes{leading: {"sin1": 0, leading[2]: 0.9}}}})}
 		sin1, other := 0, [2]int{}
 		for i := range 16 {
@@ -80,7 +80,9 @@ func TestSpillAllocatesNothing(t *testing.T) {
 	for a := range sixPoPs().PoPs {
 		for b := range sixPoPs().PoPs {
 			for c := range sixPoPs().PoPs {
-				takes[Leading{a, b, c}] = Takes{a: 0.3, b: 0.5, c: 0.9}
+				for d := range sixPoPs().PoPs {
+					takes[Leading{a, b, c, d}] = Takes{a: 0.3, b: 0.5, c: 0.9}
+				}
 			}
 		}
 	}

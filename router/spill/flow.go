@@ -38,6 +38,28 @@ func (c *Cell) spread(row []float64, lost int, into parts) parts {
 	return into
 }
 
+// meet adds what PoPs take of the cell, without those whom nobody takes, and returns these.
+func (c *Cell) meet(row []float64, lost int, into []float64) (left float64) {
+	if c.Answers > 1 {
+		for _, p := range c.spreadMany(row, lost, nil) {
+			into[c.Hops[p.hop].PoP] += p.weight
+		}
+		return 0
+	}
+	left = c.Weight
+	for i, h := range c.Hops {
+		if h.PoP == lost {
+			continue
+		}
+		take := left * c.takes(row, i)
+		into[h.PoP] += take
+		if left -= take; left <= 0 {
+			return 0
+		}
+	}
+	return left
+}
+
 // takes returns the chance that a hop takes the cell.
 func (c *Cell) takes(row []float64, hop int) float64 {
 	if row == nil {

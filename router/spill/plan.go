@@ -29,7 +29,7 @@ func (o Options) orDefaults() Options {
 }
 
 // near is how much longer than the optimum the mean round-trip time may be for fewer clients to move.
-const near = 0.01
+const near = 0.0025
 
 // Report tells what shares come to.
 type Report struct {
@@ -118,7 +118,7 @@ func (p *planner) calm() (next *ledger, why string) {
 	case home:
 		return p.approach(newLedger(p.World, -1, make([][]float64, len(p.groups))), room), "return"
 	case p.before.cost-wanted.total() > p.Gain*p.before.cost:
-		return p.approach(p.realise(wanted.flow, calm, p.before, p.flows), room), "gain"
+		return p.approach(p.realise(calm, func(room []float64) *transport { return p.target(room, nil, 0) }, p.before, p.flows), room), "gain"
 	}
 	return p.before, ""
 }
@@ -126,24 +126,20 @@ func (p *planner) calm() (next *ledger, why string) {
 // relieve finds shares by which no PoP has too much, at about the lowest round-trip time, and of those the ones that move the fewest.
 func (p *planner) relieve(room []float64, best *transport) *ledger {
 	limit := best.total() * (1 + near)
-	worth := func(ms float64) *transport {
-		t := p.target(room, p.flows, ms)
-		return t
-	}
-	most := worth(1e4)
-	if most.total() > limit {
-		low, high := 0.0, 1e4
-		most = best
-		for range 16 {
+	worth := 1e4
+	if p.target(room, p.flows, worth).total() > limit {
+		low, high := 0.0, worth
+		for range 12 {
 			middle := math.Sqrt(max(low, 1e-2) * high)
-			if t := worth(middle); t.total() <= limit {
-				low, most = middle, t
+			if p.target(room, p.flows, middle).total() <= limit {
+				low = middle
 			} else {
 				high = middle
 			}
 		}
+		worth = low
 	}
-	return p.realise(most.flow, room, p.before, p.flows)
+	return p.realise(room, func(room []float64) *transport { return p.target(room, p.flows, worth) }, p.before, p.flows)
 }
 
 // approach goes towards other shares, as far as one plan may move clients and no PoP gets too much.

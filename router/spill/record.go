@@ -148,7 +148,7 @@ func checkEntries(where string, entries []entry) (faults []error) {
 	for i, e := range entries {
 		at := fmt.Sprintf("%s[%d]", where, i)
 		if len(e.Clients) < 1 || len(e.Clients) > len(Leading{}) || slices.Contains(e.Clients, "") {
-			faults = append(faults, fmt.Errorf("%s.clients: %q are not the names of one to three PoPs", at, e.Clients))
+			faults = append(faults, fmt.Errorf("%s.clients: %q are not the names of one to four PoPs", at, e.Clients))
 			continue
 		}
 		if seen[e.leading()] {

@@ -21,7 +21,7 @@ func (w *World) rooms(fill float64, lost int) []float64 {
 	}
 	for p := range room {
 		if room[p] > 0 {
-			room[p] *= max(fill, w.total/all)
+			room[p] *= max(fill, w.total/all*(1+4*slack))
 		}
 	}
 	return room
@@ -44,24 +44,48 @@ func (w *World) target(room []float64, stay [][]float64, worth float64) *transpo
 	return t
 }
 
-// realise finds rows by which the groups come to flows, and mends what shares cannot do exactly. Groups whose flow is what it was by earlier rows
-// keep those.
-func (w *World) realise(flow [][]float64, room []float64, before *ledger, flows [][]float64) *ledger {
-	rows := make([][]float64, len(w.groups))
-	for g := range rows {
-		if before != nil && alike(flow[g], flows[g], 1e-6*w.groups[g].weight) {
-			rows[g] = before.rows[g]
-			continue
+// realise finds rows by which the groups come to flows that a plan finds for rooms, and mends what shares cannot do exactly. Groups whose flow is what
+// it was by earlier rows keep those.
+func (w *World) realise(room []float64, plan func(room []float64) *transport, before *ledger, flows [][]float64) *ledger {
+	var best *ledger
+	w.approximate(room, func(room []float64) *ledger {
+		rows, flow := make([][]float64, len(w.groups)), plan(room).flow
+		for g := range rows {
+			if before != nil && alike(flow[g], flows[g], 1e-6*w.groups[g].weight) {
+				rows[g] = before.rows[g]
+				continue
+			}
+			rows[g] = w.fit(g, flow[g], -1)
 		}
-		rows[g] = w.fit(g, flow[g], -1)
-	}
-	l := newLedger(w, -1, rows)
-	l.mend(room, func(int) bool { return true })
+		return newLedger(w, -1, rows)
+	}, &best)
+	best.mend(room, func(int) bool { return true })
 	if before == nil || !slices.ContainsFunc(before.rows, func(row []float64) bool { return row != nil }) {
-		l.polish(room, 3)
+		best.polish(room, 3)
 	}
-	return l
+	return best
 }
+
+// approximate tries again with less room for those PoPs that get too much by what shares come to, and keeps the best.
+func (w *World) approximate(room []float64, try func(room []float64) *ledger, best **ledger) {
+	given := slices.Clone(room)
+	least := inf
+	for range 6 {
+		l := try(given)
+		if excess := l.excess(room); excess < least {
+			least, *best = excess, l
+		}
+		if least < w.enough() {
+			return
+		}
+		for p, load := range l.load {
+			given[p] = max(given[p]-1.2*over(load, room[p]), 0)
+		}
+	}
+}
+
+// enough is so little of an excess that nothing is done about it.
+func (w *World) enough() float64 { return slack / 10 * w.total / float64(len(w.PoPs)) }
 
 func alike(a, b []float64, tolerance float64) bool {
 	for i := range a {
@@ -91,21 +115,31 @@ func (l *ledger) polish(room []float64, rounds int) {
 // where they are.
 func (w *World) afterLoss(calm *ledger, flows [][]float64, lost int) *ledger {
 	room := w.rooms(1, lost)
-	left := slices.Clone(room)
-	t := &transport{}
 	var hit []int
-	for p := range left {
-		left[p] = max(left[p]*(1-slack)-calm.load[p], 0)
-	}
-	left[lost] = 0
 	for g, flow := range flows {
 		if flow[lost] > eps*w.groups[g].weight {
-			cost := slices.Clone(w.groups[g].ms)
-			cost[lost] = inf
-			hit, t.supply, t.cost = append(hit, g), append(t.supply, flow[lost]), append(t.cost, cost)
+			hit = append(hit, g)
 		}
 	}
-	t.room = left
+	var best *ledger
+	w.approximate(room, func(room []float64) *ledger { return w.without(lost, calm, flows, hit, room) }, &best)
+	best.mend(room, func(g int) bool { _, found := slices.BinarySearch(hit, g); return found })
+	best.mend(room, func(int) bool { return true }) // where that is not enough
+	return best
+}
+
+// without sends the clients that some groups have at a lost PoP to where there is room.
+func (w *World) without(lost int, calm *ledger, flows [][]float64, hit []int, room []float64) *ledger {
+	t := &transport{room: slices.Clone(room)}
+	for p := range room {
+		t.room[p] = max(room[p]*(1-slack)-calm.load[p], 0)
+	}
+	t.room[lost] = 0
+	for _, g := range hit {
+		cost := slices.Clone(w.groups[g].ms)
+		cost[lost] = inf
+		t.supply, t.cost = append(t.supply, flows[g][lost]), append(t.cost, cost)
+	}
 	t.solve()
 	rows := slices.Clone(calm.rows)
 	for i, g := range hit {
@@ -117,10 +151,7 @@ func (w *World) afterLoss(calm *ledger, flows [][]float64, lost int) *ledger {
 		}
 		rows[g] = w.fit(g, want, lost)
 	}
-	l := newLedger(w, lost, rows)
-	l.mend(room, func(g int) bool { _, found := slices.BinarySearch(hit, g); return found })
-	l.mend(room, func(int) bool { return true }) // where that is not enough
-	return l
+	return newLedger(w, lost, rows)
 }
 
 // fit finds shares by which a group comes to a flow, without one PoP or with all (-1); nil for all ones.
@@ -135,17 +166,13 @@ func (w *World) fit(g int, want []float64, without int) []float64 {
 		}
 	}
 	got := make([]float64, len(row))
-	var scratch parts
-	for range 60 {
+	for range 100 {
 		clear(got)
+		left := 0.0
 		for _, number := range group.cells {
-			c := &w.Cells[number]
-			scratch = c.spread(row, without, scratch[:0])
-			for _, p := range scratch {
-				got[c.Hops[p.hop].PoP] += p.weight
-			}
+			left += w.Cells[number].meet(row, without, got)
 		}
-		worst := 0.0
+		worst := left
 		for p := range row {
 			if row[p] > 0 {
 				worst = max(worst, math.Abs(got[p]-want[p]))
@@ -156,17 +183,25 @@ func (w *World) fit(g int, want []float64, without int) []float64 {
 			break
 		}
 	}
-	// Somebody must take who is left, else they go to the first: the farthest does.
-	last := -1
+	w.close(group, row, without)
+	return group.plain(w, row, without)
+}
+
+// close makes sure that somebody takes all who are left, since they go to the first PoP else: the farthest one that takes any does.
+func (w *World) close(g *group, row []float64, without int) {
+	left, last := 0.0, -1
+	got := make([]float64, len(row))
+	for _, number := range g.cells {
+		left += w.Cells[number].meet(row, without, got)
+	}
 	for p := range row {
-		if row[p] > 0 && (last < 0 || group.rank[p] > group.rank[last]) {
+		if row[p] > 0 && (last < 0 || g.rank[p] > g.rank[last]) {
 			last = p
 		}
 	}
-	if last >= 0 {
+	if last >= 0 && left > 1e-6*g.weight {
 		row[last] = 1
 	}
-	return group.plain(w, row, without)
 }
 
 // plain raises to one the shares that nobody meets, since everybody has been taken before, and rounds the others down; nil for all ones.
@@ -202,8 +237,8 @@ const steps = 10_000
 
 // mend lowers what exceeds its room, as cheaply as single shares of single groups allow.
 func (l *ledger) mend(room []float64, may func(g int) bool) {
-	for range 20 {
-		if l.excess(room) < slack/10*l.w.total/float64(len(room)) {
+	for range 6 {
+		if l.excess(room) < l.w.enough() {
 			return
 		}
 		better := false

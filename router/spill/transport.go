@@ -46,7 +46,7 @@ func (t *transport) solve() {
 			t.place(s, best, amount)
 		}
 	}
-	t.tolerance = eps * max(total, 1)
+	t.tolerance = eps * total
 	t.edge, t.by = make([][]float64, n), make([][]int, n)
 	for p := range n {
 		t.edge[p], t.by[p] = make([]float64, n), make([]int, n)

@@ -107,7 +107,7 @@ func TestDecideDoesWhatIsPlanned(t *testing.T) {
 			t.Fatalf("%d answers: got %q, %v over capacity, %d shares", answers, report.Why, report.Over, len(shares.Takes))
 		}
 		plain := realised(v, w, demand)
-		for lost := -1; lost < len(w.PoPs); lost += 7 {
+		for lost := -1; lost < len(w.PoPs); lost += 5 {
 			in := router.Inputs{Spill: shares, Now: time.Unix(0, 0)}
 			if lost >= 0 {
 				in.Verdicts = health.Verdicts{{Kind: health.PoP, Name: w.PoPs[lost].Name}: {Status: health.Down}}

@@ -38,7 +38,7 @@ type Hop struct {
 	MS  float64
 }
 
-// Leading names a group of cells by their first three choices; those that there are not are empty. Shares are by group and PoP.
+// Leading names a group of cells by their first four choices; those that there are not are empty. Shares are by group and PoP.
 type Leading = router.Leading
 
 // group is the cells that have their first choices in common.

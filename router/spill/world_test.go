@@ -2,12 +2,14 @@ package spill
 
 import (
 	"cmp"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"os"
 	"slices"
 	"testing"
 
+	"github.com/isochrone/isochrone/router"
 	"github.com/isochrone/isochrone/router/rtt"
 	"github.com/isochrone/isochrone/topology"
 	"go.yaml.in/yaml/v3"
@@ -71,7 +73,7 @@ func worldOf(names []string, at []topology.Location, cells int, seed uint64) *Wo
 				cell.Hops = append(cell.Hops, Hop{p, float64(us[p])/1000 + random.Float64()*0.01})
 			}
 			slices.SortFunc(cell.Hops, func(a, b Hop) int { return cmp.Compare(a.MS, b.MS) })
-			cell.Leading = Leading{names[cell.Hops[0].PoP], names[cell.Hops[1].PoP], names[cell.Hops[2].PoP]}
+			cell.Leading = Leading{names[cell.Hops[0].PoP], names[cell.Hops[1].PoP], names[cell.Hops[2].PoP], names[cell.Hops[3].PoP]}
 			w.Cells = append(w.Cells, cell)
 		}
 	}
@@ -86,4 +88,37 @@ func (w *World) nearest() []float64 {
 		loads[c.Hops[0].PoP] += c.Weight
 	}
 	return loads
+}
+
+var noShares router.Spill
+
+// randomWorld has PoPs and cells on a plane, no two of which have their first choices in common where that can be.
+func randomWorld(random *rand.Rand, pops, cells int) *World {
+	w := &World{}
+	at := make([][2]float64, pops)
+	for p := range at {
+		at[p] = [2]float64{random.Float64() * 100, random.Float64() * 100}
+		w.PoPs = append(w.PoPs, PoP{Name: fmt.Sprintf("pop%03d", p)})
+	}
+	seen := map[Leading]bool{}
+	for range 50 * cells {
+		x, y := random.Float64()*100, random.Float64()*100
+		c := Cell{Weight: 0.1 + random.ExpFloat64()}
+		for p := range at {
+			c.Hops = append(c.Hops, Hop{p, 1 + math.Hypot(x-at[p][0], y-at[p][1])})
+		}
+		slices.SortFunc(c.Hops, func(a, b Hop) int { return cmp.Compare(a.MS, b.MS) })
+		for i := range min(len(c.Leading), len(c.Hops)) {
+			c.Leading[i] = w.PoPs[c.Hops[i].PoP].Name
+		}
+		if !seen[c.Leading] {
+			seen[c.Leading] = true
+			w.Cells = append(w.Cells, c)
+		}
+		if len(w.Cells) == cells {
+			break
+		}
+	}
+	w.index()
+	return w
 }
