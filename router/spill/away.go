@@ -6,14 +6,18 @@ import (
 	"github.com/isochrone/isochrone/router"
 )
 
-// keep gives PoPs that are away the shares in force, so that they take no more than those when they come back.
+// keep gives PoPs that are away the shares that they had, so that they are not flooded when they come back. Of those clients who go elsewhere than
+// before, and had another PoP first, they take none: they may not have met them.
 func (w *World) keep(next *router.Spill, inForce router.Spill) {
+	before := inForce.InForce(w.Away)
 	for i := range w.groups {
 		leading := w.groups[i].leading
 		kept := router.Takes{}
 		for _, pop := range w.Away {
 			if share, limited := inForce.Takes[leading][pop]; limited {
 				kept[pop] = share
+			} else if pop != leading[0] && !sameRow(w.rowOf(next.Takes[leading]), w.rowOf(before[leading])) {
+				kept[pop] = 0
 			}
 		}
 		if len(kept) == 0 {

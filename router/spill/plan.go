@@ -100,7 +100,8 @@ func (p *planner) calm() (next *ledger, why string) {
 	best := p.target(room, nil, 0)
 	p.best = best.total() / p.total
 	// Somewhat more than a plan may give is borne, so that not each step of a rising demand makes a plan.
-	if p.before.excess(p.rooms((1+p.Fill)/2, -1)) > 1e-6*p.total {
+	borne := p.rooms((1+p.Fill)/2, -1)
+	if p.before.excess(borne) > 1e-6*p.total {
 		return p.relieve(room, best), "overload"
 	}
 	calm := p.rooms(p.Return, -1)
@@ -116,9 +117,12 @@ func (p *planner) calm() (next *ledger, why string) {
 	case home && plain:
 		return p.before, ""
 	case home:
-		return p.approach(newLedger(p.World, -1, make([][]float64, len(p.groups))), room), "return"
-	case p.before.cost-wanted.total() > p.Gain*p.before.cost:
-		return p.approach(p.realise(calm, func(room []float64) *transport { return p.target(room, nil, 0) }, p.before, p.flows), room), "gain"
+		return p.approach(newLedger(p.World, -1, make([][]float64, len(p.groups))), borne), "return"
+	case p.before.cost-best.total() > p.Gain*p.before.cost:
+		next := p.realise(room, func(room []float64) *transport { return p.target(room, nil, 0) }, p.before, p.flows)
+		if p.before.cost-next.cost > p.Gain/4*p.before.cost { // shares may not come nearer to the optimum
+			return p.approach(next, borne), "gain"
+		}
 	}
 	return p.before, ""
 }

@@ -112,9 +112,22 @@ func (l *ledger) polish(room []float64, rounds int) {
 }
 
 // afterLoss finds the rows of those groups that a PoP has clients of, for when it is lost: they go where there is room, and all others stay
-// where they are.
+// where they are. Room is left for a demand that rises; where there is not enough for that, PoPs are filled.
 func (w *World) afterLoss(calm *ledger, flows [][]float64, lost int) *ledger {
 	room := w.rooms(1, lost)
+	best := w.fillAfterLoss(calm, flows, lost, w.rooms(spareFill, lost))
+	if best.excess(room) > w.enough() {
+		if full := w.fillAfterLoss(calm, flows, lost, room); full.excess(room) < best.excess(room) {
+			return full
+		}
+	}
+	return best
+}
+
+// spareFill is the part of their capacity that PoPs are given for when one is lost, if that is enough.
+const spareFill = 0.97
+
+func (w *World) fillAfterLoss(calm *ledger, flows [][]float64, lost int, room []float64) *ledger {
 	var hit []int
 	for g, flow := range flows {
 		if flow[lost] > eps*w.groups[g].weight {
