@@ -13,15 +13,13 @@ type transport struct {
 	room   []float64   // by PoP; +Inf for any
 	stay   [][]float64 // by supply and PoP: so much of the flow, in all the supply, costs less there, by worth; nil for none
 	worth  float64
+	tiny   float64 // what rounding may have left of nothing
 
-	flow   [][]float64 // by supply and PoP: the solution
-	load   []float64
-	over   float64     // supply that has found no room; it is left where that is cheapest
-	beyond []float64   // by PoP: of it
-	edge   [][]float64 // by PoP and PoP: the least extra cost of a part of what the first has
-	by     [][]int     // the supply that has it
-
-	tolerance float64 // less than that counts as nothing, so that what rounding leaves makes no way
+	flow [][]float64 // by supply and PoP: the solution
+	load []float64
+	over float64     // supply that has found no room; it is left where it is cheapest
+	edge [][]float64 // by PoP and PoP: the least extra cost of a part of what the first has
+	by   [][]int     // the supply that has it
 }
 
 const eps = 1e-9
@@ -46,53 +44,41 @@ func (t *transport) solve() {
 			t.place(s, best, amount)
 		}
 	}
-	t.tolerance = eps * total
+	tolerance := eps * total
+	t.tiny = tolerance / 100
 	t.edge, t.by = make([][]float64, n), make([][]int, n)
 	for p := range n {
 		t.edge[p], t.by[p] = make([]float64, n), make([]int, n)
 		t.edges(p)
 	}
-	t.beyond = make([]float64, n)
+	full := make([]bool, n) // of those that cannot be helped
 	for {
 		from := -1
 		for p := range n {
-			if t.excess(p) > t.tolerance && (from < 0 || t.excess(p) > t.excess(from)) {
+			if !full[p] && t.load[p] > t.room[p]+tolerance && (from < 0 || t.load[p]-t.room[p] > t.load[from]-t.room[from]) {
 				from = p
 			}
 		}
 		if from < 0 {
 			break
 		}
-		if !t.augment(from) {
-			t.beyond[from] += t.excess(from)
+		if !t.augment(from, tolerance) {
+			full[from] = true
 		}
 	}
 	for p := range n {
-		t.over += max(t.load[p]-t.room[p]-t.tolerance, 0)
+		t.over += max(t.load[p]-t.room[p]-tolerance, 0)
 	}
 }
 
-// excess is what a PoP has more than it may keep.
-func (t *transport) excess(p int) float64 { return t.load[p] - t.room[p] - t.beyond[p] }
-
-// place brings a supply to where it is cheapest, if there is room everywhere: what stays, in the order of what that costs, and the rest.
+// place brings a supply to where it is cheapest, if there is room everywhere.
 func (t *transport) place(s, best int, amount float64) {
 	if t.stay != nil {
-		for amount > 0 {
-			next, cost := -1, t.cost[s][best]
-			for p, stay := range t.stay[s] {
-				if c := t.cost[s][p] - t.worth; stay > t.flow[s][p] && c < cost {
-					next, cost = p, c
-				}
+		for p, stay := range t.stay[s] { // in any order: who stays is never dearer than who goes to the best one
+			if p != best && stay > 0 && t.cost[s][p]-t.worth < t.cost[s][best] {
+				stay = min(stay, amount)
+				t.flow[s][p], t.load[p], amount = stay, t.load[p]+stay, amount-stay
 			}
-			if next < 0 {
-				break
-			}
-			part := min(t.stay[s][next]-t.flow[s][next], amount)
-			if t.flow[s][next] += part; part < amount {
-				t.flow[s][next] = t.stay[s][next] // exactly, so that it is found full
-			}
-			t.load[next], amount = t.load[next]+part, amount-part
 		}
 	}
 	t.flow[s][best] += amount
@@ -110,14 +96,14 @@ func (t *transport) edges(p int) {
 			continue
 		}
 		here := t.cost[s][p]
-		if t.stay != nil && flow[p] <= t.stay[s][p]+t.tolerance {
+		if t.stay != nil && flow[p] <= t.stay[s][p]+t.tiny {
 			here -= t.worth
 		}
 		for q, c := range t.cost[s] {
 			if c-here-t.worth >= edge[q] || q == p {
 				continue
 			}
-			if t.stay != nil && flow[q] < t.stay[s][q]-t.tolerance {
+			if t.stay != nil && flow[q] < t.stay[s][q]-t.tiny {
 				c -= t.worth
 			}
 			if extra := c - here; extra < edge[q] {
@@ -127,9 +113,8 @@ func (t *transport) edges(p int) {
 	}
 }
 
-// augment moves as much as the cheapest way from an overloaded PoP to one with room can take, or to one that had better have too much, and reports whether
-// there is one.
-func (t *transport) augment(from int) bool {
+// augment moves as much as the cheapest way from an overloaded PoP to one with room can take, and reports whether there is one.
+func (t *transport) augment(from int, tolerance float64) bool {
 	n := len(t.room)
 	far, before := make([]float64, n), make([]int, n)
 	for p := range far {
@@ -151,23 +136,14 @@ func (t *transport) augment(from int) bool {
 	}
 	to := -1
 	for p := range n {
-		if p != from && far[p] < inf && t.load[p] < t.room[p]-t.tolerance && (to < 0 || far[p] < far[to]) {
+		if p != from && far[p] < inf && t.load[p] < t.room[p]-tolerance && (to < 0 || far[p] < far[to]) {
 			to = p
 		}
 	}
-	amount, crowded := t.excess(from), to < 0
-	if !crowded {
-		amount = min(amount, t.room[to]-t.load[to])
-	} else { // there is no room; some PoP may be a cheaper one to have too much
-		for p := range n {
-			if far[p] < -1e-9 && (to < 0 || far[p] < far[to]) {
-				to = p
-			}
-		}
-		if to < 0 {
-			return false
-		}
+	if to < 0 {
+		return false
 	}
+	amount := min(t.load[from]-t.room[from], t.room[to]-t.load[to])
 	for q, steps := to, 0; q != from; q, steps = before[q], steps+1 {
 		if steps > n {
 			return false // rounding has closed a ring
@@ -178,19 +154,17 @@ func (t *transport) augment(from int) bool {
 		if t.stay == nil {
 			continue
 		}
-		if have, stay := t.flow[s][p], t.stay[s][p]; have > stay+t.tolerance {
+		if have, stay := t.flow[s][p], t.stay[s][p]; have > stay+t.tiny {
 			amount = min(amount, have-stay)
 		}
-		if have, stay := t.flow[s][q], t.stay[s][q]; have < stay-t.tolerance {
+		if have, stay := t.flow[s][q], t.stay[s][q]; have < stay-t.tiny {
 			amount = min(amount, stay-have)
 		}
 	}
-	movers := make([]int, n) // by PoP on the way: the supply that comes to it
 	for q := to; q != from; q = before[q] {
 		p := before[q]
-		movers[q] = t.by[p][q]
-		flow := t.flow[movers[q]]
-		if flow[p] -= amount; flow[p] < t.tolerance*1e-3 {
+		flow := t.flow[t.by[p][q]]
+		if flow[p] -= amount; flow[p] < t.tiny {
 			flow[q] += flow[p]
 			t.load[p], t.load[q] = t.load[p]-flow[p], t.load[q]+flow[p]
 			flow[p] = 0
@@ -199,33 +173,13 @@ func (t *transport) augment(from int) bool {
 	}
 	t.load[from] -= amount
 	t.load[to] += amount
-	if crowded {
-		t.beyond[to] += amount
-	}
-	t.refresh(from, to, before, movers)
-	return true
-}
-
-// refresh finds the edges anew that the flows of a way make a difference to. What it costs to bring a supply to a PoP on the way has changed for
-// all that have some of that supply, where some of it stays.
-func (t *transport) refresh(from, to int, before, movers []int) {
 	for q := to; ; q = before[q] {
 		t.edges(q)
 		if q == from {
 			break
 		}
 	}
-	if t.stay == nil {
-		return
-	}
-	for q := to; q != from; q = before[q] {
-		s, p := movers[q], before[q]
-		for other, amount := range t.flow[s] {
-			if amount > 0 && other != p && other != q {
-				t.edges(other)
-			}
-		}
-	}
+	return true
 }
 
 // total is what the flow costs.
