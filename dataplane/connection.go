@@ -14,6 +14,7 @@ type connection struct {
 	began    time.Time    // of the Front
 	progress atomic.Int64 // when a request last began, ended or got on, in nanoseconds since began
 	active   atomic.Int32 // requests that have begun and not ended
+	streams  atomic.Int64 // over HTTP/3, requests that were accepted and have not ended: they begin a moment later
 	second   atomic.Int64 // in which requests were given up
 	given    atomic.Int32 // how many
 	turn     atomic.Int64 // the overload.Turn until which nothing is read; over TCP alone
@@ -163,7 +164,7 @@ func (s *connections) all() []*connection {
 func (s *connections) active() int {
 	n := 0
 	for _, c := range s.all() {
-		n += int(c.active.Load())
+		n += int(c.active.Load()) + int(c.streams.Load())
 	}
 	return n
 }

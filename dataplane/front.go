@@ -293,7 +293,7 @@ func (f *Front) tend(ctx context.Context) {
 		}
 		for _, c := range f.connections.all() {
 			why := c.stale()
-			if began > 0 && c.active.Load() == 0 && c.now()-max(began, time.Duration(c.progress.Load())) > c.linger() {
+			if began > 0 && c.active.Load() == 0 && c.streams.Load() == 0 && c.now()-max(began, time.Duration(c.progress.Load())) > c.linger() {
 				why = "the PoP is ending"
 			}
 			if why != "" {

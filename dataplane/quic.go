@@ -145,7 +145,7 @@ func (s *quicServer) serveConn(conn *quic.Conn) {
 	}
 	defer s.front.connections.add(c)()
 	c.served()
-	s.http.ServeConn(conn)
+	s.http.ServeConn(conn, &c.streams)
 }
 
 // lingerTime is for clients that are near, and slow to read: the end of a connection takes from them what they have not read yet.

@@ -2,110 +2,108 @@ package health
 
 import (
 	"cmp"
-	"hash/fnv"
 	"slices"
-	"time"
+	"strings"
 )
 
-// Vantage is a node that looks at targets.
-type Vantage struct {
-	Name   string // as nodes are named, such as pop:sin1
-	Region string // the continent's code; empty where it is not known
-	Looks  []Kind // at what kinds of target; none for all
+// perRegion is how many vantages of a region probe a target, and the least that reach a verdict for the region.
+const perRegion = 3
+
+// Assign returns the vantages that probe a target, in the order of their turns: neighbours in it are of different regions where that can
+// be. It is the same for equal sets of vantages. Each region with at least three vantages gives three; there are at least k in all, if
+// there are so many, and an odd number. The target itself is left out. Few targets move when a vantage comes or goes (rendezvous hashing:
+// Thaler and Ravishankar, IEEE/ACM Transactions on Networking 6(1), 1998).
+func Assign(t Target, vantages []Vantage, k int) []Vantage {
+	ranked := make([]ranking, 0, len(vantages))
+	self, seed := t.node(), hash(string(t.Kind), t.Name)
+	for _, v := range vantages {
+		if v.Name != self && v.sees(t.Kind) {
+			ranked = append(ranked, ranking{v, mix(seed ^ hash(v.Name))})
+		}
+	}
+	slices.SortFunc(ranked, func(a, b ranking) int {
+		return cmp.Or(cmp.Compare(a.weight, b.weight), strings.Compare(a.Name, b.Name))
+	})
+	ranked = slices.CompactFunc(ranked, func(a, b ranking) bool { return a.Name == b.Name })
+	return interleave(choose(ranked, k))
 }
 
-const (
-	// RegionQuorum is how many vantages of a region a verdict of its own takes.
-	RegionQuorum = 3
-	// Looking is how many vantages look at a target, where there are as many: more, if so many regions have a verdict of their own.
-	Looking = 7
-	// Pace is the time between two probes of a target, by all vantages together, while nobody suspects it.
-	Pace = time.Second
-	// BurstPause is the time between two bursts of probes of a target, at least, so that somebody who sees ghosts makes no storm.
-	BurstPause = 10 * time.Second
-)
+type ranking struct {
+	Vantage
+	weight uint64
+}
 
-// Assign returns the vantages that look at a target, in the order of their turns: by rendezvous hashing, three of each region that has three, and
-// seven in all at least. A target does not look at itself. When a vantage comes or goes, no turns change but its own and its neighbours'. The
-// result does not depend on the order of the vantages. It takes time in proportion to their number.
-func Assign(target Target, vantages []Vantage) []Vantage {
-	type scored struct {
-		Vantage
-		score uint64
+// choose takes the first three of each region that has three, and then the first of the others up to the number that is wanted.
+func choose(ranked []ranking, k int) []ranking {
+	of := map[string]int{}
+	for _, v := range ranked {
+		of[v.Region]++
 	}
-	all := make([]scored, 0, len(vantages))
-	for _, v := range vantages {
-		if self, ok := selfOf(v.Name); (!ok || self != target) && (len(v.Looks) == 0 || slices.Contains(v.Looks, target.Kind)) {
-			all = append(all, scored{v, hash(target.String(), v.Name)})
+	chosen, rest := []ranking{}, []ranking{}
+	taken := map[string]int{}
+	for _, v := range ranked {
+		if v.Region != "" && of[v.Region] >= perRegion && taken[v.Region] < perRegion {
+			taken[v.Region]++
+			chosen = append(chosen, v)
+		} else {
+			rest = append(rest, v)
 		}
 	}
-	slices.SortFunc(all, func(a, b scored) int { return cmp.Or(cmp.Compare(a.score, b.score), cmp.Compare(a.Name, b.Name)) })
-	count := map[string]int{}
-	for _, v := range all {
-		count[v.Region]++
+	want := max(k, len(chosen))
+	want = min(want+1-want%2, len(ranked))
+	if want%2 == 0 && want > 2 && want > len(chosen) { // there are no more, and the last one would only make ties; but two see more than one
+		want--
 	}
-	taken := make([]bool, len(all))
-	byRegion, n := map[string][]Vantage{}, 0
-	take := func(i int) {
-		taken[i] = true
-		byRegion[all[i].Region] = append(byRegion[all[i].Region], all[i].Vantage)
-		n++
+	if more := want - len(chosen); more > 0 {
+		chosen = append(chosen, rest[:more]...)
 	}
-	for i, v := range all {
-		if v.Region != "" && count[v.Region] >= RegionQuorum && len(byRegion[v.Region]) < RegionQuorum {
-			take(i)
-		}
+	return chosen
+}
+
+// interleave orders vantages so that each turn is taken by another region than the one before, as far as that goes: the region with the
+// most turns left is next. The order of ranking decides between equals.
+func interleave(chosen []ranking) []Vantage {
+	slices.SortFunc(chosen, func(a, b ranking) int { return cmp.Compare(a.weight, b.weight) })
+	left := map[string]int{}
+	for _, v := range chosen {
+		left[v.Region]++
 	}
-	for i := range all {
-		if n >= Looking {
-			break
-		}
-		if !taken[i] {
-			take(i)
-		}
-	}
-	var regions []string // of the vantages, the best first, so that turns go around the world
-	for i, v := range all {
-		if taken[i] && !slices.Contains(regions, v.Region) {
-			regions = append(regions, v.Region)
-		}
-	}
-	turns := make([]Vantage, 0, n)
-	for round := 0; len(turns) < n; round++ {
-		for _, region := range regions {
-			if round < len(byRegion[region]) {
-				turns = append(turns, byRegion[region][round])
+	turns := make([]Vantage, 0, len(chosen))
+	for last := ""; len(chosen) > 0; {
+		best := 0
+		for i, v := range chosen {
+			b := chosen[best]
+			if i > 0 && (b.Region == last && v.Region != last || (v.Region != last) == (b.Region != last) && left[v.Region] > left[b.Region]) {
+				best = i
 			}
 		}
+		v := chosen[best].Vantage
+		last = v.Region
+		left[last]--
+		turns = append(turns, v)
+		chosen = slices.Delete(chosen, best, best+1)
 	}
 	return turns
 }
 
-// Turn returns the turn of a vantage among those that look at a target, and how many there are; false when it is none of them.
-func Turn(vantage string, turns []Vantage) (turn, of int, ok bool) {
-	turn = slices.IndexFunc(turns, func(v Vantage) bool { return v.Name == vantage })
-	return turn, len(turns), turn >= 0
+// node returns the name of the node that is the target, which is no vantage of it: store.NodeName's.
+func (t Target) node() string { return string(t.Kind) + ":" + t.Name }
+
+// hash is FNV-1a over strings, with their ends. It spreads; it keeps nobody out.
+func hash(all ...string) uint64 {
+	h := uint64(14695981039346656037)
+	for _, s := range all {
+		for i := range len(s) {
+			h = (h ^ uint64(s[i])) * 1099511628211
+		}
+		h = (h ^ 0xff) * 1099511628211
+	}
+	return mix(h)
 }
 
-// Next returns when a vantage, whose turn is one of several, is to look at a target next after some time, by its wall clock. Vantages whose clocks
-// agree look one after the other; where they do not agree, all look as often.
-func Next(target Target, turn, of int, after time.Time) time.Time {
-	phase := int64(hash(target.String(), "") % uint64(Pace))
-	slot := (after.UnixNano()-phase)/int64(Pace) + 1
-	slot += (int64(turn) - slot%int64(of) + int64(of)) % int64(of)
-	return after.Add(time.Duration(slot*int64(Pace) + phase - after.UnixNano()))
-}
-
-// hash is alike on all machines.
-func hash(a, b string) uint64 {
-	h := fnv.New64a()
-	h.Write([]byte(a))
-	h.Write([]byte{0})
-	h.Write([]byte(b))
-	x := h.Sum64() // whose high bits depend too little on the last octets
-	x ^= x >> 33
-	x *= 0xff51afd7ed558ccd
-	x ^= x >> 33
-	x *= 0xc4ceb9fe1a85ec53
-	return x ^ x>>33
+// mix is the finalizer of splitmix64, so that neighbours are far apart.
+func mix(h uint64) uint64 {
+	h = (h ^ h>>30) * 0xbf58476d1ce4e5b9
+	h = (h ^ h>>27) * 0x94d049bb133111eb
+	return h ^ h>>31
 }

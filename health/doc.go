@@ -1,13 +1,14 @@
-// Package health says who is well, and who says so. It turns observations of targets (PoPs, clusters, DNS nodes) into verdicts.
+// Package health says who is well, and who says so. It turns what vantages observe of targets (PoPs, clusters, DNS nodes) into verdicts
+// by quorum. docs/health.md tells how in words.
 //
-// Vantages are nodes that look at targets. Each has a Watcher, which keeps what only a sequence of observations tells: how often in a row a
-// target failed, since when, whether it flaps. What comes of that is the vantage's Report. A verdict is a function without memory of the reports
-// of the vantages that are alive (Judge), so that all nodes come to the same ones; of the verdicts before only those count of whom the reports
-// say nothing.
+// It is pure: time comes in with the calls; there are no sockets, clocks or goroutines. One vantage has a Watcher (what it sees: rise,
+// fall, damping), a Schedule (when it probes what; Assign says who does) and a Ledger (what the others say). It sends a Report when what
+// it says has changed. Judge makes verdicts of the reports that a Ledger holds:
 //
-// Who looks at what, and when, is a function of names alone (Assign, Next): each target is probed once a second in all, however many vantages
-// there are. The first failure is a suspicion, and has all vantages of the target look at once.
+//	due, again := schedule.Due(now)       // probe these, and ask again then
+//	changed := watcher.Observe(o)         // when a probe has ended: if changed, send watcher.Statements in a Report
+//	_, err := ledger.Take(report, now)    // when a report has arrived: then schedule.Heard for each of its statements
+//	verdicts := health.Judge(health.Inputs{Reports: ledger.Reports(alive), ...}).Verdicts
 //
-// It is all pure: time comes in with the arguments. Package health/probe makes the observations, health/direct carries reports beside etcd. What
-// a verdict means for a client's answer is the business of package router.
+// Package health/probe makes the observations. What a verdict means for a client's answer is the business of package router.
 package health

@@ -1,10 +1,6 @@
 package health
 
-import (
-	"maps"
-	"slices"
-	"time"
-)
+import "time"
 
 // Kind is the kind of a target.
 type Kind string
@@ -13,10 +9,10 @@ type Kind string
 const (
 	PoP     Kind = "pop"
 	Cluster Kind = "cluster"
-	DNS     Kind = "dns" // a node that answers questions
+	DNS     Kind = "dns" // a DNS node of our own
 )
 
-// Target is what is observed, by its name in the topology, or a DNS node by its own.
+// Target is what is observed: a PoP or a cluster by its name in the topology, or a DNS node by its name.
 type Target struct {
 	Kind Kind
 	Name string
@@ -28,32 +24,43 @@ func (t Target) String() string { return string(t.Kind) + "/" + t.Name }
 // Status is what is held to be true of a target.
 type Status string
 
-// The statuses. Unknown is the status of a target before its first observations; it counts as well. Degraded is that of a PoP which is well as
-// far as others see, and says itself that it cannot do all of its work: it is answered when there is no better one.
+// The statuses. Unknown is the status of a target before its first observations; it counts as well.
 const (
 	Unknown  Status = "unknown"
 	Up       Status = "up"
-	Degraded Status = "degraded"
+	Degraded Status = "degraded" // it answers, but says that it cannot do all of its work: others are better
 	Down     Status = "down"
 )
 
-// Verdict is what is held to be true of a target, with the evidence.
-type Verdict struct {
-	Status    Status            `json:"status"`
-	Reason    string            `json:"reason"`              // the evidence that decided, or the latest that agrees, with who says so
-	Since     time.Time         `json:"since"`               // when Status became what it is, as far as this node knows
-	Seen      time.Time         `json:"seen"`                // when somebody who is alive last held to what he says about it
-	LastTook  time.Duration     `json:"last_took"`           // of a vantage's observation that agrees, in nanoseconds
-	Suspected bool              `json:"suspected,omitempty"` // somebody has seen it fail, and the others have not looked yet or see it otherwise
-	Votes     Votes             `json:"votes,omitzero"`
-	Regions   map[string]Status `json:"regions,omitempty"`  // of those regions that have vantages enough for a verdict of their own
-	Recovered time.Time         `json:"recovered,omitzero"` // when this node saw it come back from down; zero when it has not
-}
-
-// Votes count the vantages that were heard about a target.
+// Votes are the vantages that were asked of a target.
 type Votes struct {
 	Up   int `json:"up"`
-	Down int `json:"down"`
+	Down int `json:"down"` // for good: by two failures in a row, or because the target flaps
+	Of   int `json:"of"`   // all whose word counts; those who are neither up nor down know nothing yet
+}
+
+// RegionVerdict is what is held to be true of a target for clients of one region, when the vantages there are enough to say so.
+type RegionVerdict struct {
+	Status Status    `json:"status"`
+	Reason string    `json:"reason"`
+	Since  time.Time `json:"since"`
+	Votes  Votes     `json:"votes"`
+}
+
+// Verdict is what is held to be true of a target, with the evidence.
+type Verdict struct {
+	Status   Status        `json:"status"`
+	Reason   string        `json:"reason"`    // of the observations that decided, with the votes
+	Since    time.Time     `json:"since"`     // when Status became what it is
+	Seen     time.Time     `json:"seen"`      // of the latest observation
+	LastTook time.Duration `json:"last_took"` // the median of the votes' own medians of successful probes, in nanoseconds
+
+	Code      Code                     `json:"code,omitempty"` // what kind of failure decided
+	Votes     Votes                    `json:"votes"`
+	Suspected bool                     `json:"suspected,omitempty"` // a vantage has seen a first failure, and the others look
+	Regions   map[string]RegionVerdict `json:"regions,omitempty"`   // by continent; where a region has none, Status holds there
+
+	Recovered time.Time `json:"recovered,omitzero"` // when this node saw it come back from down; zero when it has not
 }
 
 // Verdicts holds the verdict of every target that has one. It is immutable once published; reading a missing target gives
@@ -63,25 +70,38 @@ type Verdicts map[Target]Verdict
 // IsDown reports whether the target is held to be dead, by the world as a whole.
 func (v Verdicts) IsDown(t Target) bool { return v[t].Status == Down }
 
-// In returns the status of a target for the clients of a region, a continent's code: the region's own where it has one.
+// In returns the status of a target for clients of a region (a continent's code; "" when not known): the region's own where it has one,
+// else that of the world.
+func (v Verdicts) In(t Target, region string) Status {
+	return v[t].In(region)
+}
+
+// In returns the status for clients of a region, as Verdicts.In does.
 func (v Verdict) In(region string) Status {
-	if own, ok := v.Regions[region]; ok && v.Status != Degraded {
-		return own
+	if r, ok := v.Regions[region]; ok {
+		return r.Status
+	}
+	if v.Status == "" {
+		return Unknown
 	}
 	return v.Status
 }
 
-// Says reports whether two verdicts come to the same for those who are answered by them.
-func (v Verdict) Says(o Verdict) bool {
-	return v.Status == o.Status && v.Recovered.Equal(o.Recovered) && maps.Equal(v.Regions, o.Regions)
-}
-
-// Same reports whether verdicts come to the same for those who are answered by them.
-func (v Verdicts) Same(o Verdicts) bool {
-	return maps.EqualFunc(v, o, Verdict.Says)
-}
-
-// Targets returns the targets that have verdicts, in order.
-func (v Verdicts) Targets() []Target {
-	return slices.SortedFunc(maps.Keys(v), compareTargets)
+// SameStatus reports whether two sets of verdicts have the same effect: the same status for each target in each region.
+func (v Verdicts) SameStatus(other Verdicts) bool {
+	if len(v) != len(other) {
+		return false
+	}
+	for t, a := range v {
+		b, ok := other[t]
+		if !ok || a.Status != b.Status || !a.Recovered.Equal(b.Recovered) || len(a.Regions) != len(b.Regions) {
+			return false
+		}
+		for name, r := range a.Regions {
+			if s, ok := b.Regions[name]; !ok || s.Status != r.Status {
+				return false
+			}
+		}
+	}
+	return true
 }

@@ -2,232 +2,192 @@ package health
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
-	"math"
 	"slices"
+	"strings"
 	"time"
 )
 
-// Thresholds say how a vantage makes up its mind. The zero value stands for the defaults.
+// Thresholds say how many observations in a row change what a vantage says. The zero value stands for two of each.
 type Thresholds struct {
-	Rise     int           // successes in a row that bring a target up that was down; default 2
-	Fall     int           // failures in a row that take a target down; default 2
-	HalfLife time.Duration // of the penalty for flapping; default 60 s
-	Suppress float64       // penalty above which a target that flaps counts as down; each fall is 1; default 3
-	Reuse    float64       // penalty below which it is believed again; default 1
-	Longest  time.Duration // that it can be suppressed after its last fall; default 5 min
+	Rise int // successes that bring a target up that was down
+	Fall int // failures that take a target down
 }
 
-// Watcher keeps what one vantage has seen, and makes its statements. A target's first success brings it up at once. Damping is that of RFC 2439: a
-// penalty that decays exponentially. A Watcher is not safe for concurrent use.
+// Watcher holds what one vantage sees of its targets: rise and fall, flap damping, suspicion, and how long probes take. A target is
+// unknown until its first success, which brings it up at once, or until it fell. A Watcher is not safe for concurrent use.
 type Watcher struct {
 	thresholds Thresholds
+	damping    Damping
 	targets    map[Target]*watched
+	all        durations // of all targets, for those that have few of their own
 }
 
-// watched is what is known of a target.
+// watched is what was seen of a target.
 type watched struct {
-	status     Status
-	since      time.Time
-	failures   int // in a row
-	successes  int // in a row, since the last failure
-	last       Observation
-	penalty    float64
-	penaltyAt  time.Time
-	suppressed bool
-	took       [tookSize]time.Duration // of the newest successful probes
-	tooks      int                     // how many there were
+	status   Status // by rise and fall alone
+	since    time.Time
+	against  int  // observations in a row that contradict status
+	failures int  // in a row
+	late     bool // see Statement.Late
+	traffic  bool // real requests failed since the last success
+	code     Code
+	reason   string
+	failure  string // reason of the latest failure
+	steps    Steps
+	seen     time.Time
+	began    time.Time // the latest begin of a probe that succeeded
+	took     durations
+	flaps    flaps
 }
-
-// tookSize is of how many probes the slowest but one stands for the 99th percentile.
-const tookSize = 100
 
 // NewWatcher returns a Watcher that has seen nothing.
-func NewWatcher(t Thresholds) *Watcher {
-	t.Rise, t.Fall = cmp.Or(t.Rise, 2), cmp.Or(t.Fall, 2)
-	t.HalfLife, t.Longest = cmp.Or(t.HalfLife, time.Minute), cmp.Or(t.Longest, 5*time.Minute)
-	t.Suppress, t.Reuse = cmp.Or(t.Suppress, 3), cmp.Or(t.Reuse, 1)
-	return &Watcher{thresholds: t, targets: map[Target]*watched{}}
+func NewWatcher(t Thresholds, d Damping) *Watcher {
+	return &Watcher{
+		thresholds: Thresholds{Rise: cmp.Or(t.Rise, 2), Fall: cmp.Or(t.Fall, 2)},
+		damping:    d.withDefaults(),
+		targets:    map[Target]*watched{},
+		all:        durations{bound: 256},
+	}
 }
 
-// Observe takes an observation into account, and reports whether the vantage has something new to say: a target has risen or fallen, or a
-// suspicion has come up or gone.
-func (w *Watcher) Observe(o Observation) (news bool) {
-	t := w.targets[o.Target]
-	if t == nil {
-		t = &watched{status: Unknown, since: o.At}
-		w.targets[o.Target] = t
+// Observe takes an observation into account and reports whether what is said of the target changed, so that a report is due.
+func (w *Watcher) Observe(o Observation) (changed bool) {
+	x := w.targets[o.Target]
+	if x == nil {
+		x = &watched{status: Unknown, since: o.At, took: durations{bound: 64}}
+		w.targets[o.Target] = x
 	}
-	before := t.says()
+	before := x.statement(o.Target, o.At)
+	x.seen = o.At
 	switch {
 	case o.OK:
-		t.failures = 0
-		t.successes++
-		if !o.Passive {
-			t.took[t.tooks%tookSize] = o.Took
-			t.tooks++
+		w.succeeded(x, o)
+	case o.Passive:
+		x.traffic = true
+		if x.status == Up && x.failures == 0 {
+			x.code, x.reason = cmp.Or(o.Code, Traffic), o.Reason
 		}
-		if t.status == Unknown || t.status == Down && t.successes >= w.thresholds.Rise {
-			t.turn(Up, o.At)
-		}
-	case o.Late && o.Burst: // whoever looks at once looks twice: it is not one lost packet
-		t.failures, t.successes = max(t.failures, 1), 0
-		w.fall(t, o.At)
-	case o.Late || o.Passive:
-		if t.successes = 0; t.status == Up {
-			t.failures = max(t.failures, 1)
-		}
+	case o.At.Add(-o.Took).Before(x.began): // a later probe has succeeded: this one was lost on its way
 	default:
-		if t.successes = 0; t.last.Late && t.failures == 1 { // this is how that probe has ended
-			t.failures = 0
-		}
-		t.failures++
-		if t.failures >= w.thresholds.Fall || o.Burst {
-			w.fall(t, o.At)
-		}
+		w.failed(x, o)
 	}
-	if !o.OK || t.status != Down { // one that rises is still down, for the reason that it was
-		t.last = o
+	after := x.statement(o.Target, o.At)
+	return !after.agrees(&before)
+}
+
+func (w *Watcher) succeeded(x *watched, o Observation) {
+	x.failures, x.traffic = 0, false
+	if !o.Passive {
+		x.late, x.steps = false, o.Steps
+		x.took.add(o.Took)
+		w.all.add(o.Took)
 	}
-	w.settle(t, o.At)
-	return t.says() != before
+	if began := o.At.Add(-o.Took); began.After(x.began) {
+		x.began = began
+	}
+	switch x.status {
+	case Up:
+		x.against, x.code, x.reason = 0, o.Code, o.Reason
+	case Down:
+		if x.against++; x.against < w.thresholds.Rise {
+			return
+		}
+		fallthrough
+	default:
+		x.status, x.since, x.against, x.code, x.reason = Up, o.At, 0, o.Code, o.Reason
+	}
 }
 
-// said is what of a target is worth a new report.
-type said struct {
-	status                Status
-	suspected, suppressed bool
-}
-
-func (t *watched) says() said {
-	return said{t.status, t.failures > 0 && t.status != Down, t.suppressed}
-}
-
-func (t *watched) turn(s Status, at time.Time) { t.status, t.since = s, at }
-
-// fall takes a target down, and adds to its penalty.
-func (w *Watcher) fall(t *watched, at time.Time) {
-	if t.status == Down {
+func (w *Watcher) failed(x *watched, o Observation) {
+	x.late, x.steps = false, o.Steps
+	x.code, x.reason, x.failure = cmp.Or(o.Code, Other), o.Reason, o.Reason
+	x.failures++
+	if x.status == Down {
+		x.against = 0
 		return
 	}
-	if t.status == Up {
-		ceiling := w.thresholds.Reuse * math.Exp2(float64(w.thresholds.Longest)/float64(w.thresholds.HalfLife))
-		t.penalty = min(w.decayed(t, at)+1, ceiling)
-		t.penaltyAt = at
-		t.suppressed = t.suppressed || t.penalty > w.thresholds.Suppress
+	if x.failures < w.thresholds.Fall {
+		return
 	}
-	t.turn(Down, at)
+	if x.status == Up {
+		x.flaps.fall(w.damping, o.At)
+	}
+	x.status, x.since, x.against = Down, o.At, 0
 }
 
-func (w *Watcher) decayed(t *watched, at time.Time) float64 {
-	return t.penalty * math.Exp2(-float64(at.Sub(t.penaltyAt))/float64(w.thresholds.HalfLife))
-}
-
-// settle ends the suppression of a target that has behaved for long enough.
-func (w *Watcher) settle(t *watched, at time.Time) {
-	if t.suppressed && w.decayed(t, at) < w.thresholds.Reuse {
-		t.suppressed = false
-		if t.status == Up {
-			t.since = at
-		}
+// Late says that a probe of the target is under way for longer than LateAfter, and reports whether that is news. The next observation of
+// a probe ends it.
+func (w *Watcher) Late(t Target, now time.Time) (changed bool) {
+	x := w.targets[t]
+	if x == nil || x.late || x.status == Down {
+		return false
 	}
+	suspected := x.failures > 0 || x.traffic
+	x.late = true
+	return !suspected
 }
 
 // Retain forgets all targets but those for which keep is true, and reports whether there were any to forget.
 func (w *Watcher) Retain(keep func(Target) bool) bool {
 	before := len(w.targets)
-	maps.DeleteFunc(w.targets, func(target Target, _ *watched) bool { return !keep(target) })
+	maps.DeleteFunc(w.targets, func(t Target, _ *watched) bool { return !keep(t) })
 	return len(w.targets) < before
 }
 
-// Settle reports whether time alone has given the vantage something new to say: that a target is believed again.
-func (w *Watcher) Settle(now time.Time) (news bool) {
-	for _, t := range w.targets {
-		before := t.suppressed
-		w.settle(t, now)
-		news = news || t.suppressed != before
+// Statement returns what is said of a target now.
+func (w *Watcher) Statement(t Target, now time.Time) (Statement, bool) {
+	x := w.targets[t]
+	if x == nil {
+		return Statement{Target: t, Status: Unknown}, false
 	}
-	return news
+	return x.statement(t, now), true
 }
 
-// Statements returns what the vantage says, of targets of which it knows something.
-func (w *Watcher) Statements(now time.Time) map[Target]Statement {
-	all := make(map[Target]Statement, len(w.targets))
-	for target, t := range w.targets {
-		if t.status == Unknown {
-			continue // a first failure says little, and a second one comes at once
-		}
-		s := Statement{
-			Status: t.status, Failures: t.failures, Code: t.last.Code, Reason: t.last.Reason, Steps: t.last.Steps, Took: t.last.Took,
-			Age: max(now.Sub(t.since), 0),
-		}
-		if s.Code == "" && t.last.OK {
-			s.Code = CodeOK
-		}
-		if t.suppressed && t.status == Up {
-			s.Status, s.Code, s.Reason, s.Steps = Down, CodeFlapping, "it has come and gone too often to be believed yet", nil
-		}
-		all[target] = s
+// Statements returns what is said of all targets, sorted by kind and name.
+func (w *Watcher) Statements(now time.Time) []Statement {
+	all := make([]Statement, 0, len(w.targets))
+	for t, x := range w.targets {
+		all = append(all, x.statement(t, now))
 	}
+	slices.SortFunc(all, func(a, b Statement) int { return a.Target.compare(b.Target) })
 	return all
 }
 
-// Suspects reports whether the vantage has seen the target fail, and does not hold it to be down yet: it is to look again at once.
-func (w *Watcher) Suspects(target Target) bool {
-	t := w.targets[target]
-	return t != nil && t.failures > 0 && t.status != Down
+func (t Target) compare(other Target) int {
+	return cmp.Or(strings.Compare(string(t.Kind), string(other.Kind)), strings.Compare(t.Name, other.Name))
 }
 
-// The bounds of the patience with a probe.
-const (
-	MinTimeout = 300 * time.Millisecond
-	MaxTimeout = 2 * time.Second
-	minLate    = 200 * time.Millisecond
-)
-
-// Patience says how long to wait for a probe's answer.
-type Patience struct {
-	Timeout time.Duration // three times the 99th percentile, between MinTimeout and MaxTimeout: then it has failed
-	Again   time.Duration // after which a second one is made beside it, in calm, since a packet may have been lost
-	Late    time.Duration // after which there is a suspicion
-}
-
-// Patience returns how long to wait for the answers of a target, by the newest hundred that came. Lost packets move the 99th percentile, and hardly
-// the 90th, by which it is told what is late: two and a half times that in calm, one and a half times where two probes are made at once because of
-// a suspicion. For a target of which little is known, those of all targets count.
-func (w *Watcher) Patience(target Target, burst bool) Patience {
-	p90, p99, known := w.targets[target].percentiles()
-	if !known {
-		for _, t := range w.targets {
-			a, b, ok := t.percentiles()
-			p90, p99, known = max(p90, a), max(p99, b), known || ok
+// Wakes returns when the next suppression ends, so that a report is due then; false when there is none after now.
+func (w *Watcher) Wakes(now time.Time) (next time.Time, ok bool) {
+	for _, x := range w.targets {
+		if until := x.flaps.until; until.After(now) && (!ok || until.Before(next)) {
+			next, ok = until, true
 		}
 	}
-	if !known {
-		return Patience{MaxTimeout, MaxTimeout, MaxTimeout}
-	}
-	p := Patience{Timeout: min(max(3*p99, MinTimeout), MaxTimeout), Again: max(p90*13/10, minLate/2), Late: max(p90*25/10, minLate)}
-	if burst {
-		p.Again, p.Late = 0, max(p90*15/10, minLate)
-	}
-	p.Again, p.Late = min(p.Again, p.Timeout), min(p.Late, p.Timeout)
-	return p
+	return next, ok
 }
 
-// percentiles returns the 90th and the 99th percentile of what probes took, and false when there were too few.
-func (t *watched) percentiles() (p90, p99 time.Duration, known bool) {
-	if t == nil || t.tooks < 3 {
-		return 0, 0, false
+func (x *watched) statement(t Target, now time.Time) Statement {
+	s := Statement{
+		Target: t, Status: x.status, Failures: x.failures, Late: x.late, Code: x.code, Reason: x.reason,
+		Steps: x.steps, Took: x.took.quantile(0.5), Since: x.since, Seen: x.seen,
 	}
-	took := slices.Clone(t.took[:min(t.tooks, tookSize)])
-	slices.Sort(took)
-	return took[(len(took)*90-1)/100], took[(len(took)*99-1)/100], true
+	if x.traffic {
+		s.Failures = max(s.Failures, 1)
+	}
+	switch f := &x.flaps; {
+	case now.Before(f.until):
+		s.Status, s.Suppressed, s.Code, s.Since = Down, true, Flapping, f.since
+		s.Reason = fmt.Sprintf("went down %d times, held down until it is steady; last: %s", f.falls, x.failure)
+	case x.status == Up && f.until.After(x.since):
+		s.Since = f.until
+	}
+	return s
 }
 
-// Status returns what the vantage holds to be true of a target.
-func (w *Watcher) Status(target Target) Status {
-	if t := w.targets[target]; t != nil {
-		return t.status
-	}
-	return Unknown
+// agrees reports whether two statements of a target have the same effect on those who hear them.
+func (s *Statement) agrees(other *Statement) bool {
+	return s.Status == other.Status && s.Suspects() == other.Suspects() && s.Suppressed == other.Suppressed && s.Code == other.Code
 }

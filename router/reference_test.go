@@ -250,7 +250,7 @@ func (r *reference) decide(name string, f Family, addr netip.Addr) ([]string, Ou
 		v := r.in.Verdicts[health.Target{Kind: health.PoP, Name: name}]
 		if place := r.place(addr); place != nil && place.Continent != "" && v.Status != health.Degraded {
 			if own, ok := v.Regions[place.Continent]; ok {
-				return own == health.Down
+				return own.Status == health.Down
 			}
 		}
 		return v.Status == health.Down
@@ -264,7 +264,7 @@ func (r *reference) decide(name string, f Family, addr netip.Addr) ([]string, Ou
 			return false
 		}
 		for _, own := range v.Regions {
-			if own != health.Down {
+			if own.Status != health.Down {
 				return false
 			}
 		}
@@ -560,7 +560,7 @@ func randomInputs(r *rand.Rand, top *topology.Topology) Inputs {
 		case r.IntN(4) == 0:
 			in.Verdicts[health.Target{Kind: health.PoP, Name: name}] = health.Verdict{
 				Status: []health.Status{health.Up, health.Down}[r.IntN(2)], Reason: "seen differently",
-				Regions: map[string]health.Status{"AS": health.Down, "EU": []health.Status{health.Up, health.Down}[r.IntN(2)]},
+				Regions: map[string]health.RegionVerdict{"AS": {Status: health.Down}, "EU": {Status: []health.Status{health.Up, health.Down}[r.IntN(2)]}},
 			}
 		case r.IntN(12) == 0:
 			in.Overrides[name] = &topology.Override{Kind: topology.Drain, PoP: name, Expires: start.Add(time.Hour)}

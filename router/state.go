@@ -146,8 +146,8 @@ func (s *State) verdict(pop string, decision topology.Decision) effective {
 		e.why = string(e.Status) + ": " + e.Reason
 	}
 	for _, continent := range topology.Continents {
-		if own, ok := e.Regions[continent]; ok && own != e.Status && e.Status != health.Degraded {
-			e.why = strings.TrimPrefix(fmt.Sprintf("%s; %s in %s", e.why, own, continent), "; ")
+		if own, ok := e.Regions[continent]; ok && own.Status != e.Status {
+			e.why = strings.TrimPrefix(fmt.Sprintf("%s; %s in %s", e.why, own.Status, continent), "; ")
 		}
 	}
 	return e

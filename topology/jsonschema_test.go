@@ -92,7 +92,7 @@ func TestJSONSchemaHasTheFieldsOfTheTypes(t *testing.T) {
 	}
 	for name, value := range map[string]any{
 		"zone": Zone{}, "service": Service{}, "pop": PoP{}, "cluster": Cluster{}, "override": Override{}, "key": Key{}, "location": Location{},
-		"steering": Steering{}, "intake": Intake{}, "jsonRPC": JSONRPC{}, "signature": Signature{}, "elsewhere": Elsewhere{}, "canary": Canary{}, "rule": Rule{}, "": document{},
+		"steering": Steering{}, "intake": Intake{}, "jsonRPC": JSONRPC{}, "signature": Signature{}, "elsewhere": Elsewhere{}, "canary": Canary{}, "bgp": BGP{}, "bgpPeer": BGPPeer{}, "rule": Rule{}, "": document{},
 	} {
 		fields := map[string]reflect.Value{}
 		collectFields(reflect.New(reflect.TypeOf(value)).Elem(), fields)
@@ -220,6 +220,9 @@ func TestJSONSchemaRefusesWhatIsInvalid(t *testing.T) {
 			"{schema: 1, location: {country: SG}, state: down}", "{schema: 1, location: {country: SG}, port: 65536}", "{schema: 1, location: {country: SG}, capacity_rps: -1}",
 			"{schema: 1, location: {country: SG}, announces: [192.0.2.1]}", "{schema: 1, location: {country: SG}, announces: [192.0.2.0/33]}",
 			"{schema: 1, location: {country: SG}, vips: [anycast]}",
+			"{schema: 1, location: {country: SG}, bgp: {}}", "{schema: 1, location: {country: SG}, announces: [192.0.2.0/24], bgp: {asn: 64512, peers: {}}}",
+			"{schema: 1, location: {country: SG}, addresses: [198.51.100.1], announces: [192.0.2.0/24], bgp: {asn: 64512, peers: {a: {address: 198.51.100.2, asn: 0}}}}",
+			"{schema: 1, location: {country: SG}, addresses: [198.51.100.1], announces: [192.0.2.0/24], bgp: {asn: 64512, communities: [no-export], peers: {a: {address: 198.51.100.2, asn: 1}}}}",
 		},
 		"clusters": {
 			"{schema: 1, location: {country: SG}}", "{schema: 1, location: {country: SG}, endpoints: []}", "{schema: 1, location: {country: SG}, endpoints: ['ftp://x']}",

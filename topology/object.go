@@ -297,6 +297,9 @@ func (p *PoP) fillDefaults() {
 	if p.State == "" {
 		p.State = Active
 	}
+	if p.BGP != nil {
+		p.BGP.fillDefaults()
+	}
 }
 
 func (c *Cluster) fillDefaults() {

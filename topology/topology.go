@@ -147,8 +147,9 @@ type PoP struct {
 	Schema      int            `yaml:"schema" json:"schema"`
 	Location    Location       `yaml:"location" json:"location"`
 	Addresses   []netip.Addr   `yaml:"addresses,flow" json:"addresses"`                      // unicast, IPv4 and IPv6
-	VIPs        []netip.Addr   `yaml:"vips,omitempty,flow" json:"vips,omitempty"`            // anycast, which other PoPs may have too; so far only checked and shown
-	Announces   []netip.Prefix `yaml:"announces,omitempty,flow" json:"announces,omitempty"`  // by BGP; so far only checked and shown
+	VIPs        []netip.Addr   `yaml:"vips,omitempty,flow" json:"vips,omitempty"`            // anycast, which other PoPs may have too
+	Announces   []netip.Prefix `yaml:"announces,omitempty,flow" json:"announces,omitempty"`  // by BGP, to the peers of BGP
+	BGP         *BGP           `yaml:"bgp,omitempty" json:"bgp,omitempty"`                   // nil: the PoP announces nothing by itself
 	Port        uint16         `yaml:"port" json:"port"`                                     // of the intake, UDP and TCP; default 443
 	CapacityRPS int            `yaml:"capacity_rps,omitempty" json:"capacity_rps,omitempty"` // requests a second; 0 means not stated
 	State       State          `yaml:"state" json:"state"`                                   // default active

@@ -123,11 +123,9 @@ func (c *checker) pop(name string, p *PoP) {
 	c.location(p.Location)
 	c.addresses("addresses", p.Addresses)
 	c.addresses("vips", p.VIPs)
-	for i, prefix := range p.Announces {
-		field := fmt.Sprintf("announces[%d]", i)
-		if c.prefix(field, prefix); slices.Contains(p.Announces[:i], prefix) {
-			c.fault(field, "%v stands here twice", prefix)
-		}
+	c.announces(p.Announces)
+	if p.BGP != nil {
+		c.bgp("bgp.", p.BGP, p.Announces, p.Addresses)
 	}
 	for i, vip := range p.VIPs {
 		if !slices.ContainsFunc(p.Announces, func(prefix netip.Prefix) bool { return prefix.Contains(vip) }) {

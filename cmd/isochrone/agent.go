@@ -178,7 +178,7 @@ func (f *agentFlags) monitor(a *agent.Agent, queue *spool.Spool, l *layers) erro
 			check{Name: "queue", OK: held.Bytes+held.DeadBytes < held.MaxBytes, Value: fmt.Sprintf("%d of %d bytes", held.Bytes+held.DeadBytes, held.MaxBytes)},
 		)
 	}
-	m := &monitor{prometheus.NewRegistry(), readiness}
+	m := &monitor{Registry: prometheus.NewRegistry(), readiness: readiness}
 	for name, of := range map[string]struct {
 		help  string
 		value func(agent.Stats) uint64

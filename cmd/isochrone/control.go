@@ -85,6 +85,7 @@ func (c *control) start(ctx context.Context, l net.Listener) (err error) {
 		return c.etcd.Close()
 	})
 	c.node = newNode("control", f.name, dir, dir.path(controlFolder, f.name, "last-good.yaml"), c.log, newContact(c.log, "etcd"))
+	f.vantage.apply(c.node)
 	tables := newCompiler(c.sources.live, c.log)
 	c.node.resume(tables.take)
 	following := c.layers.add()

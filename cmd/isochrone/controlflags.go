@@ -27,6 +27,7 @@ type controlFlags struct {
 	issue             issueFlags
 	sources           sourceFlags
 	probe, verbose    bool
+	vantage           vantageFlags
 }
 
 func (f *controlFlags) register(flags *pflag.FlagSet) {
@@ -46,6 +47,7 @@ func (f *controlFlags) register(flags *pflag.FlagSet) {
 	flags.StringSliceVar(&f.issue.recipients, "pop-recipient", nil, "`recipients` (age1…) of the role of PoPs, who can open what the leader makes for them")
 	f.issue.register(flags)
 	f.sources.register(flags)
+	f.vantage.register(flags, false, "none")
 	flags.BoolVar(&f.probe, "probe", true, "probe PoPs and clusters from here, with probe.key in --dir")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "log more to the terminal")
 }
@@ -62,7 +64,7 @@ func (f *controlFlags) complete(flags *pflag.FlagSet) error {
 		return fmt.Errorf("--dir: %w", err)
 	}
 	f.dir = dir
-	faults := []error{f.etcd.check(), f.issue.check(f.secretKey)}
+	faults := []error{f.etcd.check(), f.issue.check(f.secretKey), f.vantage.check()}
 	fault := func(wrong bool, format string, args ...any) {
 		if wrong {
 			faults = append(faults, fmt.Errorf(format, args...))

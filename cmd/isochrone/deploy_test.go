@@ -18,6 +18,7 @@ import (
 
 	"github.com/isochrone/isochrone/controlplane"
 	"github.com/isochrone/isochrone/dataplane"
+	"github.com/isochrone/isochrone/dataplane/bgp"
 	"github.com/isochrone/isochrone/dataplane/certs"
 	"github.com/isochrone/isochrone/dataplane/certs/acme"
 	"github.com/isochrone/isochrone/dataplane/peer"
@@ -74,6 +75,7 @@ func knownMetrics(t *testing.T) map[string][]string {
 		d.monitor().Describe(descriptions)
 		control.Describe(descriptions)
 		dataplane.New(dataplane.Config{Name: "sin1", Beside: peer.NewMetrics("sin1")}).Collector().Describe(descriptions)
+		bgp.New(bgp.Config{}).Collector().Describe(descriptions)
 		acme.New(acme.Config{}).Collector().Describe(descriptions)
 		new(certs.Source).Collector().Describe(descriptions)
 		prometheus.DefaultRegisterer.(*prometheus.Registry).Describe(descriptions) // etcd's, which is linked in

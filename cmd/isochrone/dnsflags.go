@@ -34,6 +34,9 @@ type dnsFlags struct {
 	readyVerdictAge time.Duration
 	readyGeoAge     time.Duration
 	probe, verbose  bool
+
+	bgp, bgpPasswords string // files
+	vantage           vantageFlags
 }
 
 // register adds the flags to a set.
@@ -59,6 +62,9 @@ func (f *dnsFlags) register(flags *pflag.FlagSet) {
 	flags.DurationVar(&f.readyVerdictAge, "ready-verdict-age", time.Minute, "how `old` the newest probe may be while /ready says yes")
 	flags.DurationVar(&f.readyGeoAge, "ready-geo-age", 0, "how `old` the geo database may be while /ready says yes (default: not checked)")
 	flags.BoolVar(&f.probe, "probe", true, "probe the PoPs from here, with probe.key in --dir")
+	f.vantage.register(flags, false, "the first address of --listen, port 8054")
+	flags.StringVar(&f.bgp, "bgp-config", "", "YAML `file` of the prefixes that this node announces by BGP, and of its peers")
+	registerBGPPasswords(flags, &f.bgpPasswords)
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "log more to the terminal")
 }
 
@@ -86,6 +92,7 @@ func (f *dnsFlags) complete(flags *pflag.FlagSet) error {
 	fault(len(f.listen) == 0, "listen: say where to answer, such as 192.0.2.53:53")
 	fault(f.cert == "" && len(f.tlsListen)+len(f.httpsListen) > 0, "cert: TLS and HTTPS need a certificate and its key: name them with cert and cert-key")
 	fault((f.cert == "") != (f.certKey == ""), "cert and cert-key: want both or none")
+	fault(f.bgp == "" && f.bgpPasswords != "", "bgp-password-file: is for bgp-config, which is missing")
 	fault(f.workers < 1 || f.workers > 1024, "workers: %d is not in 1..1024", f.workers)
 	fault(f.readyVerdictAge <= 0, "ready-verdict-age: %v is not a positive duration such as 1m", f.readyVerdictAge)
 	fault(f.readyGeoAge < 0, "ready-geo-age: %v is negative: want 0 for no check, or a duration such as 720h", f.readyGeoAge)
@@ -99,7 +106,7 @@ func (f *dnsFlags) complete(flags *pflag.FlagSet) error {
 			seen[at] = list.flag
 		}
 	}
-	return errors.Join(faults...)
+	return errors.Join(append(faults, f.vantage.check())...)
 }
 
 // fixed are the flags that a running process cannot take anew, by name, with their values.
@@ -108,7 +115,7 @@ func (f *dnsFlags) fixed() map[string]string {
 	maps.Copy(values, map[string]any{
 		"dir": f.dir, "listen": f.listen, "tls-listen": f.tlsListen,
 		"https-listen": f.httpsListen, "workers": f.workers, "segmentation": f.segmentation, "http": f.http, "user": f.user, "probe": f.probe,
-		"secret-key": f.settings.secretKey,
+		"secret-key": f.settings.secretKey, "bgp-config": f.bgp, "reports": f.vantage.reports, "region": f.vantage.region,
 	})
 	for name, value := range values {
 		texts[name] = fmt.Sprint(value)

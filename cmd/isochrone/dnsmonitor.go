@@ -84,6 +84,10 @@ func (d *dnsNode) monitor() *monitor {
 	m := newMonitor(d.node, d.readiness)
 	m.MustRegister(d.server.Collector())
 	d.sources.measure(m.Registry)
+	if d.bgp != nil {
+		m.MustRegister(d.bgp.speaker.Collector())
+		m.bgp = d.bgp.speaker
+	}
 	gauge := func(name, help string, value func() float64) { gauge(m.Registry, name, help, value) }
 	gauge("probing", "1 while PoPs are probed from here.", func() float64 { return truth(d.probing.Load()) })
 	gauge("verdict_age_seconds", "Seconds since the newest probe; 0 when there is none.", func() float64 {

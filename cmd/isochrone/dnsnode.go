@@ -44,6 +44,8 @@ type dnsNode struct {
 	cert    atomic.Pointer[servedCert]
 	reloads reloads
 
+	bgp *dnsAnnouncer // nil for none
+
 	configuring sync.Mutex
 	settings    dns.Settings // of flags and files
 
@@ -155,7 +157,11 @@ func (d *dnsNode) run(ctx context.Context) error {
 		return errors.Join(err, closeDNS(d.bound))
 	}
 	d.node = newNode("dns", d.start.follow.nameIn(d.start.dir, "dns"), dir, dir.path(dnsFolder, "last-good.yaml"), d.log, newContact(d.log, d.start.follow.with(d.start.dir)))
+	d.start.vantage.apply(d.node, d.start.listen...)
 	if d.node.secrets, err = newSecrets(d.start.settings.secretKey, "dns", d.log); err != nil {
+		return errors.Join(err, closeDNS(d.bound))
+	}
+	if d.bgp, err = d.announcerOf(); err != nil {
 		return errors.Join(err, closeDNS(d.bound))
 	}
 	d.node.secrets.changed = func() { d.configure(nil) }
@@ -203,6 +209,9 @@ func (d *dnsNode) run(ctx context.Context) error {
 		}
 		return d.server.Run(ctx, d.bound)
 	})
+	if d.bgp != nil {
+		d.bgp.start(d.layers.add())
+	}
 	return nil
 }
 

@@ -70,6 +70,9 @@ func (d *dnsNode) serve(ctx context.Context, s *signals) error {
 		case err := <-upgraded:
 			upgraded = nil
 			if err == nil {
+				if d.bgp != nil {
+					d.bgp.hurry()
+				}
 				d.log.Info("the successor serves: this process ends when what is in flight is answered")
 				return nil
 			}
@@ -137,7 +140,7 @@ func (d *dnsNode) reloadAll(ctx context.Context) error {
 		p, placeErr := next.sources.load()
 		placed, err = p, errors.Join(err, placeErr)
 	}
-	if err != nil {
+	if err = errors.Join(err, d.bgp.reload(next)); err != nil {
 		return err
 	}
 	if placed != nil {

@@ -62,6 +62,12 @@ func (n *node) followUpstream(ctx context.Context, up *upstream, also func(*topo
 		}
 		newest <- snap
 	}}
+	if n.announces != nil {
+		follower.Moment = func(u store.Update) {
+			n.looks.moment(u)
+			n.announces.hear(u)
+		}
+	}
 	return follower.Run(ctx)
 }
 
@@ -80,7 +86,11 @@ func (n *node) register(ctx context.Context, up *upstream) {
 		return
 	}
 	for {
-		err := up.register(ctx, store.Presence{Node: n.record, Report: n.looks.stored, Changed: n.looks.changed})
+		presence := store.Presence{Node: n.record, Report: n.looks.stored, Changed: n.looks.changed}
+		if n.announces != nil {
+			presence.Announces = n.announces.text
+		}
+		err := up.register(ctx, presence)
 		if ctx.Err() != nil {
 			return
 		}
@@ -98,6 +108,7 @@ func (n *node) record() store.Node {
 	r := store.Node{
 		Schema: topology.SchemaVersion, Kind: n.kind, Version: version(), SchemaKnown: topology.SchemaVersion, Started: n.started,
 	}
+	r.Loads = n.loads()
 	if snap := n.Snapshot(); snap != nil {
 		r.Revision, r.Good, r.Hash = snap.Revision, snap.Good, snap.Hash
 	}

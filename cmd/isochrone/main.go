@@ -62,7 +62,7 @@ Start with "isochrone up": everything in one process, on loopback.`,
 	add("client", newSendCommand(), newWhereCommand(), newAgentCommand(), newReceiptCommand())
 	add("edit", newStatusCommand(), newExplainCommand(), newTopologyCommand(), newZoneCommand(), newDrainCommand(), newUndrainCommand(),
 		newForceCommand(), newUnforceCommand(), newPinCommand(), newUnpinCommand(), newOverridesCommand(), newKeyCommand(), newTokenCommand(),
-		newAuditCommand(), newNodesCommand(), newSpoolCommand(), newWhoamiCommand(), newContextCommand(), newBackupCommand(), newRestoreCommand())
+		newAuditCommand(), newNodesCommand(), newBGPCommand(), newSpoolCommand(), newWhoamiCommand(), newContextCommand(), newBackupCommand(), newRestoreCommand())
 	add("secure", newCACommand(), newEtcdCommand(), newSecretCommand())
 	add("offline", newMapCommand(), newRTTCommand(), newSimulateCommand())
 	return root

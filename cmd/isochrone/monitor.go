@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/isochrone/isochrone/dataplane/bgp"
 	"github.com/isochrone/isochrone/topology"
 )
 
@@ -20,6 +21,7 @@ import (
 type monitor struct {
 	*prometheus.Registry
 	readiness func(time.Time) readiness
+	bgp       *bgp.Speaker // nil for a process that announces nothing
 }
 
 // newRegistry returns what all kinds of process tell that follow the topology. A kind of process adds its own.
@@ -32,7 +34,7 @@ func newRegistry(n *node) *prometheus.Registry {
 
 // newMonitor returns the monitor of a kind of process that has no other way to be asked.
 func newMonitor(n *node, readiness func(time.Time) readiness) *monitor {
-	m := &monitor{newRegistry(n), readiness}
+	m := &monitor{Registry: newRegistry(n), readiness: readiness}
 	gauge(m.Registry, "ready", "1 while /ready says yes.", func() float64 { return truth(readiness(time.Now()).Ready) })
 	return m
 }
@@ -48,7 +50,7 @@ func (n *node) measure(registry *prometheus.Registry) {
 		Name: "isochrone_build_info", Help: "1, with the version as a label.", ConstLabels: prometheus.Labels{"version": version(), "go": goVersion()},
 	})
 	build.Set(1)
-	registry.MustRegister(build)
+	registry.MustRegister(build, newVantageMetrics(n))
 	of := func(name, help string, value func(*topology.Snapshot) float64) { // 0 before there is a snapshot
 		gauge(registry, name, help, func() float64 {
 			if snap := n.Snapshot(); snap != nil {
@@ -124,6 +126,12 @@ func (m *monitor) handler() http.Handler {
 		}
 		writeJSON(w, r)
 	})
+	if m.bgp != nil {
+		mux.HandleFunc("GET "+bgpPath, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			writeJSON(w, m.bgp.Status())
+		})
+	}
 	return mux
 }
 

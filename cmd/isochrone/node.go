@@ -33,24 +33,26 @@ import (
 
 // node is what every process of Isochrone has: the topology as it follows it, and the verdicts that it reaches itself.
 type node struct {
-	kind     string // as it is registered: dns, pop, control or up; empty for what is not
-	name     string // among those of its kind
-	started  time.Time
-	dir      stateDir
-	lastGood string // path of the last good topology on disk
-	log      *slog.Logger
-	contact  *contact
-	ca       *devca.CA            // nil for a DNS node, which issues no certificates
-	secrets  *secrets             // nil for who has a use for none
-	before   health.Verdicts      // of the process that this one replaces
-	access   *dataplane.AccessLog // of the PoPs; nil for none
-	tracer   *tracing.Tracer      // likewise
-	certs    *certs.Source        // of the PoPs
+	kind      string // as it is registered: dns, pop, control or up; empty for what is not
+	name      string // among those of its kind
+	started   time.Time
+	dir       stateDir
+	lastGood  string // path of the last good topology on disk
+	log       *slog.Logger
+	contact   *contact
+	ca        *devca.CA            // nil for a DNS node, which issues no certificates
+	secrets   *secrets             // nil for who has a use for none
+	announces *announcements       // nil for who announces nothing by BGP
+	before    health.Verdicts      // of the process that this one replaces
+	access    *dataplane.AccessLog // of the PoPs; nil for none
+	tracer    *tracing.Tracer      // likewise
+	certs     *certs.Source        // of the PoPs
 
 	upstream atomic.Pointer[upstream] // nil before the first
 	snapshot atomic.Pointer[topology.Snapshot]
 	verdicts atomic.Pointer[health.Verdicts]
 	looks    looks
+	running  sync.Map      // the PoPs that run here, by name
 	reports  reporting     // of vantages, directly
 	where    string        // the code of the continent where a node is that the topology does not place, or nothing
 	first    chan struct{} // closed when there is a snapshot
@@ -173,7 +175,7 @@ func (n *node) runPoP(process *popProcess, bind func() ([]listeners, error), on 
 	if err != nil {
 		return nil, errors.Join(err, process.lock.Close())
 	}
-	others := n.newPeers(name, log)
+	others := n.newPeers(name, process.secrets, log)
 	grants := quota.New(quota.Config{PoP: name, Store: n, Homes: others.homes, Log: log})
 	pop := dataplane.New(dataplane.Config{
 		Name: name, Snapshot: n.Snapshot, Verdicts: n.Verdicts, Model: rtt.Default(), Spool: queue,
@@ -188,6 +190,7 @@ func (n *node) runPoP(process *popProcess, bind func() ([]listeners, error), on 
 		return runBeside(ctx, grants.Run, func(ctx context.Context) error { return pop.Run(ctx) })
 	})
 	process.started(pop)
+	n.running.Store(name, pop)
 	return pop, nil
 }
 

@@ -29,8 +29,7 @@ type peers struct {
 }
 
 // newPeers returns the peers of a PoP. If there is no secret, nobody is asked and nobody answered, until there is one.
-func (n *node) newPeers(name string, log *slog.Logger) *peers {
-	secrets := n.peerSecrets(log)
+func (n *node) newPeers(name string, secrets func() [][]byte, log *slog.Logger) *peers {
 	p := &peers{metrics: peer.NewMetrics(name)}
 	p.server = peer.NewServer(peer.ServerConfig{Name: name, Secrets: secrets, Metrics: p.metrics, Log: log})
 	p.client = peer.NewClient(peer.ClientConfig{

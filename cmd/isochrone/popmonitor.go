@@ -49,7 +49,8 @@ func (f *singleFlags) monitor(command *cobra.Command, n *node, process *popProce
 		return "", nil
 	}
 	m := newMonitor(n, func(time.Time) readiness { return n.popReadiness(process.name, pop) })
-	m.MustRegister(pop.Collector(), n.certs.Collector())
+	m.MustRegister(passingCollector(process.name, process.mesh), pop.Collector(), n.certs.Collector(), process.bgp.speaker.Collector())
+	m.bgp = process.bgp.speaker
 	process.monitor.run("http", func(ctx context.Context) error { return m.run(ctx, l) })
 	return fmt.Sprintf(" (http://%s)", l.Addr()), nil
 }

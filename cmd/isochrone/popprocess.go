@@ -44,10 +44,13 @@ type popProcess struct {
 	lock    *os.File
 	before  net.Conn // to the predecessor; nil for none
 	ids     *handover.IDs
+	mesh    *handover.Mesh  // with the other PoPs
+	secrets func() [][]byte // that PoPs share
 	sockets []*handover.Socket
 	front   *dataplane.Front
 	pop     *dataplane.PoP
 	monitor *layer // nil for none
+	bgp     *announcer
 }
 
 // newPoPProcess returns a process that takes over what was passed to it. One without a pool takes and passes nothing.
@@ -102,8 +105,15 @@ func (p *popProcess) serve(n *node, bound []listeners, secret string, on *layer)
 	if err != nil {
 		return err
 	}
+	p.secrets = n.peerSecrets(p.log)
+	if shared := p.secrets(); len(shared) > 0 { // then every PoP knows whose a connection is
+		secret = string(shared[0])
+	}
 	sum := sha256.Sum256([]byte("connection ids\x00" + secret))
 	p.ids = handover.NewIDs(handover.ID{PoP: handover.PoPNumber(p.name), Generation: generation}, [16]byte(sum[:]))
+	if p.mesh, err = handover.NewMesh(handover.MeshConfig{IDs: p.ids, Secrets: p.secrets, Address: n.passingAddress(p.name)}); err != nil {
+		return err
+	}
 	p.front = dataplane.NewFront(dataplane.FrontConfig{
 		Name: p.name, Log: p.log, TLS12: p.flags.tls12, DrainTimeout: p.flags.drainTimeout,
 		Limits: dataplane.Limits{ConnectionsPerPrefix: p.flags.connectionsPerPrefix},
@@ -119,12 +129,16 @@ func (p *popProcess) serve(n *node, bound []listeners, secret string, on *layer)
 			}
 			socket.PassTo(before)
 		}
+		p.mesh.Join(socket)
 		p.sockets = append(p.sockets, socket)
 		served = append(served, dataplane.Listeners{
 			UDP: socket, TCP: l.tcp, TLS: &tls.Config{GetCertificate: n.certs.Certificate}, TicketKeys: n.certs.TicketKeys, ConnectionIDs: p.ids,
 		})
 	}
-	on.run("transports of PoP "+p.name, func(ctx context.Context) error { return p.front.Serve(ctx, served...) })
+	on.run("transports of PoP "+p.name, func(ctx context.Context) error {
+		defer p.mesh.Close()
+		return p.front.Serve(ctx, served...)
+	})
 	return p.awaitSpool()
 }
 

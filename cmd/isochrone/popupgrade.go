@@ -182,6 +182,7 @@ func (p *popProcess) handOver(s *successor, l *layers) error {
 		socket.ReceiveFrom(s.packets[i])
 	}
 	p.front.HandOver()
+	p.bgp.hurry() // the router takes the successor's session when ours has ended
 	p.pool.Close()
 	if p.monitor != nil {
 		p.monitor.cancel()

@@ -131,6 +131,20 @@ func (f *followFlags) nodeName(kind string) string {
 	return cmp.Or(f.name, user, hostName())
 }
 
+// knownAs returns the name by which others know a node, as far as that can be found out now.
+func (f *followFlags) knownAs(dir, kind, name string) string {
+	r, err := f.resolved(dir)
+	if err != nil {
+		r = f
+	}
+	if len(r.relays) > 0 {
+		if pair, err := tls.LoadX509KeyPair(r.cert, r.key); err == nil {
+			return pair.Leaf.Subject.CommonName
+		}
+	}
+	return store.NodeName(kind, cmp.Or(name, r.nodeName(kind)))
+}
+
 // nameIn returns the name of a node of a kind with a state folder, as connect has it known.
 func (f *followFlags) nameIn(dir, kind string) string {
 	if r, err := f.resolved(dir); err == nil {

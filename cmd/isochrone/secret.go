@@ -29,6 +29,7 @@ Nodes take theirs with --secret-key. These names have a use:
   service-hmac.SERVICE  key of the request ids of a service, alike in all its PoPs
   webhook-hmac.SERVICE  key that a service's payloads are signed with, where it wants signatures
   tsig.KEYNAME          TSIG key of zone transfers, as ALGORITHM:BASE64 (hmac-sha256:…)
+  bgp.NODE.PEER         password of a BGP session (TCP MD5), or bgp.PEER for that peer of all nodes
   acme.SERVICE          certificate and key that the leader has got by ACME for PoPs
   tickets               keys of session tickets that PoPs share, rotated by the leader
   peers                 by which PoPs know each other when they ask each other, made by the leader
@@ -129,6 +130,9 @@ func checkSecret(name string, secret []byte) error {
 	if key, ok := strings.CutPrefix(name, tsigSecret); ok {
 		_, err := parseTSIGSecret(key, secret)
 		return err
+	}
+	if strings.HasPrefix(name, bgpSecret) {
+		return checkBGPPassword(string(secret))
 	}
 	return nil
 }

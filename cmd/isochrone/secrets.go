@@ -42,9 +42,9 @@ func registerSecretKey(flags *pflag.FlagSet, path *string) {
 func secretsOf(kind string) []string {
 	switch kind {
 	case "dns":
-		return []string{tsigSecret}
+		return []string{tsigSecret, bgpSecret}
 	case "pop", "up": // whose DNS server takes no zone transfers with keys
-		return []string{clusterTokenSecret, serviceHMACSecret, webhookHMACSecret, acme.Prefix, rotation.Secret, peer.Secret}
+		return []string{clusterTokenSecret, serviceHMACSecret, webhookHMACSecret, bgpSecret, acme.Prefix, rotation.Secret, peer.Secret}
 	}
 	return nil
 }

@@ -37,7 +37,9 @@ type singleFlags struct {
 	seeing    seeingFlags    // likewise
 	verbose   bool
 
-	transports transportFlags // of a PoP
+	transports   transportFlags // of a PoP
+	bgpPasswords string         // likewise
+	vantage      vantageFlags   // likewise
 }
 
 func (f *singleFlags) register(command *cobra.Command, pop bool) {
@@ -50,6 +52,8 @@ func (f *singleFlags) register(command *cobra.Command, pop bool) {
 		f.certs.register(flags)
 		f.registerHTTP(flags)
 		f.transports.register(flags)
+		registerBGPPasswords(flags, &f.bgpPasswords)
+		f.vantage.register(flags, true, "the first address of its own, port 8054")
 		f.seeing.register(flags)
 	} else {
 		f.follow.etcd.register(flags)
@@ -66,7 +70,7 @@ const (
 
 // start returns a node whose topology is followed by a layer of its own. With a topology on disk it starts without etcd.
 func (f *singleFlags) start(ctx context.Context, command *cobra.Command, kind, name, lastGood string, l *layers) (*node, error) {
-	if err := errors.Join(f.follow.check(), f.follow.mismatch(f.dir, kind, name)); err != nil {
+	if err := errors.Join(f.follow.check(), f.vantage.check(), f.follow.mismatch(f.dir, kind, name)); err != nil {
 		return nil, err
 	}
 	ca, err := devca.Load(f.dir)
@@ -76,6 +80,9 @@ func (f *singleFlags) start(ctx context.Context, command *cobra.Command, kind, n
 	log := newLogger(command, f.verbose)
 	n := newNode(kind, name, stateDir(f.dir), filepath.Join(f.dir, lastGood), log, newContact(log, f.follow.with(f.dir)))
 	n.ca = ca
+	if kind == "pop" {
+		n.announces = newAnnouncements(f.follow.knownAs(f.dir, kind, name), n.looks.changed)
+	}
 	if n.secrets, err = newSecrets(f.secretKey, kind, log); err != nil {
 		return nil, err
 	}
@@ -176,7 +183,8 @@ func startPoP(ctx context.Context, command *cobra.Command, process *popProcess, 
 		return err
 	}
 	l.add().run("garbage collector", collector.Run)
-	l.add().run("health", func(ctx context.Context) error { return n.checkHealth(ctx, clusterTargets, nil) })
+	f.vantage.apply(n, addrs...)
+	l.add().run("health", func(ctx context.Context) error { return n.checkHealth(ctx, everything, nil) })
 	if err := f.seeing.start(ctx, n, l.add()); err != nil {
 		return err
 	}
@@ -188,6 +196,12 @@ func startPoP(ctx context.Context, command *cobra.Command, process *popProcess, 
 	if err != nil {
 		return err
 	}
+	announcer, err := n.announcerOf(process, f.bgpPasswords)
+	if err != nil {
+		return err
+	}
+	process.bgp = announcer
+	announcer.start(l.add())
 	monitored, err := f.monitor(command, n, process, pop)
 	if err != nil {
 		return err

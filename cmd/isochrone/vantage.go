@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/ed25519"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/isochrone/isochrone/controlplane"
 	"github.com/isochrone/isochrone/health"
 	"github.com/isochrone/isochrone/health/direct"
 	"github.com/isochrone/isochrone/health/probe"
@@ -35,7 +37,8 @@ type looks struct {
 	details atomic.Pointer[map[health.Target]probe.Target]
 	direct  atomic.Pointer[direct.Exchange] // nil while it hears and says nothing directly
 
-	mu      sync.Mutex
+	telling sync.Mutex                // held while a vantage is told; it never waits for it
+	mu      sync.Mutex                // never held while a vantage is called, which calls back
 	vantage *vantage.Node             // nil while it does not look
 	reports map[string]*health.Report // that are stored, by vantage
 	peers   map[string]direct.Peer    // that are known, if stored or not
@@ -51,38 +54,49 @@ func (l *looks) stored() []byte {
 
 // moment takes what the store tells of the moment.
 func (l *looks) moment(u store.Update) {
+	l.telling.Lock()
+	defer l.telling.Unlock()
+	news, gone := map[string]*health.Report{}, []string(nil)
+	for key, text := range u.Put {
+		name, ok := strings.CutPrefix(key, reportsPrefix)
+		r, err := health.DecodeReport(text, time.Now())
+		if ok && err == nil && r.Name == name { // else it is of a newer program, or of somebody else
+			news[name] = r
+		}
+	}
+	for _, key := range u.Delete {
+		if name, ok := strings.CutPrefix(key, reportsPrefix); ok {
+			gone = append(gone, name)
+		}
+	}
 	l.mu.Lock()
-	defer l.mu.Unlock()
+	if u.Whole {
+		for name := range l.reports {
+			if news[name] == nil {
+				gone = append(gone, name)
+			}
+		}
+	}
 	if l.reports == nil {
 		l.reports = map[string]*health.Report{}
 	}
-	gone := u.Delete
-	if u.Whole {
-		for name := range l.reports {
-			if _, still := u.Put[reportsPrefix+name]; !still {
-				gone = append(gone, reportsPrefix+name)
-			}
-		}
-	}
-	for key, text := range u.Put {
-		name, ok := strings.CutPrefix(key, reportsPrefix)
-		r, err := health.DecodeReport(text)
-		if !ok || err != nil || r.Vantage != name { // of a newer program, or of somebody else
-			continue
-		}
+	for name, r := range news {
 		l.reports[name] = r
 		l.meet(r)
-		if l.vantage != nil {
-			l.vantage.Hear(r, true)
-		}
 	}
-	for _, key := range gone {
-		if name, ok := strings.CutPrefix(key, reportsPrefix); ok {
-			delete(l.reports, name)
-			if l.vantage != nil {
-				l.vantage.Gone(name)
-			}
-		}
+	for _, name := range gone {
+		delete(l.reports, name)
+	}
+	v := l.vantage
+	l.mu.Unlock()
+	if v == nil {
+		return
+	}
+	for _, r := range news {
+		v.Hear(r, true)
+	}
+	for _, name := range gone {
+		v.Gone(name)
 	}
 }
 
@@ -94,8 +108,8 @@ func (l *looks) meet(r *health.Report) {
 	if l.peers == nil {
 		l.peers = map[string]direct.Peer{}
 	}
-	if len(r.Key) == ed25519.PublicKeySize {
-		l.peers[r.Vantage] = direct.Peer{Key: r.Key, Addr: at}
+	if key, err := base64.RawURLEncoding.DecodeString(r.Key); err == nil && len(key) == ed25519.PublicKeySize {
+		l.peers[r.Name] = direct.Peer{Key: key, Addr: at}
 	}
 }
 
@@ -125,10 +139,13 @@ func (l *looks) now() *vantage.Node {
 
 // begin has a vantage hear what has been heard before, and from now on.
 func (l *looks) begin(v *vantage.Node) {
+	l.telling.Lock()
+	defer l.telling.Unlock()
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.vantage = v
-	for _, r := range l.reports {
+	reports := slices.Collect(maps.Values(l.reports))
+	l.mu.Unlock()
+	for _, r := range reports {
 		v.Hear(r, true)
 	}
 }
@@ -158,7 +175,8 @@ func (n *node) checkHealth(ctx context.Context, list func(*topology.Snapshot) []
 	l, v := &n.looks, (*vantage.Node)(nil)
 	known := n.readKnown()
 	v = vantage.New(vantage.Config{
-		Name: store.NodeName(n.kind, n.name), Region: n.region(), Looks: kindsOf(n.kind, probeKey != ""), Log: n.log, Before: n.before, Known: known,
+		Vantage: health.Vantage{Name: store.NodeName(n.kind, n.name), Region: n.region(), Looks: kindsOf(n.kind, probeKey != "")},
+		Log:     n.log, Before: n.before, Known: known,
 		Targets: func() []health.Target { return n.targets(list) },
 		Probe: func(ctx context.Context, t health.Target) health.Observation {
 			if details := l.details.Load(); details != nil {
@@ -178,8 +196,17 @@ func (n *node) checkHealth(ctx context.Context, list func(*topology.Snapshot) []
 	}
 	l.begin(v)
 	defer l.end()
-	running.Go(func() { n.attend(ctx, v, known) })
+	running.Go(func() { n.attend(ctx, v) })
 	return v.Run(ctx)
+}
+
+// vantages tells what those say whose reports count here.
+func (n *node) vantages() []controlplane.VantageStatus {
+	v := n.looks.now()
+	if v == nil {
+		return []controlplane.VantageStatus{}
+	}
+	return controlplane.VantagesOf(v.Reports(), v.Judgement().Doubted)
 }
 
 // targets lists what there is to look at, and remembers how.
@@ -198,14 +225,14 @@ func (n *node) targets(list func(*topology.Snapshot) []probe.Target) []health.Ta
 }
 
 // kindsOf returns at what kinds of target a kind of node looks.
-func kindsOf(kind string, hasKey bool) []health.Kind {
+func kindsOf(kind string, hasKey bool) health.Kinds {
 	switch {
 	case !hasKey:
-		return []health.Kind{health.Cluster}
+		return health.KindsOf(health.Cluster)
 	case kind == "dns":
-		return []health.Kind{health.PoP, health.DNS}
+		return health.KindsOf(health.PoP, health.DNS)
 	}
-	return nil
+	return 0
 }
 
 // region returns the code of the continent where this node is, or nothing.
@@ -222,9 +249,9 @@ func (n *node) region() string {
 func (n *node) publish(r *health.Report, nearby []string, lasting bool) {
 	l, e := &n.looks, n.looks.direct.Load()
 	if e != nil {
-		r.Key, r.Address = n.reports.key.Public().(ed25519.PublicKey), n.reports.address()
+		r.Key, r.Address = base64.RawURLEncoding.EncodeToString(n.reports.key.Public().(ed25519.PublicKey)), n.reports.address()
 	}
-	text := r.Encode()
+	text := r.Append(nil, 0, time.Now())
 	if lasting {
 		l.report.Store(&text)
 		select {
@@ -242,7 +269,7 @@ func (n *node) judged(changed func(health.Verdicts)) func(health.Judgement) {
 	var before health.Verdicts
 	return func(j health.Judgement) {
 		n.verdicts.Store(&j.Verdicts)
-		if changed != nil && !j.Verdicts.Same(before) {
+		if changed != nil && !j.Verdicts.SameStatus(before) {
 			changed(j.Verdicts)
 		}
 		before = j.Verdicts
@@ -257,7 +284,8 @@ const (
 )
 
 // attend tells a vantage whether the store can be read and who is there no more, and keeps whom it knows, until ctx ends.
-func (n *node) attend(ctx context.Context, v *vantage.Node, kept []string) {
+func (n *node) attend(ctx context.Context, v *vantage.Node) {
+	kept := ""
 	look := time.NewTicker(time.Second)
 	defer look.Stop()
 	for {
@@ -271,27 +299,30 @@ func (n *node) attend(ctx context.Context, v *vantage.Node, kept []string) {
 		if snap == nil {
 			continue
 		}
-		known := v.Known()
-		for _, name := range known {
-			if pop, ok := strings.CutPrefix(name, "pop:"); ok && snap.Topology.PoPs[pop] == nil {
-				v.Forget(name)
+		for _, known := range v.Known() {
+			if pop, ok := strings.CutPrefix(known.Name, "pop:"); ok && snap.Topology.PoPs[pop] == nil {
+				v.Forget(known.Name)
 			}
 		}
-		if known = v.Known(); !slices.Equal(known, kept) {
-			n.writeKnown()
-			kept = known
+		if text := n.knownText(v.Known()); text != kept {
+			kept = text
+			if err := privatefile.Write(n.knownPath(), []byte(text)); err != nil {
+				n.log.Warn("whom this node knows cannot be kept", "file", n.knownPath(), "error", err)
+			}
 		}
 	}
 }
 
 // knownPeer is a vantage as it is kept on disk.
 type knownPeer struct {
-	Key     []byte `json:"key,omitempty"`
-	Address string `json:"address,omitempty"`
+	Region  string       `json:"region,omitempty"`
+	Looks   health.Kinds `json:"looks,omitempty"`
+	Key     string       `json:"key,omitempty"`
+	Address string       `json:"address,omitempty"`
 }
 
 // readKnown reads whom this node knew when it ran last, so that it hears them directly even if etcd is away.
-func (n *node) readKnown() []string {
+func (n *node) readKnown() (known []health.Vantage) {
 	text, err := os.ReadFile(n.knownPath())
 	if err != nil {
 		return nil
@@ -304,34 +335,32 @@ func (n *node) readKnown() []string {
 	l := &n.looks
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for name, k := range kept {
+	for _, name := range slices.Sorted(maps.Keys(kept)) {
+		k := kept[name]
+		known = append(known, health.Vantage{Name: name, Region: k.Region, Looks: k.Looks})
 		if _, newer := l.peers[name]; !newer {
-			l.meet(&health.Report{Vantage: name, Key: k.Key, Address: k.Address})
+			l.meet(&health.Report{Vantage: known[len(known)-1], Key: k.Key, Address: k.Address})
 		}
 	}
-	return slices.Sorted(maps.Keys(kept))
+	return known
 }
 
-func (n *node) writeKnown() {
-	l, kept := &n.looks, map[string]knownPeer{}
-	l.mu.Lock()
-	if l.vantage != nil {
-		for _, name := range l.vantage.Known() {
-			k := knownPeer{Key: l.peers[name].Key}
-			if at := l.peers[name].Addr; at.IsValid() {
-				k.Address = at.String()
-			}
-			kept[name] = k
+// knownText is what is kept on disk of whom this node knows.
+func (n *node) knownText(known []health.Vantage) string {
+	kept := map[string]knownPeer{}
+	for _, v := range known {
+		peer := n.looks.peer(v.Name)
+		k := knownPeer{Region: v.Region, Looks: v.Looks, Key: base64.RawURLEncoding.EncodeToString(peer.Key)}
+		if peer.Addr.IsValid() {
+			k.Address = peer.Addr.String()
 		}
+		kept[v.Name] = k
 	}
-	l.mu.Unlock()
 	text, err := json.Marshal(kept)
-	if err == nil {
-		err = privatefile.Write(n.knownPath(), text)
-	}
 	if err != nil {
-		n.log.Warn("whom this node knows cannot be kept", "file", n.knownPath(), "error", err)
+		panic(err) // text can be written
 	}
+	return string(text)
 }
 
 func (n *node) knownPath() string {
@@ -366,7 +395,7 @@ func (n *node) openDirect(ctx context.Context, v *vantage.Node, running *sync.Wa
 	e := direct.New(direct.Config{
 		Name: store.NodeName(n.kind, n.name), Key: key, Conn: conn, Peer: l.peer, All: l.receivers(n.kind), Log: n.log,
 		Heard: func(name string, text []byte) {
-			if r, err := health.DecodeReport(text); err == nil && r.Vantage == name {
+			if r, err := health.DecodeReport(text, time.Now()); err == nil && r.Name == name {
 				v.Hear(r, false)
 			}
 		},

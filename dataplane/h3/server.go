@@ -92,7 +92,7 @@ type conn struct {
 	control  *quic.SendStream
 	complete atomic.Bool // the handshake is
 	latest   atomic.Pointer[remembered]
-	active   atomic.Int64 // requests
+	active   *atomic.Int64 // requests that were accepted and have not ended
 	answered atomic.Int64
 	aborted  atomic.Int64 // requests that the client has given up before they had a header
 	turn     atomic.Int64 // the overload.Turn until which no stream is accepted
@@ -101,8 +101,9 @@ type conn struct {
 	glance   *glance // of the goroutine that accepts; nil until it is needed
 }
 
-// ServeConn serves one connection, which may not have finished its handshake, until it ends.
-func (s *Server) ServeConn(c *quic.Conn) {
+// ServeConn serves one connection, which may not have finished its handshake, until it ends. Active counts its requests from the moment that they are
+// accepted, before the Handler has heard of them.
+func (s *Server) ServeConn(c *quic.Conn, active *atomic.Int64) {
 	s.mu.Lock()
 	if s.ended {
 		s.mu.Unlock()
@@ -113,7 +114,7 @@ func (s *Server) ServeConn(c *quic.Conn) {
 	s.mu.Unlock()
 	defer s.conns.Done()
 	s.tend.Do(func() { s.conns.Go(s.dismiss) })
-	served := &conn{Conn: c, began: time.Now()}
+	served := &conn{Conn: c, active: active, began: time.Now()}
 	if at, ok := c.RemoteAddr().(*net.UDPAddr); ok {
 		served.remote = at.AddrPort()
 	} else {

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -82,7 +83,7 @@ func serveWith(t *testing.T, c Config, transportConfig *quic.Config, change func
 			if err != nil {
 				return
 			}
-			serving.Go(func() { r.ServeConn(conn) })
+			serving.Go(func() { r.ServeConn(conn, new(atomic.Int64)) })
 		}
 	})
 	r.conn, err = quic.DialAddr(t.Context(), socket.LocalAddr().String(), r.config, &quic.Config{})

@@ -61,7 +61,7 @@ func (p *Prober) Probe(ctx context.Context, t Target) health.Observation {
 	} else {
 		reason, err = p.probePoP(ctx, t)
 	}
-	o := health.Observation{Target: t.Target, OK: err == nil, Code: health.CodeOK, Reason: reason, Took: time.Since(began), At: time.Now()}
+	o := health.Observation{Target: t.Target, OK: err == nil, Reason: reason, Took: time.Since(began), At: time.Now()}
 	if err != nil {
 		o.Code, o.Reason = classify(ctx, err)
 	}
@@ -76,17 +76,19 @@ func classify(ctx context.Context, err error) (health.Code, string) {
 	)
 	switch {
 	case errors.As(err, &status):
-		return health.CodeStatus, err.Error()
+		return health.Answered, err.Error()
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return health.CodeRefused, err.Error()
+		return health.Refused, err.Error()
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
-		return health.CodeUnreachable, err.Error()
+		return health.Unreachable, err.Error()
 	case errors.Is(ctx.Err(), context.DeadlineExceeded), errors.As(err, &netErr) && netErr.Timeout():
-		return health.CodeTimeout, "no answer in time"
-	case strings.Contains(err.Error(), "tls:"), strings.Contains(err.Error(), "x509:"):
-		return health.CodeTLS, err.Error()
+		return health.Timeout, "no answer in time"
+	case strings.Contains(err.Error(), "x509:"), strings.Contains(err.Error(), "certificate"):
+		return health.Certificate, err.Error()
+	case strings.Contains(err.Error(), "tls:"), strings.Contains(err.Error(), "CRYPTO_ERROR"):
+		return health.Handshake, err.Error()
 	}
-	return health.CodeBroken, err.Error()
+	return health.Reset, err.Error()
 }
 
 // statusError is an answer that is none of a healthy one.
@@ -99,7 +101,7 @@ func (p *Prober) probePoP(ctx context.Context, t Target) (string, error) {
 	if len(t.Addrs) == 0 {
 		return "", errors.New("it has no address")
 	}
-	client := intakeclient.New(intakeclient.Config{Roots: p.Roots, HandshakeTimeout: health.MaxTimeout})
+	client := intakeclient.New(intakeclient.Config{Roots: p.Roots, HandshakeTimeout: 2 * time.Second})
 	defer client.Close()
 	header := http.Header{"X-Api-Key": {p.ProbeKey}, "X-Isochrone-Probe": {"1"}, "Content-Type": {"application/json"}}
 	for _, addr := range t.Addrs {

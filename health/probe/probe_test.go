@@ -29,7 +29,7 @@ func look(t *testing.T, c Config, target Target) health.Observation {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	o := p.Probe(ctx, target)
-	if o.Target != target.Target || o.Took <= 0 || o.OK != (o.Code == health.CodeOK) || o.Reason == "" {
+	if o.Target != target.Target || o.Took <= 0 || o.OK != (o.Code == "") || o.Reason == "" {
 		t.Errorf("got %+v", o)
 	}
 	return o
@@ -69,11 +69,11 @@ func TestPoP(t *testing.T) {
 		t.Errorf("got %+v", o)
 	}
 	status.Store(503)
-	if o := look(t, Config{Roots: ca.Pool(), ProbeKey: "key"}, target); o.OK || o.Code != health.CodeStatus || !strings.Contains(o.Reason, "503") {
+	if o := look(t, Config{Roots: ca.Pool(), ProbeKey: "key"}, target); o.OK || o.Code != health.Answered || !strings.Contains(o.Reason, "503") {
 		t.Errorf("got %+v, want the status", o)
 	}
 	status.Store(202)
-	if o := look(t, Config{ProbeKey: "key"}, target); o.OK || o.Code != health.CodeTLS || !strings.Contains(o.Reason, "certificate") {
+	if o := look(t, Config{ProbeKey: "key"}, target); o.OK || o.Code != health.Certificate || !strings.Contains(o.Reason, "certificate") {
 		t.Errorf("got %+v for a certificate of an authority that is not trusted", o)
 	}
 }
@@ -110,7 +110,7 @@ func TestSilence(t *testing.T) {
 	defer p.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if o := p.Probe(ctx, target); o.OK || o.Code != health.CodeTimeout {
+	if o := p.Probe(ctx, target); o.OK || o.Code != health.Timeout {
 		t.Errorf("got %+v", o)
 	}
 }

@@ -14,26 +14,23 @@ import (
 
 // Config says what a node needs.
 type Config struct {
-	Name   string        // as nodes are named, such as pop:sin1
-	Region string        // the continent's code, or empty
-	Looks  []health.Kind // at what kinds of target; none for all
+	health.Vantage
 	// Targets returns what there is to look at, in any order. It is called about once a second.
 	Targets func() []health.Target
 	// Probe looks at a target once, for no longer than until its context ends.
 	Probe func(ctx context.Context, t health.Target) health.Observation
-	// Publish tells others what this node has to say. It is called in order, whenever that has changed. Nearby are the vantages that look at a
-	// target of which there is news: they are to hear of it at once. Lasting is false while there is no more than a suspicion that has come or gone,
-	// which need not be stored. It does not wait.
+	// Publish tells others what this node has to say, all of it. It is called in order, whenever that has changed. Nearby are the vantages that look
+	// at a target of which there is news: they are to hear of it at once. Lasting is false while no more than a suspicion has come or gone, which
+	// need not be stored. It does not wait, and must not call methods of the Node.
 	Publish func(r *health.Report, nearby []string, lasting bool)
-	// Judged is called in order with what the node makes of all reports, whenever it has made it anew. It does not wait for long.
-	Judged func(health.Judgement)
-	// Describe, if it is not nil, adds to a report what else is to be known of the node: key, addresses, what it cannot do.
-	Describe func(*health.Report)
-	Before   health.Verdicts  // of the process that this one replaces, or of the last that ran here
-	Known    []string         // vantages that were known to it
-	Clock    func() time.Time // the wall clock, by which turns are taken where no DNS node's is known; default time.Now
+	// Judged is called in order with what the node makes of all reports, whenever it has made it anew. It does not wait for long, and must not call
+	// methods of the Node.
+	Judged   func(health.Judgement)
+	Describe func(*health.Report) // adds to a report what else is to be known of the node; nil for nothing
+	Before   health.Verdicts      // of the process that this one replaces
+	Known    []health.Vantage     // that were known to the last that ran here
+	Clock    func() time.Time     // the wall clock, by which turns are taken where no DNS node's is known; default time.Now
 	Log      *slog.Logger
-	Health   health.Thresholds
 }
 
 const (
@@ -41,10 +38,12 @@ const (
 	DirectPatience = 5 * time.Second
 	// review is how often time alone is asked for news.
 	review = 250 * time.Millisecond
-	// restate is how often all verdicts are made anew, though nothing has come: so that it shows that they still hold.
+	// restate is how often all verdicts are made anew though nothing has come: so that it shows that they still hold.
 	restate = 5 * time.Second
 	// settling is how long what has come waits for more before verdicts are made anew.
 	settling = 20 * time.Millisecond
+	// lastingAfter is how old a suspicion, or its end, is at most before the store is told of it.
+	lastingAfter = time.Second
 	// maxProbes is how many probes a node makes at once. Others wait.
 	maxProbes = 256
 )
@@ -58,21 +57,22 @@ type Node struct {
 
 	mu        sync.Mutex
 	watcher   *health.Watcher
+	schedule  *health.Schedule
+	ledger    *health.Ledger
+	signs     map[string]*signs
+	known     map[string]health.Vantage // that there are, heard or not; not this one
+	store     bool                      // the store can be read: it tells who is alive
+	targets   []health.Target
+	vantages  []health.Vantage // that are alive, this one too, by name
 	began     time.Time
 	sequence  uint64
 	degraded  string
-	ahead     time.Duration  // of this node's wall clock, the common one, by which turns are taken
-	unsaid    time.Time      // since when the store does not know of a suspicion that has come or gone; zero when it knows all
-	said      *health.Report // the newest of this node's own
-	heard     map[string]*heard
-	known     map[string]bool // vantages that there are, heard or not
-	store     bool            // the store can be read: it tells who is alive
-	targets   map[health.Target]*target
-	vantages  []health.Vantage // that are alive, this one too, by name
+	ahead     time.Duration // of this node's wall clock, the common one
+	unsaid    time.Time     // since when the store does not know of a suspicion that has come or gone; zero when it knows all
+	reviewed  time.Time
 	judgement health.Judgement
-	judged    time.Time              // when that was made
-	dirty     map[health.Target]bool // of whom something has come since
-	all       bool                   // of all targets
+	judged    time.Time // when that was made
+	news      bool      // something has come since
 	counts    Counts
 }
 
@@ -81,26 +81,12 @@ type Counts struct {
 	Probes, Failures, Bursts, Reports, Judgements uint64
 }
 
-// heard is what was heard of another vantage.
-type heard struct {
-	report  *health.Report
-	came    time.Time     // the report, by this node's clock
+// signs are those of the life of another vantage.
+type signs struct {
 	stored  bool          // its report is in the store, so its lease holds
-	sign    time.Time     // of life, directly; zero for none
-	ahead   time.Duration // of this node's wall clock, when the sign came
+	direct  time.Time     // when it was heard directly; zero for never
+	ahead   time.Duration // its wall clock of this node's, when it was
 	clocked bool
-}
-
-// target is a target of this node, or one that may become one.
-type target struct {
-	turns   []health.Vantage
-	turn    int
-	mine    bool
-	due     time.Time // the next probe
-	burst   time.Time // the last one
-	probing bool
-	urgent  bool // probe at once, and count a failure as confirmed
-	number  int  // of the probe
 }
 
 // New returns a node, which does nothing until it runs.
@@ -115,12 +101,14 @@ func New(c Config) *Node {
 		c.Publish = func(*health.Report, []string, bool) {}
 	}
 	n := &Node{
-		config: c, probes: make(chan struct{}, maxProbes), wake: make(chan struct{}, 1), watcher: health.NewWatcher(c.Health),
-		heard: map[string]*heard{}, known: map[string]bool{}, targets: map[health.Target]*target{}, store: true, dirty: map[health.Target]bool{},
-		judgement: health.Judgement{Verdicts: c.Before},
+		config: c, probes: make(chan struct{}, maxProbes), wake: make(chan struct{}, 1),
+		watcher: health.NewWatcher(health.Thresholds{}, health.Damping{}), schedule: health.NewSchedule(c.Name, health.Timing{}), ledger: health.NewLedger(),
+		signs: map[string]*signs{}, known: map[string]health.Vantage{}, store: true, began: time.Now(), judgement: health.Judgement{Verdicts: c.Before},
 	}
-	for _, name := range c.Known {
-		n.known[name] = name != c.Name
+	for _, v := range c.Known {
+		if v.Name != c.Name {
+			n.known[v.Name] = v
+		}
 	}
 	return n
 }
@@ -128,9 +116,6 @@ func New(c Config) *Node {
 // Run looks at targets until ctx ends, whose error it returns. It may be called once.
 func (n *Node) Run(ctx context.Context) error {
 	defer n.running.Wait()
-	n.mu.Lock()
-	n.began = time.Now()
-	n.mu.Unlock()
 	n.refresh()
 	look := time.NewTicker(review)
 	defer look.Stop()
@@ -166,61 +151,44 @@ func (n *Node) nudge() {
 	}
 }
 
-// refresh takes the present targets, and shares them out anew.
+// refresh takes the present targets, and the common clock.
 func (n *Node) refresh() {
 	current := n.config.Targets()
+	slices.SortFunc(current, func(a, b health.Target) int { return strings.Compare(a.String(), b.String()) })
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.ahead = n.commonClock(time.Now())
-	there := make(map[health.Target]bool, len(current))
-	changed := false
-	for _, t := range current {
-		there[t] = true
-		if n.targets[t] == nil {
-			n.targets[t], changed = &target{}, true
-		}
-	}
-	for t := range n.targets {
-		if !there[t] {
-			delete(n.targets, t)
-			changed = true
-		}
-	}
-	if changed {
+	ahead := n.commonClock(time.Now())
+	if changed := !slices.Equal(current, n.targets); changed || n.vantages == nil {
+		n.targets = current
 		n.assign()
-		n.allNews()
+		n.anew()
 	}
+	n.ahead = ahead
 }
 
 // assign shares the targets out among the vantages that are alive. What is not this node's any more it says nothing about.
 func (n *Node) assign() {
 	now := time.Now()
-	n.vantages = []health.Vantage{{Name: n.config.Name, Region: n.config.Region, Looks: n.config.Looks}}
-	for name, h := range n.heard {
-		if n.alive(h, now) {
-			n.vantages = append(n.vantages, health.Vantage{Name: name, Region: h.report.Region, Looks: h.report.Looks})
+	n.vantages = []health.Vantage{n.config.Vantage}
+	for _, v := range n.known {
+		if n.alive(v.Name, now) {
+			n.vantages = append(n.vantages, v)
 		}
 	}
-	slices.SortFunc(n.vantages, func(a, b health.Vantage) int { return compare(a.Name, b.Name) })
-	for t, mine := range n.targets {
-		mine.turns = health.Assign(t, n.vantages)
-		var of int
-		if mine.turn, of, mine.mine = health.Turn(n.config.Name, mine.turns); mine.mine {
-			mine.due = n.next(t, mine.turn, of, now)
-			if n.watcher.Status(t) == health.Unknown {
-				mine.due = now // whatever it is, it is to be known soon
-			}
-		}
-	}
-	if n.watcher.Retain(func(t health.Target) bool { return n.targets[t] != nil && n.targets[t].mine }) {
+	slices.SortFunc(n.vantages, func(a, b health.Vantage) int { return strings.Compare(a.Name, b.Name) })
+	n.schedule.Assign(n.targets, n.vantages, n.wall(now))
+	if n.watcher.Retain(n.schedule.Assigned) {
 		n.publish(nil, true)
 	}
 }
 
-// next returns when a target is due, by this process's clock.
-func (n *Node) next(t health.Target, turn, of int, now time.Time) time.Time {
-	wall := n.config.Clock().Add(n.ahead)
-	return now.Add(health.Next(t, turn, of, wall).Sub(wall))
+// wall returns a time by the common clock, and local one by this process's.
+func (n *Node) wall(t time.Time) time.Time {
+	return t.Add(n.config.Clock().Sub(time.Now()) + n.ahead).Round(0)
+}
+
+func (n *Node) local(wall time.Time) time.Time {
+	return time.Now().Add(wall.Sub(n.wall(time.Now())))
 }
 
 // commonClock returns how far ahead of this node's wall clock the common one is: the median of the DNS nodes', which are heard by all.
@@ -229,9 +197,9 @@ func (n *Node) commonClock(now time.Time) time.Duration {
 	if strings.HasPrefix(n.config.Name, dnsPrefix) {
 		ahead = append(ahead, 0)
 	}
-	for name, h := range n.heard {
-		if h.clocked && strings.HasPrefix(name, dnsPrefix) && now.Sub(h.sign) < DirectPatience {
-			ahead = append(ahead, h.ahead)
+	for name, s := range n.signs {
+		if s.clocked && strings.HasPrefix(name, dnsPrefix) && now.Sub(s.direct) < DirectPatience {
+			ahead = append(ahead, s.ahead)
 		}
 	}
 	if len(ahead) == 0 {
@@ -243,16 +211,10 @@ func (n *Node) commonClock(now time.Time) time.Duration {
 
 const dnsPrefix = string(health.DNS) + ":"
 
-func compare(a, b string) int {
-	if a < b {
-		return -1
-	}
-	return 1
-}
-
 // alive reports whether a vantage counts: its report is in a store that can be read, or it was heard of directly.
-func (n *Node) alive(h *heard, now time.Time) bool {
-	return h.report != nil && (h.stored && n.store || now.Sub(h.sign) < DirectPatience)
+func (n *Node) alive(name string, now time.Time) bool {
+	s := n.signs[name]
+	return s != nil && (s.stored && n.store || !s.direct.IsZero() && now.Sub(s.direct) < DirectPatience)
 }
 
 // Judgement returns what the node makes of all reports. It must not be changed.
@@ -262,19 +224,11 @@ func (n *Node) Judgement() health.Judgement {
 	return n.judgement
 }
 
-// Reports returns the reports of all vantages that are alive, this one's too. They must not be changed.
-func (n *Node) Reports() map[string]*health.Report {
+// Reports returns the reports of all vantages that are alive, and of this one. They must not be changed.
+func (n *Node) Reports() []*health.Report {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	reports, _ := n.reports(time.Now())
-	return reports
-}
-
-// Report returns what this node says, nil before it has said anything.
-func (n *Node) Report() *health.Report {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.said
+	return n.reports(time.Now())
 }
 
 // Counts returns what the node has done.
@@ -284,18 +238,18 @@ func (n *Node) Counts() Counts {
 	return n.counts
 }
 
-// Known returns the vantages that there are, heard or not, for who runs here next.
-func (n *Node) Known() []string {
+// Known returns the vantages that there are, heard or not, but for this one, by name.
+func (n *Node) Known() []health.Vantage {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return slices.Sorted(maps.Keys(n.known))
+	return slices.SortedFunc(maps.Values(n.known), func(a, b health.Vantage) int { return strings.Compare(a.Name, b.Name) })
 }
 
 // Alone reports whether there are other vantages, of which this node hears none: it sees with its own eyes only.
 func (n *Node) Alone() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.silent()
+	return n.alone()
 }
 
-func (n *Node) silent() bool { return len(n.vantages) < 2 && len(n.known) > 0 }
+func (n *Node) alone() bool { return len(n.vantages) < 2 && len(n.known) > 0 }

@@ -98,7 +98,7 @@ func TestVerdictsOfRegionsAreInTheWorld(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dead := health.Verdict{Status: health.Up, Regions: map[string]health.Status{"AS": health.Down}}
+	dead := health.Verdict{Status: health.Up, Regions: map[string]health.RegionVerdict{"AS": {Status: health.Down}}}
 	in := router.Inputs{Now: time.Unix(0, 0), Verdicts: health.Verdicts{{Kind: health.PoP, Name: "sin1"}: dead}}
 	view := &router.View{Table: table, State: router.NewState(table, in)}
 	w := NewWorld(view, nil, []Demand{{Client: netip.MustParsePrefix("1.0.0.0/16"), RPS: 1}, {Client: netip.MustParsePrefix("2.0.0.0/16"), RPS: 2}})

@@ -31,6 +31,9 @@ func (o Options) orDefaults() Options {
 // near is how much longer than the optimum the mean round-trip time may be for fewer clients to move.
 const near = 0.0025
 
+// manyPaths is from how many groups times PoPs on fewer such ways are tried, since each takes long.
+const manyPaths = 200_000
+
 // Report tells what shares come to.
 type Report struct {
 	Why     string    // there are other shares than those in force: overload, gain, return, loss, or empty for none
@@ -97,7 +100,7 @@ type planner struct {
 // calm finds the shares while all is well.
 func (p *planner) calm() (next *ledger, why string) {
 	room := p.rooms(p.Fill, -1)
-	best := p.target(room, nil, 0)
+	best := p.target(room)
 	p.best = best.total() / p.total
 	// Somewhat more than a plan may give is borne, so that not each step of a rising demand makes a plan.
 	borne := p.rooms((1+p.Fill)/2, -1)
@@ -105,7 +108,7 @@ func (p *planner) calm() (next *ledger, why string) {
 		return p.relieve(room, best), "overload"
 	}
 	calm := p.rooms(p.Return, -1)
-	wanted := p.target(calm, nil, 0)
+	wanted := p.target(calm)
 	home := true
 	for p, load := range wanted.load {
 		home = home && load <= calm[p]
@@ -119,7 +122,7 @@ func (p *planner) calm() (next *ledger, why string) {
 	case home:
 		return p.approach(newLedger(p.World, -1, make([][]float64, len(p.groups))), borne), "return"
 	case p.before.cost-best.total() > p.Gain*p.before.cost:
-		next := p.realise(room, func(room []float64) *transport { return p.target(room, nil, 0) }, p.before, p.flows)
+		next := p.realise(room, func(room []float64) *transport { return p.target(room) }, p.before, p.flows)
 		if p.before.cost-next.cost > p.Gain/4*p.before.cost { // shares may not come nearer to the optimum
 			return p.approach(next, borne), "gain"
 		}
@@ -131,11 +134,14 @@ func (p *planner) calm() (next *ledger, why string) {
 func (p *planner) relieve(room []float64, best *transport) *ledger {
 	limit := best.total() * (1 + near)
 	worth := 1e4
-	if p.target(room, p.flows, worth).total() > limit {
-		low, high := 0.0, worth
-		for range 12 {
+	if p.targetNear(room, p.flows, worth).total() > limit {
+		low, high, tries := 0.0, worth, 8
+		if len(p.groups)*len(p.PoPs) > manyPaths {
+			tries = 3
+		}
+		for range tries {
 			middle := math.Sqrt(max(low, 1e-2) * high)
-			if p.target(room, p.flows, middle).total() <= limit {
+			if p.targetNear(room, p.flows, middle).total() <= limit {
 				low = middle
 			} else {
 				high = middle
@@ -143,7 +149,7 @@ func (p *planner) relieve(room []float64, best *transport) *ledger {
 		}
 		worth = low
 	}
-	return p.realise(room, func(room []float64) *transport { return p.target(room, p.flows, worth) }, p.before, p.flows)
+	return p.realise(room, func(room []float64) *transport { return p.targetNear(room, p.flows, worth) }, p.before, p.flows)
 }
 
 // approach goes towards other shares, as far as one plan may move clients and no PoP gets too much.
@@ -216,12 +222,12 @@ func (p *planner) losses(calm *ledger, inForce router.Spill, spill *router.Spill
 		if calm.load[lost] <= 0 {
 			continue
 		}
-		room := p.rooms(1, lost)
+		room := p.rooms((1+p.Fill)/2, lost) // demand may have grown when it comes to that
 		had := inForce.Lost[pop.Name]
 		after := newLedger(p.World, lost, p.rowsAfter(calm.rows, had, lost))
 		takes := had
 		if after.excess(room) > 1e-6*p.total {
-			if other := p.afterLoss(calm, flows, lost); other.excess(room) < after.excess(room)*0.9 {
+			if other := p.afterLoss(calm, flows, lost, room); other.excess(room) < after.excess(room)*0.9 {
 				after, takes, changed = other, p.instead(calm.rows, other.rows, lost), true
 			}
 		}

@@ -30,10 +30,9 @@ func (w *World) rooms(fill float64, lost int) []float64 {
 // slack is the part of its room that a PoP is not planned to use, since shares are not exact.
 const slack = 5e-4
 
-// target says where the groups would go best, if that could be said for each of them. A part that stays where it was counts as so many
-// milliseconds nearer.
-func (w *World) target(room []float64, stay [][]float64, worth float64) *transport {
-	t := &transport{room: slices.Clone(room), stay: stay, worth: worth}
+// target says where the groups would go best, if that could be said for each of them.
+func (w *World) target(room []float64) *transport {
+	t := &transport{room: slices.Clone(room)}
 	for p := range t.room {
 		t.room[p] *= 1 - slack
 	}
@@ -41,6 +40,38 @@ func (w *World) target(room []float64, stay [][]float64, worth float64) *transpo
 		t.supply, t.cost = append(t.supply, w.groups[i].weight), append(t.cost, w.groups[i].ms)
 	}
 	t.solve()
+	return t
+}
+
+// targetNear is target, where what stays at the PoP that has it by earlier flows counts as so many milliseconds nearer. Its cost is that of
+// the round-trip times alone.
+func (w *World) targetNear(room []float64, flows [][]float64, worth float64) *transport {
+	pieces := &transport{room: slices.Clone(room)}
+	for p := range pieces.room {
+		pieces.room[p] *= 1 - slack
+	}
+	var of []int
+	for g, flow := range flows {
+		for p, weight := range flow {
+			if weight <= 0 {
+				continue
+			}
+			cost := slices.Clone(w.groups[g].ms)
+			cost[p] -= worth
+			of, pieces.supply, pieces.cost = append(of, g), append(pieces.supply, weight), append(pieces.cost, cost)
+		}
+	}
+	pieces.solve()
+	t := &transport{room: pieces.room, load: pieces.load, over: pieces.over, flow: make([][]float64, len(w.groups))}
+	for g := range t.flow {
+		t.flow[g] = make([]float64, len(room))
+		t.cost = append(t.cost, w.groups[g].ms)
+	}
+	for i, g := range of {
+		for p, weight := range pieces.flow[i] {
+			t.flow[g][p] += weight
+		}
+	}
 	return t
 }
 
@@ -112,22 +143,8 @@ func (l *ledger) polish(room []float64, rounds int) {
 }
 
 // afterLoss finds the rows of those groups that a PoP has clients of, for when it is lost: they go where there is room, and all others stay
-// where they are. Room is left for a demand that rises; where there is not enough for that, PoPs are filled.
-func (w *World) afterLoss(calm *ledger, flows [][]float64, lost int) *ledger {
-	room := w.rooms(1, lost)
-	best := w.fillAfterLoss(calm, flows, lost, w.rooms(spareFill, lost))
-	if best.excess(room) > w.enough() {
-		if full := w.fillAfterLoss(calm, flows, lost, room); full.excess(room) < best.excess(room) {
-			return full
-		}
-	}
-	return best
-}
-
-// spareFill is the part of their capacity that PoPs are given for when one is lost, if that is enough.
-const spareFill = 0.97
-
-func (w *World) fillAfterLoss(calm *ledger, flows [][]float64, lost int, room []float64) *ledger {
+// where they are.
+func (w *World) afterLoss(calm *ledger, flows [][]float64, lost int, room []float64) *ledger {
 	var hit []int
 	for g, flow := range flows {
 		if flow[lost] > eps*w.groups[g].weight {

@@ -10,10 +10,8 @@ var inf = math.Inf(1)
 type transport struct {
 	cost   [][]float64 // by supply and PoP; +Inf where it may not go
 	supply []float64
-	room   []float64   // by PoP; +Inf for any
-	stay   [][]float64 // by supply and PoP: so much of the flow, in all the supply, costs less there, by worth; nil for none
-	worth  float64
-	tiny   float64 // what rounding may have left of nothing
+	room   []float64 // by PoP; +Inf for any
+	tiny   float64   // what rounding may have left of nothing
 
 	flow [][]float64 // by supply and PoP: the solution
 	load []float64
@@ -41,7 +39,8 @@ func (t *transport) solve() {
 		}
 		total += amount
 		if best >= 0 && amount > 0 {
-			t.place(s, best, amount)
+			t.flow[s][best] = amount
+			t.load[best] += amount
 		}
 	}
 	tolerance := eps * total
@@ -71,20 +70,6 @@ func (t *transport) solve() {
 	}
 }
 
-// place brings a supply to where it is cheapest, if there is room everywhere.
-func (t *transport) place(s, best int, amount float64) {
-	if t.stay != nil {
-		for p, stay := range t.stay[s] { // in any order: who stays is never dearer than who goes to the best one
-			if p != best && stay > 0 && t.cost[s][p]-t.worth < t.cost[s][best] {
-				stay = min(stay, amount)
-				t.flow[s][p], t.load[p], amount = stay, t.load[p]+stay, amount-stay
-			}
-		}
-	}
-	t.flow[s][best] += amount
-	t.load[best] += amount
-}
-
 // edges finds the cheapest ways out of a PoP.
 func (t *transport) edges(p int) {
 	for q := range t.room {
@@ -96,17 +81,8 @@ func (t *transport) edges(p int) {
 			continue
 		}
 		here := t.cost[s][p]
-		if t.stay != nil && flow[p] <= t.stay[s][p]+t.tiny {
-			here -= t.worth
-		}
 		for q, c := range t.cost[s] {
-			if c-here-t.worth >= edge[q] || q == p {
-				continue
-			}
-			if t.stay != nil && flow[q] < t.stay[s][q]-t.tiny {
-				c -= t.worth
-			}
-			if extra := c - here; extra < edge[q] {
+			if extra := c - here; extra < edge[q] && q != p {
 				edge[q], by[q] = extra, s
 			}
 		}
@@ -121,18 +97,20 @@ func (t *transport) augment(from int, tolerance float64) bool {
 		far[p], before[p] = inf, -1
 	}
 	far[from] = 0
-	for changed, rounds := true, 0; changed && rounds < n; rounds++ { // Bellman and Ford: edges may be negative
-		changed = false
-		for p := range n {
-			if far[p] == inf {
-				continue
-			}
+	due, next := []int{from}, []int(nil) // Bellman and Ford, since edges may be negative: from those whose way has become shorter
+	waits := make([]bool, n)
+	for rounds := 0; len(due) > 0 && rounds < n; rounds++ {
+		for _, p := range due {
+			waits[p] = false
 			for q, extra := range t.edge[p] {
 				if d := far[p] + extra; d < far[q]-1e-9 && q != from {
-					far[q], before[q], changed = d, p, true
+					if far[q], before[q] = d, p; !waits[q] {
+						waits[q], next = true, append(next, q)
+					}
 				}
 			}
 		}
+		due, next = next, due[:0]
 	}
 	to := -1
 	for p := range n {
@@ -149,17 +127,7 @@ func (t *transport) augment(from int, tolerance float64) bool {
 			return false // rounding has closed a ring
 		}
 		p := before[q]
-		s := t.by[p][q]
-		amount = min(amount, t.flow[s][p])
-		if t.stay == nil {
-			continue
-		}
-		if have, stay := t.flow[s][p], t.stay[s][p]; have > stay+t.tiny {
-			amount = min(amount, have-stay)
-		}
-		if have, stay := t.flow[s][q], t.stay[s][q]; have < stay-t.tiny {
-			amount = min(amount, stay-have)
-		}
+		amount = min(amount, t.flow[t.by[p][q]][p])
 	}
 	for q := to; q != from; q = before[q] {
 		p := before[q]

@@ -15,13 +15,13 @@ import (
 	"github.com/isochrone/isochrone/topology"
 )
 
-// metros is a geo database with a /12 for each of the world's metros, so that a metro's clients are in 256 buckets.
+// metros is a geo database with a /10 for each of the world's metros, so that a metro's clients are in 1,024 buckets.
 type metros struct{}
 
 func metro(i int) netip.Prefix {
 	var b [4]byte
-	binary.BigEndian.PutUint32(b[:], uint32(i+16)<<20)
-	return netip.PrefixFrom(netip.AddrFrom4(b), 12)
+	binary.BigEndian.PutUint32(b[:], uint32(i+4)<<22)
+	return netip.PrefixFrom(netip.AddrFrom4(b), 10)
 }
 
 func (metros) Networks() iter.Seq2[netip.Prefix, *router.Place] {
@@ -81,13 +81,13 @@ func realised(v *router.View, w *World, demand []Demand) []float64 {
 	loads := make([]float64, len(w.PoPs))
 	for _, d := range demand {
 		first := binary.BigEndian.Uint32(d.Client.Addr().AsSlice())
-		for bucket := range uint32(256) {
+		for bucket := range uint32(1024) {
 			var b [4]byte
 			binary.BigEndian.PutUint32(b[:], first+bucket<<12)
 			a := router.Decide(v, d.Service, router.IPv4, netip.PrefixFrom(netip.AddrFrom4(b), 32), nil)
 			for _, c := range a.Choices[:a.N] {
 				name, _ := v.Table.PoP(c)
-				loads[index[name]] += d.RPS / 256 / float64(a.N)
+				loads[index[name]] += d.RPS / 1024 / float64(a.N)
 			}
 		}
 	}
@@ -107,7 +107,7 @@ func TestDecideDoesWhatIsPlanned(t *testing.T) {
 			t.Fatalf("%d answers: got %q, %v over capacity, %d shares", answers, report.Why, report.Over, len(shares.Takes))
 		}
 		plain := realised(v, w, demand)
-		for lost := -1; lost < len(w.PoPs); lost += 5 {
+		for lost := -1; lost < len(w.PoPs); lost += 10 {
 			in := router.Inputs{Spill: shares, Now: time.Unix(0, 0)}
 			if lost >= 0 {
 				in.Verdicts = health.Verdicts{{Kind: health.PoP, Name: w.PoPs[lost].Name}: {Status: health.Down}}
@@ -118,11 +118,11 @@ func TestDecideDoesWhatIsPlanned(t *testing.T) {
 			for p := range want {
 				far += math.Abs(got[p]-want[p]) / 2
 				without += math.Abs(plain[p]-want[p]) / 2
-				if d := math.Abs(got[p] - want[p]); d > 0.006 {
+				if d := math.Abs(got[p] - want[p]); d > 0.005 {
 					t.Errorf("%d answers, %d lost: %s gets %.4f of the world, planned %.4f", answers, lost, w.PoPs[p].Name, got[p], want[p])
 				}
 			}
-			if far > 0.02 || far > without/5 {
+			if far > 0.015 || far > without/5 {
 				t.Errorf("%d answers, %d lost: %.4f of the world goes otherwise than planned; without shares %.4f would", answers, lost, far, without)
 			}
 			t.Logf("%d answers, %d lost: %.4f goes otherwise, %.4f without shares", answers, lost, far, without)

@@ -165,8 +165,11 @@ func (c *Client) Register(ctx context.Context, p store.Presence) error {
 		if p.Report != nil {
 			now.Report = p.Report()
 		}
+		if p.Announces != nil {
+			now.Announces = p.Announces()
+		}
 		stream := c.opened.Load()
-		if stream > 0 && (now.Node != told.Node || !bytes.Equal(now.Report, told.Report) || stream != toldTo) {
+		if stream > 0 && (!now.Node.Equal(told.Node) || !bytes.Equal(now.Report, told.Report) || !bytes.Equal(now.Announces, told.Announces) || stream != toldTo) {
 			if c.Post(ctx, reportPath, now, nil) == nil { // else it is tried again; who follows tells why there is no relay
 				told, toldTo = now, stream
 			}

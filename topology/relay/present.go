@@ -25,7 +25,8 @@ type present struct {
 // presence is what a node tells of itself.
 type presence struct {
 	store.Node
-	Report []byte `json:"report,omitempty"` // as a vantage, as package health encodes it; in base64
+	Report    []byte `json:"report,omitempty"`    // as a vantage, as package health encodes it; in base64
+	Announces []byte `json:"announces,omitempty"` // by BGP; likewise
 }
 
 func (p *present) node() store.Node {
@@ -38,6 +39,12 @@ func (p *present) report() []byte {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.told.Report
+}
+
+func (p *present) announces() []byte {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.told.Announces
 }
 
 // errDisplaced ends a stream.
@@ -92,7 +99,7 @@ func (h *Hub) tellOf(ctx context.Context, who identity, p *present) {
 	if h.config.Register == nil {
 		return
 	}
-	if err := h.config.Register(ctx, who.String(), store.Presence{Node: p.node, Report: p.report, Changed: p.changed}); ctx.Err() == nil {
+	if err := h.config.Register(ctx, who.String(), store.Presence{Node: p.node, Report: p.report, Announces: p.announces, Changed: p.changed}); ctx.Err() == nil {
 		h.config.Log.Error("a node behind the relay does not show in the status", "node", who.String(), "error", err)
 	}
 }

@@ -30,7 +30,7 @@ var (
 	backedUp = []string{
 		"acme/", "audit/", "dnssec/", "history/", "keys/", "overrides/", "rttmap/", "secrets/", "shares/", "tickets/", "tokens/", "topology/",
 	}
-	ofTheMoment = []string{"leader/", "nodes/", "quota/", "reports/"}
+	ofTheMoment = []string{"leader/", "nodes/", "quota/", "reports/", "announces/"}
 )
 
 // Summary says what a backup holds.

@@ -16,9 +16,9 @@ type Sections []string
 // sections are what a snapshot is made of.
 var sections = Sections{"topology/", "overrides/", "keys/", "secrets/", "dnssec/", "acme/challenges/"}
 
-// momentary are what nodes follow besides: the reports of vantages and the shares of PoPs, which are true for as long as somebody says so, and
-// change far more often.
-var momentary = Sections{"reports/", "shares/"}
+// momentary are what nodes follow besides: the reports of vantages, the shares of PoPs and what nodes announce by BGP, which are true for as long
+// as somebody says so, and change far more often.
+var momentary = Sections{"reports/", "shares/", "announces/"}
 
 // SectionsOf returns what a kind of node follows: of what a snapshot is made of no more than it needs, and what is of the moment. A DNS node
 // has no use for keys, of which there may be many, and a PoP none for the signing of zones and the challenges of ACME. All other kinds follow

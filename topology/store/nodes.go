@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"strings"
 	"time"
 
@@ -25,13 +26,32 @@ type Node struct {
 	Revision    int64     `yaml:"revision" json:"revision"`                   // of the store, as far as it has read
 	Good        int64     `yaml:"topology_revision" json:"topology_revision"` // in force there
 	Hash        string    `yaml:"hash,omitempty" json:"hash,omitempty"`       // of all that is in force there
+
+	Loads map[string]PoPLoad `yaml:"loads,omitempty" json:"loads,omitempty"` // of the PoPs that run there, by name
+}
+
+// PoPLoad is how busy a PoP is, as it tells every few seconds.
+type PoPLoad struct {
+	Requests   float64 `yaml:"requests" json:"requests"`                     // a second
+	Shed       float64 `yaml:"shed,omitempty" json:"shed,omitempty"`         // a second, refused for overload
+	Capacity   float64 `yaml:"capacity,omitempty" json:"capacity,omitempty"` // requests a second that it has shown to be all it can do; 0 until then
+	CPU        float64 `yaml:"cpu" json:"cpu"`                               // 0..1 of its processors
+	QueueDelay float64 `yaml:"queue_ms,omitempty" json:"queue_ms,omitempty"` // ms that requests wait for a processor
+}
+
+// Equal reports whether two records say the same.
+func (n Node) Equal(o Node) bool {
+	loads := maps.Equal(n.Loads, o.Loads)
+	n.Loads, o.Loads = nil, nil
+	return loads && reflect.DeepEqual(n, o)
 }
 
 // Presence is what a process tells of itself for as long as it lives.
 type Presence struct {
-	Node    func() Node     // asked every few seconds
-	Report  func() []byte   // as a vantage, under reports/NAME, as package health encodes it; nil when it is none, and empty when it has nothing to say
-	Changed <-chan struct{} // the report has changed; nil for never
+	Node      func() Node     // asked every few seconds
+	Report    func() []byte   // as a vantage, under reports/NAME, as package health encodes it; nil when it is none, and empty when it has nothing to say
+	Announces func() []byte   // what it announces by BGP, under announces/NAME, for who announces the same; nil when it announces nothing
+	Changed   <-chan struct{} // the report or what it announces has changed; nil for never
 }
 
 // NodeName returns the name by which a node is known, which its certificate has too: it names one among all kinds.
@@ -112,6 +132,13 @@ func (s *Store) registerOnce(ctx context.Context, name string, p Presence) error
 		if p.Report != nil {
 			if report := p.Report(); len(report) > 0 {
 				if err := write("reports/"+name, string(report)); err != nil {
+					return err
+				}
+			}
+		}
+		if p.Announces != nil {
+			if announces := p.Announces(); len(announces) > 0 {
+				if err := write("announces/"+name, string(announces)); err != nil {
 					return err
 				}
 			}

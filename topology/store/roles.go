@@ -45,7 +45,7 @@ type PrefixAccess struct {
 // Table says for each prefix below the root what each role may do there; what it does not name nobody may touch, but root. Write
 // includes reading, since nothing here is written blindly: transactions compare before they put. An operator's edit compares over
 // all of topology/ and history/ and reads what a snapshot is made of, so an operator reads secrets/ too, which are sealed. A node
-// writes its own nodes/KIND:NAME and reports/KIND:NAME alone, by a role of its own. The control plane writes those of all names,
+// writes its own nodes/, reports/ and announces/KIND:NAME alone, by a role of its own. The control plane writes those of all names,
 // because it relays what far nodes report.
 func Table() []PrefixAccess {
 	row := func(prefix string, dns, pop, operator, control Access, why string) PrefixAccess {
@@ -60,6 +60,7 @@ func Table() []PrefixAccess {
 		row("audit/", None, None, Write, Write, "each write leaves an entry"),
 		row("nodes/", Own, Own, Read, Write, "each node its own; the relay for far ones"),
 		row("reports/", Own, Own, Read, Write, "each vantage its own; verdicts are computed from all"),
+		row("announces/", Own, Own, Read, Write, "each node says what it announces by BGP; who announces the same leaves enough others"),
 		row("shares/", Read, Read, Read, Write, "the leader writes, nodes follow"),
 		row("quota/", None, Write, Read, Write, "PoPs grant by compare-and-swap; the relay for far ones"),
 		row("tickets/", None, Read, None, Write, "keys of session tickets are for intakes alone"),
