@@ -184,7 +184,8 @@ func (n *Node) assign() {
 
 // wall returns a time by the common clock, and local one by this process's.
 func (n *Node) wall(t time.Time) time.Time {
-	return t.Add(n.config.Clock().Sub(time.Now()) + n.ahead).Round(0)
+	now := time.Now()
+	return t.Add(n.config.Clock().Sub(now) + n.ahead).Round(0)
 }
 
 func (n *Node) local(wall time.Time) time.Time {
