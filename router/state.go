@@ -105,7 +105,7 @@ func NewState(t *Table, in Inputs) *State {
 func (s *State) spill(t *Table) {
 	var lost []string // or not back yet
 	for i, pop := range t.pops[:t.popCount] {
-		if len(s.inputs.Spill.Lost[pop.name]) > 0 && (s.standing[0][i] > shared || s.shares[i] == 0 || s.returns[i]) {
+		if len(s.inputs.Spill.Lost[pop.name]) > 0 && s.away(Choice(i)) {
 			lost = append(lost, pop.name)
 		}
 	}
@@ -273,6 +273,3 @@ func (s *State) Decisions() topology.Decisions { return s.decided }
 
 // Verdicts returns the verdicts that the state was made of. The map must not be changed.
 func (s *State) Verdicts() health.Verdicts { return s.inputs.Verdicts }
-
-// Takes reports whether a PoP that may be answered gets any of its clients by what operators, health and global shares say.
-func (s *State) Takes(c Choice) bool { return s.shares[c] > 0 }

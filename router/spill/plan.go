@@ -58,11 +58,14 @@ func Plan(w *World, inForce router.Spill, o Options) (router.Spill, Report) {
 	if len(w.PoPs) == 0 || !(w.total > 0) {
 		return inForce, Report{Loads: make([]float64, len(w.PoPs))}
 	}
-	p := planner{World: w, Options: o, before: newLedger(w, -1, w.rowsOf(inForce.Takes))}
+	p := planner{World: w, Options: o, before: newLedger(w, -1, w.rowsOf(inForce.InForce(w.Away)))}
 	for g := range w.groups {
 		p.flows = append(p.flows, p.before.flow(g))
 	}
 	next, why := p.calm()
+	if next == p.before {
+		why = ""
+	}
 	spill := router.Spill{Takes: w.takesOf(next.rows), Lost: map[string]map[Leading]router.Takes{}}
 	report := Report{Why: why, Loads: next.load, MeanMS: next.ms(), BestMS: p.best, Moved: p.moved(next)}
 	for i, pop := range w.PoPs {
@@ -75,6 +78,7 @@ func Plan(w *World, inForce router.Spill, o Options) (router.Spill, Report) {
 	if report.Why == "" {
 		return inForce, report
 	}
+	w.keep(&spill, inForce)
 	return spill, report
 }
 
@@ -98,7 +102,9 @@ func (p *planner) calm() (next *ledger, why string) {
 	room := p.rooms(p.Fill, -1)
 	best := p.target(room)
 	p.best = best.total() / p.total
-	if p.before.excess(room) > 1e-6*p.total {
+	// Somewhat more than a plan may give is borne, so that not each step of a rising demand makes a plan.
+	borne := p.rooms((1+p.Fill)/2, -1)
+	if p.before.excess(borne) > 1e-6*p.total {
 		return p.relieve(room, best), "overload"
 	}
 	calm := p.rooms(p.Return, -1)
@@ -114,9 +120,12 @@ func (p *planner) calm() (next *ledger, why string) {
 	case home && plain:
 		return p.before, ""
 	case home:
-		return p.approach(newLedger(p.World, -1, make([][]float64, len(p.groups))), room), "return"
-	case p.before.cost-wanted.total() > p.Gain*p.before.cost:
-		return p.approach(p.realise(calm, func(room []float64) *transport { return p.target(room) }, p.before, p.flows), room), "gain"
+		return p.approach(newLedger(p.World, -1, make([][]float64, len(p.groups))), borne), "return"
+	case p.before.cost-best.total() > p.Gain*p.before.cost:
+		next := p.realise(room, func(room []float64) *transport { return p.target(room) }, p.before, p.flows)
+		if p.before.cost-next.cost > p.Gain/4*p.before.cost { // shares may not come nearer to the optimum
+			return p.approach(next, borne), "gain"
+		}
 	}
 	return p.before, ""
 }

@@ -16,15 +16,16 @@ type Demand struct {
 	Resolver bool // it is one resolver's address, whose clients cannot be divided
 }
 
-// NewWorld makes a world of a view and of what clients ask for. The PoPs are those that may be answered; what they can do is their capacity in the
+// NewWorld makes a world of a view and of what clients ask for. The PoPs are those that may be answered
+// and do not just come back; what they can do is their capacity in the
 // topology and what their loads, by name, say. Round-trip times are those that the view ranks by. Cells are as many as there are demands of PoPs.
 func NewWorld(v *router.View, loads map[string]Load, demand []Demand) *World {
-	w := &World{}
+	w := &World{Away: v.State.Away(v.Table)}
 	number := make([]int, v.Table.PoPs())
 	for c := range number {
 		number[c] = -1
 		name, pop := v.Table.PoP(router.Choice(c))
-		if ok, _ := v.State.Standing(router.Choice(c)); ok && v.State.Takes(router.Choice(c)) {
+		if _, away := slices.BinarySearch(w.Away, name); !away {
 			number[c] = len(w.PoPs)
 			w.PoPs = append(w.PoPs, PoP{name, loads[name].Capacity(float64(pop.CapacityRPS))})
 		}
@@ -45,7 +46,7 @@ func NewWorld(v *router.View, loads map[string]Load, demand []Demand) *World {
 		_, service := v.Table.ServiceByID(d.Service)
 		cell := Cell{Weight: max(d.RPS, 0), Leading: leading, Answers: service.Steering.Answers}
 		for _, c := range order {
-			if p := number[c]; p >= 0 {
+			if p := number[c]; p >= 0 && v.MayAnswer(c, client) {
 				cell.Hops = append(cell.Hops, Hop{p, meter.Milliseconds(client, c)})
 				if d.Resolver {
 					cell.Draws = append(cell.Draws, router.Draw(client, w.PoPs[p].Name))

@@ -11,6 +11,7 @@ import (
 type World struct {
 	PoPs  []PoP // by name
 	Cells []Cell
+	Away  []string // PoPs that are not among them for now, by name in order, see router.State.Away
 
 	groups []group
 	total  float64
