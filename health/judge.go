@@ -16,6 +16,10 @@ type Inputs struct {
 	Alone    bool // nobody else is heard: the report of this node decides, unless most of the world is dead in it (local view)
 }
 
+// AlonePatience is for how long a node that hears no other must have seen a target down before it says so: until then it sees whether most others
+// are down as well, which tells that itself is cut off.
+const AlonePatience = 4 * time.Second
+
 // Judgement is what Judge found.
 type Judgement struct {
 	Verdicts Verdicts
@@ -32,6 +36,11 @@ func Judge(in Inputs) Judgement {
 	reports := slices.SortedFunc(slices.Values(in.Reports), func(a, b *Report) int { return strings.Compare(a.Name, b.Name) })
 	reports = slices.CompactFunc(reports, func(a, b *Report) bool { return a.Name == b.Name })
 	ballots := in.collect(reports)
+	if in.Alone {
+		for _, b := range ballots {
+			b.votes = slices.DeleteFunc(b.votes, func(v vote) bool { return v.Status == Down && in.Now.Sub(v.Since) < AlonePatience })
+		}
+	}
 	j := Judgement{Verdicts: make(Verdicts, len(in.Targets))}
 	doubted := map[string]bool{}
 	for _, r := range reports {

@@ -101,7 +101,7 @@ func (v *View) isQuick(id ServiceID, f Family) bool {
 func (v *View) quickAt(id ServiceID, f Family, block int) (a Answer, ok bool) {
 	t, r := v.Table, v.Table.services[id].rankings[f]
 	b := r.briefs[t.v4.origin[block]]
-	if !b.alone() || v.State.standing[b.region()][b.first()] != eligible {
+	if !b.alone() || v.State.standing[b.region()][b.first()] > reserved {
 		return a, false
 	}
 	a.Choices[0], a.N, a.ScopeBits = b.first(), 1, r.reach4.first[block]
@@ -121,6 +121,7 @@ type question struct {
 
 	bucket bucket // of the client, once it is asked for
 	cut    bool   // the answer depends on the bucket
+	depth  int    // the rank of the last choice that the answer depends on besides those considered
 }
 
 func (q *question) decide(id ServiceID, f Family, client netip.Addr) Answer {
@@ -156,7 +157,7 @@ func (q *question) decide(id ServiceID, f Family, client netip.Addr) Answer {
 	q.class = &q.ranking.classes[b.class()]
 	// Nearly always the first choice is well, has its clients for itself, and is all that is wanted.
 	standings := q.state.standing[b.region()]
-	if want == 1 && b.alone() && standings[b.first()] == eligible {
+	if want == 1 && b.alone() && standings[b.first()] <= reserved {
 		return Answer{Choices: [MaxAnswers]Choice{b.first()}, N: 1, ScopeBits: q.scope(0)}
 	}
 	if end := q.class.groupEnd(0); want == 1 && end > 1 && !state.panics[b.region()] {
@@ -184,7 +185,7 @@ func (q *question) winner(standings []standing, end int) (winner Choice, ok bool
 				winner, lowest = c, s
 			}
 			well++
-		case shared:
+		case reserved, shared:
 			return 0, false
 		}
 	}
@@ -194,6 +195,7 @@ func (q *question) winner(standings []standing, end int) (winner Choice, ok bool
 
 // scope returns the widest prefix that gets the answer whose last considered candidate is known.
 func (q *question) scope(last int) uint8 {
+	last = max(last, q.depth)
 	space, reach, split := q.table.v6, &q.ranking.reach6, uint8(splitBits6)
 	if q.v4 {
 		space, reach, split = q.table.v4, &q.ranking.reach4, splitBits4
@@ -313,10 +315,14 @@ func (q *question) takes(c Choice, s, worst standing, byShare bool, over *passed
 	case s > worst:
 		over.dead = over.dead || s == dead
 		return false
-	case s != shared || !byShare:
+	case s != shared && s != reserved || !byShare:
 		return true
 	}
-	if share := q.state.share[c]; share > 0 && share < ^uint64(0) {
+	share, _ := q.share(c)
+	if share == ^uint64(0) {
+		return true
+	}
+	if share > 0 {
 		q.cut = true
 		if q.draw(q.table.share[c]) < share {
 			return true

@@ -26,6 +26,7 @@ type Live struct {
 	decided  *topology.Snapshot // whose overrides are in force already, while its topology is not; nil for none
 	verdicts health.Verdicts
 	shares   map[string]float64
+	spill    Spill
 	prepared []func(*View)
 	followed []func(*View)
 }
@@ -177,7 +178,7 @@ func (l *Live) take(table *Table, before *topology.Snapshot, now time.Time) {
 // ahead returns a view of a table that is not in force yet.
 func (l *Live) ahead(table *Table, now time.Time) *View {
 	l.mu.Lock()
-	in := Inputs{Verdicts: l.verdicts, Overrides: table.snapshot.Overrides, Shares: l.shares, Now: now}
+	in := Inputs{Verdicts: l.verdicts, Overrides: table.snapshot.Overrides, Shares: l.shares, Spill: l.spill, Now: now}
 	l.mu.Unlock()
 	return &View{Table: table, State: NewState(table, in)}
 }
@@ -196,6 +197,14 @@ func (l *Live) Shares(shares map[string]float64, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.shares = shares
+	l.renew(now)
+}
+
+// Spill takes what share of its clients each PoP gets, by clients. It must not change afterwards.
+func (l *Live) Spill(spill Spill, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.spill = spill
 	l.renew(now)
 }
 
@@ -224,7 +233,7 @@ func (l *Live) renew(now time.Time) {
 }
 
 func (l *Live) publish(table *Table, now time.Time) {
-	in := Inputs{Verdicts: l.verdicts, Overrides: l.snapshot.Overrides, Shares: l.shares, Now: now}
+	in := Inputs{Verdicts: l.verdicts, Overrides: l.snapshot.Overrides, Shares: l.shares, Spill: l.spill, Now: now}
 	view := &View{Table: table, State: NewState(table, in)}
 	l.view.Store(view)
 	for _, publish := range l.followed {

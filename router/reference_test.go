@@ -291,6 +291,10 @@ func (r *reference) decide(name string, f Family, addr netip.Addr) ([]string, Ou
 		return !limited || share >= 1 || b.draw(saltFor(saltOf(name), forShare)) < drawsOf(share)
 	}
 	order := r.order(service, policy, f, addr)
+	anycast := lucky
+	lucky = func(name string) bool {
+		return anycast(name) && r.turned(order, name, b)
+	}
 	want := service.Steering.Answers
 	if f == Either {
 		want = httpsAnswers
@@ -360,6 +364,79 @@ func (r *reference) decide(name string, f Family, addr netip.Addr) ([]string, Ou
 		return nil, NoneAllowed
 	}
 	return nil, NoneAllowed
+}
+
+// turned reports whether a PoP takes a client by what spill says of the first PoPs in its order.
+func (r *reference) turned(order []refPoP, name string, b bucket) bool {
+	if r.override(topology.Pin, name) != nil || strings.HasPrefix(name, vipPrefix) {
+		return true
+	}
+	var leading Leading
+	n := 0
+	for _, p := range order[:min(len(order), ranked)] {
+		if !strings.HasPrefix(p.name, vipPrefix) && n < len(leading) {
+			leading[n] = p.name
+			n++
+		}
+	}
+	takes := r.in.Spill.Takes[leading]
+	least, lost := map[string]float64{}, false
+	for _, pop := range slices.Sorted(maps.Keys(r.in.Spill.Lost)) {
+		instead, named := r.in.Spill.Lost[pop][leading]
+		if !named || !r.lost(pop) {
+			continue
+		}
+		one := map[string]float64{}
+		for to, share := range instead {
+			if to != pop {
+				one[to] = share
+			}
+		}
+		if share, limited := takes[pop]; limited {
+			one[pop] = share
+		}
+		if lost {
+			for to := range least {
+				if share, limited := one[to]; limited {
+					least[to] = max(least[to], share)
+				} else {
+					delete(least, to)
+				}
+			}
+			continue
+		}
+		least, lost = one, true
+	}
+	if !lost {
+		least = takes
+	}
+	share, limited := least[name]
+	return !limited || share >= 1 || b.draw(saltFor(saltOf(name), forShare)) < drawsOf(share)
+}
+
+// lost reports whether a PoP is down or barred, gets nothing, or comes back.
+func (r *reference) lost(name string) bool {
+	p := r.top.PoPs[name]
+	if p == nil {
+		return false
+	}
+	if p.State != topology.Active || r.override(topology.Drain, name) != nil {
+		return true
+	}
+	pin, force := r.override(topology.Pin, name), r.override(topology.Force, name)
+	v := r.in.Verdicts[health.Target{Kind: health.PoP, Name: name}]
+	switch {
+	case force != nil && force.Verdict == topology.ForceDown, force == nil && v.Status == health.Down:
+		return true
+	case pin != nil:
+		return *pin.Share == 0
+	case force != nil:
+		share, limited := r.in.Shares[name]
+		return limited && share == 0
+	}
+	share, limited := r.in.Shares[name]
+	age := r.in.Now.Sub(v.Recovered)
+	return v.Status == health.Degraded || limited && share == 0 || !v.Recovered.IsZero() && age < 54*time.Second
 }
 
 // randomPlaces are where clients and PoPs of random worlds are.
@@ -497,6 +574,49 @@ func randomInputs(r *rand.Rand, top *topology.Topology) Inputs {
 	return in
 }
 
+// randomSpill has shares for many of the orders that clients may have, and for some while a PoP is lost.
+func randomSpill(r *rand.Rand, names []string) Spill {
+	var s Spill
+	if r.IntN(2) == 0 {
+		return s
+	}
+	names = append(slices.Clone(names), "")
+	shares := []float64{0, 0.1, 0.5, 0.9}
+	if r.IntN(2) == 0 {
+		shares = []float64{0} // so that scopes are not those of buckets
+	}
+	takes := func(odds int) map[Leading]Takes {
+		all := map[Leading]Takes{}
+		for _, a := range names {
+			for _, b := range names {
+				for _, c := range names {
+					if r.IntN(odds) > 0 {
+						continue
+					}
+					some := Takes{}
+					for range 1 + r.IntN(4) {
+						some[names[r.IntN(len(names))]] = append(shares, 1)[r.IntN(len(shares)+1)]
+					}
+					for _, near := range []string{a, b} {
+						if r.IntN(2) == 0 {
+							some[near] = shares[r.IntN(len(shares))]
+						}
+					}
+					all[Leading{a, b, c, names[r.IntN(len(names))]}] = some
+				}
+			}
+		}
+		return all
+	}
+	s.Takes, s.Lost = takes(2), map[string]map[Leading]Takes{}
+	for _, name := range names {
+		if r.IntN(3) == 0 {
+			s.Lost[name] = takes(4)
+		}
+	}
+	return s
+}
+
 // randomOverride forces a verdict on a PoP or pins its share, now or some time ago.
 func randomOverride(r *rand.Rand, pop string) *topology.Override {
 	o := &topology.Override{
@@ -573,6 +693,7 @@ func checkWorld(t *testing.T, r *rand.Rand, n, questions int) {
 	t.Helper()
 	ref := &reference{top: randomTopology(r), geo: randomWorld(r)}
 	ref.in, ref.measured = randomInputs(r, ref.top), randomMeasurements(r, ref.top)
+	ref.in.Spill = randomSpill(r, slices.Sorted(maps.Keys(ref.top.PoPs)))
 	measured, err := rtt.NewMap(ref.measured)
 	if err != nil {
 		t.Fatal(err)

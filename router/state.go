@@ -18,6 +18,8 @@ type State struct {
 	standing [regions][]standing // by Choice
 	share    []uint64            // by Choice: how much of the draws is sent here; counts where the standing is shared
 	shares   []float64           // by Choice, for traces
+	turns    [][]turn            // by first PoP of classes: what PoPs take of them; nil when all take all
+	returns  []bool              // by Choice: was down, and does not get all again yet
 	why      []string            // by Choice: the operator's decision, or the verdict's reason; for traces
 	services []serviceState
 	inputs   Inputs
@@ -37,6 +39,7 @@ type standing uint8
 
 const (
 	eligible standing = iota
+	reserved          // eligible for all of those whose first choice it is, and for a share of others
 	shared            // eligible for a share of its clients
 	dead              // by its verdict: passed over, but answered when all are dead and the service fails open
 	barred            // by an operator's decision: never answered
@@ -47,13 +50,14 @@ type Inputs struct {
 	Verdicts  health.Verdicts
 	Overrides map[string]*topology.Override
 	Shares    map[string]float64 // by PoP: of its clients, 0..1; those who are not among them go to their next choice
+	Spill     Spill              // likewise, by clients
 	Now       time.Time
 }
 
 // NewState makes the state of a table at one time. Overrides that have expired by then have no effect.
 func NewState(t *Table, in Inputs) *State {
 	n := len(t.pops)
-	s := &State{share: make([]uint64, n), shares: make([]float64, n), why: make([]string, n), inputs: in}
+	s := &State{share: make([]uint64, n), shares: make([]float64, n), why: make([]string, n), returns: make([]bool, n), inputs: in}
 	for r := range s.standing {
 		s.standing[r] = make([]standing, n)
 	}
@@ -63,7 +67,7 @@ func NewState(t *Table, in Inputs) *State {
 	}
 	for i, pop := range t.pops[:t.popCount] {
 		decision := s.decided.PoP(pop.name)
-		share := s.shareOf(&pop, decision)
+		share := s.shareOf(i, &pop, decision)
 		v := s.verdict(pop.name, decision)
 		s.why[i] = v.why
 		if decision.Pin != nil {
@@ -84,6 +88,7 @@ func NewState(t *Table, in Inputs) *State {
 			}
 		}
 	}
+	s.spill(t)
 	for c := t.popCount; c < n; c++ {
 		for r := range s.standing {
 			s.standing[r][c] = t.pops[c].standingOf(s.standing[r])
@@ -94,6 +99,23 @@ func NewState(t *Table, in Inputs) *State {
 		s.services = append(s.services, s.service(&service))
 	}
 	return s
+}
+
+// spill takes what PoPs take of clients.
+func (s *State) spill(t *Table) {
+	var lost []string // or not back yet
+	for i, pop := range t.pops[:t.popCount] {
+		if len(s.inputs.Spill.Lost[pop.name]) > 0 && s.away(Choice(i)) {
+			lost = append(lost, pop.name)
+		}
+	}
+	s.turns = s.turnsOf(t, s.inputs.Spill.without(lost), func(c Choice, least standing) {
+		for r := range s.standing {
+			if s.standing[r][c] <= shared {
+				s.standing[r][c] = max(s.standing[r][c], least)
+			}
+		}
+	})
 }
 
 // effective is what holds of a PoP's health: what the operator says, and else what vantages do.
@@ -136,7 +158,7 @@ const comebackSteps = 10
 
 // shareOf returns what share of its clients a PoP gets, 0..1. What an operator says counts alone. Else it is the least of what spill leaves it, and
 // of what it gets so soon after it was down; one that cannot do all of its work gets none, while there are others.
-func (s *State) shareOf(pop *tablePoP, decision topology.Decision) float64 {
+func (s *State) shareOf(c int, pop *tablePoP, decision topology.Decision) float64 {
 	if share, pinned := decision.Share(); pinned {
 		return share
 	}
@@ -159,6 +181,7 @@ func (s *State) shareOf(pop *tablePoP, decision topology.Decision) float64 {
 	if taken >= comebackSteps {
 		return share
 	}
+	s.returns[c] = true
 	if next := v.Recovered.Add(time.Duration(taken) * step); s.changes.IsZero() || next.Before(s.changes) {
 		s.changes = next
 	}
@@ -174,7 +197,7 @@ func (s *State) service(service *tableService) serviceState {
 		well, some := 0, 0
 		for _, c := range service.candidates {
 			switch s.standing[r][c] {
-			case eligible, shared:
+			case eligible, reserved, shared:
 				well, some, anyWell = well+1, some+1, true
 			case dead:
 				some, anyDead = some+1, true

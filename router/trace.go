@@ -99,7 +99,7 @@ func (tr *Trace) candidates(v *View, q *question, o origin, a Answer) {
 		pop := t.pops[c]
 		x := Candidate{
 			PoP: pop.name, City: pop.Location.City, PredictedMS: inMS(predicted[c]), RTTMS: inMS(us[c]),
-			Share: v.State.shares[c], State: pop.State, Chosen: slices.Contains(a.Choices[:a.N], c),
+			Share: shareFor(v, q, c), State: pop.State, Chosen: slices.Contains(a.Choices[:a.N], c),
 			Health: cmp.Or(v.State.inputs.Verdicts[health.Target{Kind: health.PoP, Name: pop.name}].Status, health.Unknown),
 		}
 		decision := v.State.decided.PoP(pop.name)
@@ -148,7 +148,7 @@ func (tr *Trace) candidates(v *View, q *question, o origin, a Answer) {
 		}
 		x.Group = q.group(rank)
 		x.Reason = tr.reason(v, q, c, a, standings[c], variant, slices.Index(order, c) > slices.Index(order, lastChosen(a)))
-		if why := v.State.why[c]; why != "" && standings[c] <= shared && (x.Chosen || standings[c] == shared) {
+		if why := v.State.why[c]; why != "" && standings[c] <= shared && (x.Chosen || x.Share < 1) {
 			x.Reason += " (" + why + ")" // an operator has decided so
 		}
 		tr.Candidates = append(tr.Candidates, x)
@@ -168,6 +168,15 @@ func (tr *Trace) candidates(v *View, q *question, o origin, a Answer) {
 		}
 		tr.Candidates = append(tr.Candidates, x)
 	}
+}
+
+// shareFor returns what share of clients like this one a choice takes, in 0..1.
+func shareFor(v *View, q *question, c Choice) float64 {
+	if q.ranking == nil {
+		return v.State.shares[c]
+	}
+	_, share := q.share(c)
+	return share
 }
 
 func familyOf(name string) Family {
@@ -222,7 +231,7 @@ func (tr *Trace) reason(v *View, q *question, c Choice, a Answer, s standing, va
 		case a.Fallback == FromPool:
 			return "of the pool that is answered when all others are down"
 		case a.Fallback == BeyondShare:
-			return fmt.Sprintf("gets %.0f %% of its clients, not this one, but no other PoP is well", 100*v.State.shares[c])
+			return fmt.Sprintf("gets %.0f %% of its clients, not this one, but no other PoP is well", 100*shareFor(v, q, c))
 		case variant.must && q.class.lists(c) && q.shares(c):
 			return "drawn for this client's bucket among those that a rule demands"
 		case variant.must:
@@ -243,8 +252,8 @@ func (tr *Trace) reason(v *View, q *question, c Choice, a Answer, s standing, va
 	switch {
 	case s == barred || s == dead:
 		return why
-	case s == shared && !behind:
-		return fmt.Sprintf("gets %.0f %% of its clients, and this one is not among them", 100*v.State.shares[c])
+	case (s == shared || s == reserved) && !behind && shareFor(v, q, c) < 1:
+		return fmt.Sprintf("gets %.0f %% of its clients, and this one is not among them", 100*shareFor(v, q, c))
 	case q.class.lists(c) && q.shares(c) && !behind:
 		return "shares its clients with PoPs that are equally good, and this bucket was drawn by another"
 	}

@@ -106,7 +106,7 @@ func (v *vip) standingOf(standings []standing) standing {
 	for _, c := range v.announcers {
 		best = min(best, standings[c])
 	}
-	if best == shared {
+	if best <= shared {
 		return eligible
 	}
 	return best

@@ -253,6 +253,9 @@ func (s *Service) fillDefaults() {
 		s.Steering.Canary.Policy.fillDefaults()
 	}
 	s.Intake.fillDefaults()
+	if s.Health != nil {
+		s.Health.fillDefaults()
+	}
 }
 
 func (p *Policy) fillDefaults() {
@@ -308,5 +311,8 @@ func (c *Cluster) fillDefaults() {
 	}
 	if c.State == "" {
 		c.State = Active
+	}
+	if c.Health != nil {
+		c.Health.fillDefaults()
 	}
 }

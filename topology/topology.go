@@ -47,11 +47,12 @@ type Zone struct {
 // Service is one intake hostname with its steering policy and its intake policy. Its name is the host name, without a
 // trailing dot, and lies in one of the zones.
 type Service struct {
-	Schema   int      `yaml:"schema" json:"schema"`
-	PoPs     []string `yaml:"pops,omitempty" json:"pops,omitempty"`         // the PoPs that offer the service; none means all
-	Clusters []string `yaml:"clusters,omitempty" json:"clusters,omitempty"` // the clusters that do its work; none means all
-	Steering Steering `yaml:"steering" json:"steering"`
-	Intake   Intake   `yaml:"intake" json:"intake"`
+	Schema   int            `yaml:"schema" json:"schema"`
+	PoPs     []string       `yaml:"pops,omitempty" json:"pops,omitempty"`         // the PoPs that offer the service; none means all
+	Clusters []string       `yaml:"clusters,omitempty" json:"clusters,omitempty"` // the clusters that do its work; none means all
+	Steering Steering       `yaml:"steering" json:"steering"`
+	Intake   Intake         `yaml:"intake" json:"intake"`
+	Health   *ServiceHealth `yaml:"health,omitempty" json:"health,omitempty"` // how PoPs are probed for it; none: by a whole intake
 }
 
 // ECSUse says whether a service's answers depend on the client subnet that a resolver sends (RFC 7871).
@@ -170,13 +171,14 @@ func (p *PoP) ComesBack() time.Duration {
 
 // Cluster is a regional cluster: it does the business logic for the envelopes that PoPs forward.
 type Cluster struct {
-	Schema      int      `yaml:"schema" json:"schema"`
-	Location    Location `yaml:"location" json:"location"`
-	Endpoints   []string `yaml:"endpoints" json:"endpoints"` // base URLs, http or https
-	CapacityRPS int      `yaml:"capacity_rps,omitempty" json:"capacity_rps,omitempty"`
-	MaxInFlight int      `yaml:"max_in_flight" json:"max_in_flight"`       // envelopes that one PoP has on the way to one endpoint, 1..10000; default 256
-	Public      string   `yaml:"public,omitempty" json:"public,omitempty"` // base URL at which clients may reach the cluster itself; none if they may not
-	State       State    `yaml:"state" json:"state"`                       // default active
+	Schema      int            `yaml:"schema" json:"schema"`
+	Location    Location       `yaml:"location" json:"location"`
+	Endpoints   []string       `yaml:"endpoints" json:"endpoints"` // base URLs, http or https
+	CapacityRPS int            `yaml:"capacity_rps,omitempty" json:"capacity_rps,omitempty"`
+	MaxInFlight int            `yaml:"max_in_flight" json:"max_in_flight"`       // envelopes that one PoP has on the way to one endpoint, 1..10000; default 256
+	Public      string         `yaml:"public,omitempty" json:"public,omitempty"` // base URL at which clients may reach the cluster itself; none if they may not
+	State       State          `yaml:"state" json:"state"`                       // default active
+	Health      *ClusterHealth `yaml:"health,omitempty" json:"health,omitempty"` // how it is probed; none: by GET /healthz
 }
 
 // Snapshot is a consistent reading of the store. All that it holds is immutable.

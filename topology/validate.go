@@ -113,6 +113,9 @@ func (c *checker) service(name string, s *Service) {
 	oneOf(c, "steering.ecs", s.Steering.ECS, UseECS, IgnoreECS)
 	c.steering(&s.Steering)
 	c.intake(&s.Intake)
+	if s.Health != nil {
+		c.serviceHealth(s.Health)
+	}
 }
 
 func (c *checker) pop(name string, p *PoP) {
@@ -180,6 +183,9 @@ func (c *checker) cluster(name string, cl *Cluster) {
 	within(c, "max_in_flight", cl.MaxInFlight, 1, 10_000)
 	if cl.Public != "" {
 		c.public(cl.Public)
+	}
+	if cl.Health != nil {
+		c.clusterHealth(cl.Health)
 	}
 	oneOf(c, "state", cl.State, Active, Draining, Disabled)
 }

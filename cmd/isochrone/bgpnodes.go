@@ -86,19 +86,19 @@ func (n *node) probeOwnPoP(ctx context.Context, process *popProcess, found func(
 	if err != nil {
 		return err
 	}
+	keys := n.probeKeys()
 	return probeOften(ctx, func(ctx context.Context) bgp.Check {
 		if p := n.Snapshot().Topology.PoPs[process.name]; p == nil || p.BGP == nil {
 			return bgp.Check{Reason: "there is nothing to announce"}
 		}
-		key, err := n.dir.read("probe.key")
-		if err != nil {
-			return bgp.Check{Reason: "it cannot be probed: there is no key for it in " + n.dir.path("probe.key")}
+		if len(keys()) == 0 {
+			return bgp.Check{Reason: "it cannot be probed: there is no key for it in " + n.dir.path(probeKeyFile) + ", and none is sealed"}
 		}
 		target, err := ownTarget(n.Snapshot().Topology, process)
 		if err != nil {
 			return bgp.Check{Reason: err.Error()}
 		}
-		prober := probe.New(probe.Config{Roots: roots, ProbeKey: key})
+		prober := probe.New(probe.Config{Roots: roots, Keys: keys})
 		defer prober.Close()
 		seen := prober.Probe(ctx, target)
 		return bgp.Check{OK: seen.OK, Reason: seen.Reason}
@@ -119,7 +119,7 @@ func ownTarget(t *topology.Topology, process *popProcess) (probe.Target, error) 
 	}
 	return probe.Target{
 		Target: health.Target{Kind: health.PoP, Name: process.name}, Service: service, Path: dataplane.Path,
-		Body: probeBody(t.Services[service]), Addrs: served,
+		Body: probeBody(t.Services[service]), How: t.Services[service].Probed(), Addrs: served,
 	}, nil
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/isochrone/isochrone/dataplane/certs/acme"
 	"github.com/isochrone/isochrone/dataplane/certs/rotation"
 	"github.com/isochrone/isochrone/dataplane/peer"
+	"github.com/isochrone/isochrone/health/probekey"
 	"github.com/isochrone/isochrone/internal/privatefile"
 	"github.com/isochrone/isochrone/topology/sealed"
 )
@@ -29,6 +30,7 @@ type issueFlags struct {
 	directory, email, root string
 	eabKeyID, eabHMACFile  string   // external account binding
 	recipients             []string // of the role of PoPs
+	dnsRecipients          []string // of the role of DNS nodes
 }
 
 func (f *issueFlags) register(flags *pflag.FlagSet) {
@@ -54,12 +56,20 @@ func (f *issueFlags) check(secretKey string) error {
 	if f.directory != "" && secretKey == "" {
 		faults = append(faults, errors.New("acme-directory: keys of certificates are kept sealed: name the key file of this role with secret-key"))
 	}
+	if len(f.dnsRecipients) > 0 && secretKey == "" {
+		faults = append(faults, errors.New("dns-recipient: want secret-key too, the key file of this role, to open what is sealed for DNS nodes and for it"))
+	}
 	if len(f.recipients) > 0 && secretKey == "" {
 		faults = append(faults, errors.New("pop-recipient: want secret-key too, the key file of this role, to open what is sealed for PoPs and for it"))
 	}
 	if len(f.recipients) > 0 {
 		if _, err := sealed.Seal("check", []byte{1}, f.recipients, "", time.Now()); err != nil {
 			faults = append(faults, fmt.Errorf("pop-recipient: %w", err))
+		}
+	}
+	if len(f.dnsRecipients) > 0 {
+		if _, err := sealed.Seal("check", []byte{1}, f.dnsRecipients, "", time.Now()); err != nil {
+			faults = append(faults, fmt.Errorf("dns-recipient: %w", err))
 		}
 	}
 	return errors.Join(faults...)
@@ -106,6 +116,8 @@ func (c *controlParts) issue(f *issueFlags, identities []age.Identity, n *node) 
 	c.tasks = append(c.tasks, leader.Task{Name: "rotate keys of session tickets", Run: rotator.Run})
 	keeper := &peer.Keeper{Store: c.store, Identities: identities, Recipients: f.recipients, Log: c.log}
 	c.tasks = append(c.tasks, leader.Task{Name: "secret of calls between PoPs", Run: keeper.Run})
+	probes := &probekey.Keeper{Store: c.store, Identities: identities, Recipients: slices.Concat(f.recipients, f.dnsRecipients), Log: c.log}
+	c.tasks = append(c.tasks, leader.Task{Name: "key of probes", Run: probes.Run})
 	if f.directory == "" {
 		return nil
 	}

@@ -85,6 +85,9 @@ func (c *control) start(ctx context.Context, l net.Listener) (err error) {
 		return c.etcd.Close()
 	})
 	c.node = newNode("control", f.name, dir, dir.path(controlFolder, f.name, "last-good.yaml"), c.log, newContact(c.log, "etcd"))
+	if c.node.secrets, err = newSecrets(f.secretKey, "control", c.log); err != nil {
+		return err
+	}
 	f.vantage.apply(c.node)
 	tables := newCompiler(c.sources.live, c.log)
 	c.node.resume(tables.take)

@@ -45,6 +45,7 @@ func (f *controlFlags) register(flags *pflag.FlagSet) {
 	flags.StringSliceVar(&f.relay, "relay-url", nil, "`URLs` where nodes which join follow the topology (default: --url)")
 	flags.StringVar(&f.secretKey, "secret-key", "", "key `file` of the role of control planes, of mode 0600: the leader makes keys of session tickets, and seals what PoPs get")
 	flags.StringSliceVar(&f.issue.recipients, "pop-recipient", nil, "`recipients` (age1…) of the role of PoPs, who can open what the leader makes for them")
+	flags.StringSliceVar(&f.issue.dnsRecipients, "dns-recipient", nil, "`recipients` (age1…) of the role of DNS nodes, who can open the key of probes")
 	f.issue.register(flags)
 	f.sources.register(flags)
 	f.vantage.register(flags, false, "none")

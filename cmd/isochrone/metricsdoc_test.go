@@ -13,7 +13,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 	t.Parallel()
 	known := knownMetrics(t)
 	for _, test := range []struct{ doc, names string }{
-		{"dns-node.md", `isochrone_(?:dns|etcd|topology|geo|secrets|config|certificate|build|ready|probing|verdict)[a-z0-9_]*`},
+		{"dns-node.md", `isochrone_(?:dns|etcd|topology|geo|secrets|config|certificate|build|ready|probing|verdict|vantages?)[a-z0-9_]*`},
 		{"intake.md", `isochrone_(?:intake|forward|spool|peer)_[a-z0-9_]+`},
 		{"bgp.md", `isochrone_bgp_[a-z0-9_]+`},
 		{"operations.md", `isochrone_control_[a-z0-9_]+`},

@@ -26,6 +26,7 @@ import (
 	"github.com/isochrone/isochrone/dataplane/tracing"
 	"github.com/isochrone/isochrone/health"
 	"github.com/isochrone/isochrone/health/probe"
+	"github.com/isochrone/isochrone/health/probekey"
 	"github.com/isochrone/isochrone/internal/devca"
 	"github.com/isochrone/isochrone/router/rtt"
 	"github.com/isochrone/isochrone/topology"
@@ -110,15 +111,16 @@ func (n *node) Verdicts() health.Verdicts {
 
 // probeWithKey checks health as checkHealth does, once there is a key to do it with; then it calls begins.
 func (n *node) probeWithKey(ctx context.Context, list func(*topology.Snapshot) []probe.Target, begins func(), changed func(health.Verdicts)) error {
+	keys := n.probeKeys()
 	look := time.NewTicker(sourcesInterval)
 	defer look.Stop()
 	for told := false; ; told = true {
-		if _, err := n.dir.read("probe.key"); err == nil {
+		if len(keys()) > 0 {
 			begins()
 			return n.checkHealth(ctx, list, changed)
 		}
 		if !told {
-			n.log.Warn("nobody probes from here, and so all count as well: there is no key for it", "file", n.dir.path("probe.key"))
+			n.log.Warn("nobody probes from here, and so all count as well: there is no key for it", "file", n.dir.path(probeKeyFile), "secret", probekey.Secret)
 		}
 		select {
 		case <-look.C:
@@ -262,7 +264,7 @@ func popTargets(snap *topology.Snapshot) []probe.Target {
 		}
 		t := probe.Target{
 			Target: health.Target{Kind: health.PoP, Name: name}, Service: service, Path: dataplane.Path,
-			Body: probeBody(snap.Topology.Services[service]),
+			Body: probeBody(snap.Topology.Services[service]), How: snap.Topology.Services[service].Probed(),
 		}
 		for _, a := range p.Addresses {
 			t.Addrs = append(t.Addrs, netip.AddrPortFrom(a, p.Port))
@@ -292,15 +294,4 @@ func probeBody(s *topology.Service) []byte {
 		panic(err) // strings can be written
 	}
 	return body
-}
-
-// clusterTargets lists the clusters for probing.
-func clusterTargets(snap *topology.Snapshot) []probe.Target {
-	var targets []probe.Target
-	for name, c := range snap.Topology.Clusters {
-		if c.State != topology.Disabled {
-			targets = append(targets, probe.Target{Target: health.Target{Kind: health.Cluster, Name: name}, Endpoints: c.Endpoints})
-		}
-	}
-	return targets
 }

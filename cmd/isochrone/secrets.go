@@ -21,6 +21,7 @@ import (
 	"github.com/isochrone/isochrone/dataplane/certs/rotation"
 	"github.com/isochrone/isochrone/dataplane/peer"
 	"github.com/isochrone/isochrone/dns"
+	"github.com/isochrone/isochrone/health/probekey"
 	"github.com/isochrone/isochrone/topology"
 	"github.com/isochrone/isochrone/topology/sealed"
 )
@@ -42,9 +43,11 @@ func registerSecretKey(flags *pflag.FlagSet, path *string) {
 func secretsOf(kind string) []string {
 	switch kind {
 	case "dns":
-		return []string{tsigSecret, bgpSecret}
+		return []string{probekey.Secret, tsigSecret, bgpSecret}
 	case "pop", "up": // whose DNS server takes no zone transfers with keys
-		return []string{clusterTokenSecret, serviceHMACSecret, webhookHMACSecret, bgpSecret, acme.Prefix, rotation.Secret, peer.Secret}
+		return []string{clusterTokenSecret, serviceHMACSecret, webhookHMACSecret, bgpSecret, acme.Prefix, rotation.Secret, peer.Secret, probekey.Secret}
+	case "control":
+		return []string{probekey.Secret}
 	}
 	return nil
 }
@@ -155,7 +158,7 @@ func (s *secrets) openAll(stored map[string]*topology.Sealed) (changed bool) {
 			if err == nil {
 				value, had, from = opened, true, one.Age
 				delete(s.told, name)
-			} else {
+			} else if name != probekey.Secret || s.path != "" && !errors.Is(err, sealed.ErrNotOurs) { // there may be one in a file instead
 				next.failed[name] = err.Error()
 				s.tell(name, "a sealed secret cannot be opened: "+err.Error())
 			}

@@ -184,7 +184,7 @@ func startPoP(ctx context.Context, command *cobra.Command, process *popProcess, 
 	}
 	l.add().run("garbage collector", collector.Run)
 	f.vantage.apply(n, addrs...)
-	l.add().run("health", func(ctx context.Context) error { return n.checkHealth(ctx, everything, nil) })
+	l.add().run("health", n.checkHealthOfPoP)
 	if err := f.seeing.start(ctx, n, l.add()); err != nil {
 		return err
 	}

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"maps"
 	"net"
@@ -158,23 +157,23 @@ func (l *looks) end() {
 // checkHealth makes this node a vantage until ctx ends: it looks at the targets that list names for a topology, tells others, and makes the verdicts
 // that all come to. Verdicts that differ for those who are answered by them are given to changed, which may be nil.
 func (n *node) checkHealth(ctx context.Context, list func(*topology.Snapshot) []probe.Target, changed func(health.Verdicts)) error {
-	probeKey, err := n.dir.read("probe.key")
-	if errors.Is(err, fs.ErrNotExist) && n.kind == "pop" { // which looks at clusters alone then: they ask for no key
-		err, list = nil, clusterTargets
-	}
-	if err != nil {
-		return fmt.Errorf("read the key of probes: %w", err)
+	keys := n.probeKeys()
+	hasKey := len(keys()) > 0
+	if !hasKey && n.kind == "pop" { // which looks at clusters alone then: they ask for no key
+		list = clusterTargets
+	} else if !hasKey {
+		return fmt.Errorf("there is no key of probes: %s is not there, and none is sealed for this node", n.dir.path(probeKeyFile))
 	}
 	roots, err := n.roots()
 	if err != nil {
 		return err
 	}
-	prober := probe.New(probe.Config{Roots: roots, ProbeKey: probeKey})
+	prober := probe.New(probe.Config{Roots: roots, Keys: keys, Log: n.log})
 	defer prober.Close()
 	l, v := &n.looks, (*vantage.Node)(nil)
 	known := n.readKnown()
 	v = vantage.New(vantage.Config{
-		Vantage: health.Vantage{Name: store.NodeName(n.kind, n.name), Region: n.region(), Looks: kindsOf(n.kind, probeKey != "")},
+		Vantage: health.Vantage{Name: store.NodeName(n.kind, n.name), Region: n.region(), Looks: kindsOf(n.kind, hasKey)},
 		Log:     n.log, Before: n.before, Known: known,
 		Targets: func() []health.Target { return n.targets(list) },
 		Probe: func(ctx context.Context, t health.Target) health.Observation {

@@ -1,6 +1,7 @@
 package vantage
 
 import (
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -8,25 +9,32 @@ import (
 	"github.com/isochrone/isochrone/health"
 )
 
-// Hear takes a report of another vantage, which has just come: from the store, or directly. What is older than what is known is not taken.
+// Hear takes a report of another vantage, which has just come: from the store, or directly. What is older than what is known is not taken, and is no
+// sign of life; but what the store says of a vantage that was not alive is: it may have begun anew by a clock that was set back.
 func (n *Node) Hear(r *health.Report, stored bool) {
-	if r.Name == n.config.Name {
-		return
-	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if r.Name == n.config.Name {
+		n.outlive(r, stored)
+		return
+	}
 	now := time.Now()
 	was, before := n.alive(r.Name, now), n.known[r.Name]
-	n.known[r.Name] = r.Vantage
+	if stored && !was {
+		n.ledger.Retain(func(name string) bool { return name != r.Name })
+	}
+	changed, err := n.ledger.Take(r, now)
 	s := n.sign(r.Name)
 	if stored {
 		s.stored = true
-	} else {
+	} else if err == nil {
 		s.direct = now
 	}
-	changed, err := n.ledger.Take(r, now)
-	if !was && n.alive(r.Name, now) || before != r.Vantage {
-		n.assign()
+	if err == nil || before.Name == "" {
+		n.known[r.Name] = r.Vantage
+	}
+	if !was && n.alive(r.Name, now) || before != n.known[r.Name] {
+		n.stale = true
 		n.anew()
 	}
 	if err != nil { // nothing new
@@ -41,6 +49,15 @@ func (n *Node) Hear(r *health.Report, stored bool) {
 	}
 	if changed {
 		n.anew()
+	}
+}
+
+// outlive has this node begin later than one of its name that has run before, by a clock that was ahead: else others would take its reports for old.
+// It does so once, since two of one name that run at the same time would outdo each other for ever.
+func (n *Node) outlive(r *health.Report, stored bool) {
+	if stored && !n.outlived && r.Incarnation > max(n.incarnation, time.Now().UnixNano()) && r.Incarnation < math.MaxInt64 {
+		n.incarnation, n.outlived = r.Incarnation+1, true
+		n.publish(nil, true)
 	}
 }
 
@@ -64,7 +81,7 @@ func (n *Node) Sign(vantage string, wall time.Time) {
 	s, was := n.sign(vantage), n.alive(vantage, now)
 	s.direct, s.ahead, s.clocked = now, wall.Sub(n.config.Clock()), true
 	if !was {
-		n.assign()
+		n.stale = true
 		n.anew()
 	}
 }
@@ -100,26 +117,22 @@ func (n *Node) Forget(vantage string) {
 	n.anew()
 }
 
-// reviewVantages shares targets out anew when others are alive than before.
+// reviewVantages sees who is alive, and has targets shared out anew when others share them than before.
 func (n *Node) reviewVantages(now time.Time) {
-	alive := 1
-	for name := range n.known {
-		if !n.alive(name, now) {
-			continue
-		}
-		alive++
-		if !slices.ContainsFunc(n.vantages, func(v health.Vantage) bool { return v.Name == name }) {
-			alive = -len(n.known) - 1
+	for name, s := range n.signs {
+		if alive := n.alive(name, now); alive != s.counts {
+			s.counts = alive
+			n.anew()
 		}
 	}
-	if alive != len(n.vantages) {
-		n.assign()
+	if !slices.Equal(n.present(now), n.vantages) {
+		n.stale = true
 		n.anew()
 	}
 }
 
-// review sees what time alone has changed.
-func (n *Node) review(all bool) {
+// review sees what time alone has changed; number tells how often it has been called.
+func (n *Node) review(number int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	now := time.Now()
@@ -129,7 +142,7 @@ func (n *Node) review(all bool) {
 		n.publish(nil, true)
 		n.anew()
 	}
-	if n.reviewVantages(now); all {
+	if n.reviewVantages(now); number%int(restate/review) == 0 || number%int(time.Second/review) == 0 && n.alone() {
 		n.anew()
 	}
 }

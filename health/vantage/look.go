@@ -11,6 +11,10 @@ import (
 func (n *Node) start(ctx context.Context) (next time.Time) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if n.stale && time.Since(n.shared) >= sharing {
+		n.assign()
+		n.anew()
+	}
 	due, again := n.schedule.Due(n.wall(time.Now()))
 	for _, t := range due {
 		n.counts.Probes++
@@ -19,6 +23,9 @@ func (n *Node) start(ctx context.Context) (next time.Time) {
 	}
 	if !again.IsZero() {
 		next = n.local(again)
+	}
+	if shared := n.shared.Add(sharing); n.stale && (next.IsZero() || shared.Before(next)) {
+		next = shared
 	}
 	return next
 }
@@ -81,7 +88,7 @@ func (n *Node) observe(o health.Observation, began time.Time) {
 	before, _ := n.watcher.Statement(o.Target, o.At)
 	changed := n.watcher.Observe(o)
 	s, _ := n.watcher.Statement(o.Target, o.At)
-	if o.OK && s.Status == health.Down && !s.Suppressed || !o.OK && s.Suspects() {
+	if confirms := o.OK && s.Status == health.Down && !s.Suppressed || !o.OK && s.Suspects(); confirms && n.mayConfirm(&o) {
 		n.schedule.Confirm(o.Target, n.wall(o.At))
 		n.nudge()
 	}
@@ -90,6 +97,22 @@ func (n *Node) observe(o health.Observation, began time.Time) {
 		n.anew()
 	}
 }
+
+// mayConfirm reports whether what was seen may have the target probed at once: clients' requests may once in ten seconds, however many fail.
+func (n *Node) mayConfirm(o *health.Observation) bool {
+	if !o.Passive {
+		return true
+	}
+	last := n.traffic[o.Target]
+	if !last.IsZero() && o.At.Sub(last) < trafficPause {
+		return false
+	}
+	n.traffic[o.Target] = o.At
+	return true
+}
+
+// trafficPause is the time between two probes of a target because of clients' requests, at least.
+const trafficPause = 10 * time.Second
 
 // publish makes a new report, and has it told. About, if it is not nil, is the target of which there is news.
 func (n *Node) publish(about *health.Target, lasting bool) {
@@ -115,7 +138,7 @@ func (n *Node) publish(about *health.Target, lasting bool) {
 // report is what this node has to say.
 func (n *Node) report(now time.Time) *health.Report {
 	return &health.Report{
-		Vantage: n.config.Vantage, Incarnation: n.began.UnixNano(), Sequence: max(n.sequence, 1), Full: true,
+		Vantage: n.config.Vantage, Incarnation: n.incarnation, Sequence: max(n.sequence, 1), Full: true,
 		Self: health.Self{Degraded: n.degraded}, Statements: n.watcher.Statements(now),
 	}
 }

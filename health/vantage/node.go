@@ -44,6 +44,8 @@ const (
 	settling = 20 * time.Millisecond
 	// lastingAfter is how old a suspicion, or its end, is at most before the store is told of it.
 	lastingAfter = time.Second
+	// sharing is the time between two times that targets are shared out among vantages, at least.
+	sharing = 100 * time.Millisecond
 	// maxProbes is how many probes a node makes at once. Others wait.
 	maxProbes = 256
 )
@@ -55,25 +57,31 @@ type Node struct {
 	wake    chan struct{} // something may be due
 	running sync.WaitGroup
 
-	mu        sync.Mutex
-	watcher   *health.Watcher
-	schedule  *health.Schedule
-	ledger    *health.Ledger
-	signs     map[string]*signs
-	known     map[string]health.Vantage // that there are, heard or not; not this one
-	store     bool                      // the store can be read: it tells who is alive
-	targets   []health.Target
-	vantages  []health.Vantage // that are alive, this one too, by name
-	began     time.Time
-	sequence  uint64
-	degraded  string
-	ahead     time.Duration // of this node's wall clock, the common one
-	unsaid    time.Time     // since when the store does not know of a suspicion that has come or gone; zero when it knows all
-	reviewed  time.Time
-	judgement health.Judgement
-	judged    time.Time // when that was made
-	news      bool      // something has come since
-	counts    Counts
+	mu       sync.Mutex
+	watcher  *health.Watcher
+	schedule *health.Schedule
+	ledger   *health.Ledger
+	signs    map[string]*signs
+	known    map[string]health.Vantage // that there are, heard or not; not this one
+	store    bool                      // the store can be read: it tells who is alive
+	targets  []health.Target
+	vantages []health.Vantage            // that share the targets, this one too, by name
+	shared   time.Time                   // when they did last
+	stale    bool                        // others share them now
+	traffic  map[health.Target]time.Time // when clients' requests last had a target probed
+
+	// incarnation is when the node began, in nanoseconds since 1970, or more if one of its name has been later than that.
+	incarnation int64
+	outlived    bool // the latter
+	sequence    uint64
+	degraded    string
+	ahead       time.Duration // of this node's wall clock, the common one
+	unsaid      time.Time     // since when the store does not know of a suspicion that has come or gone; zero when it knows all
+	reviewed    time.Time
+	judgement   health.Judgement
+	judged      time.Time // when that was made
+	news        bool      // something has come since
+	counts      Counts
 }
 
 // Counts are what a node has done.
@@ -87,6 +95,7 @@ type signs struct {
 	direct  time.Time     // when it was heard directly; zero for never
 	ahead   time.Duration // its wall clock of this node's, when it was
 	clocked bool
+	counts  bool // it was alive when that was last reviewed
 }
 
 // New returns a node, which does nothing until it runs.
@@ -103,7 +112,7 @@ func New(c Config) *Node {
 	n := &Node{
 		config: c, probes: make(chan struct{}, maxProbes), wake: make(chan struct{}, 1),
 		watcher: health.NewWatcher(health.Thresholds{}, health.Damping{}), schedule: health.NewSchedule(c.Name, health.Timing{}), ledger: health.NewLedger(),
-		signs: map[string]*signs{}, known: map[string]health.Vantage{}, store: true, began: time.Now(), judgement: health.Judgement{Verdicts: c.Before},
+		signs: map[string]*signs{}, known: map[string]health.Vantage{}, store: true, incarnation: time.Now().UnixNano(), traffic: map[health.Target]time.Time{}, judgement: health.Judgement{Verdicts: c.Before},
 	}
 	for _, v := range c.Known {
 		if v.Name != c.Name {
@@ -129,7 +138,7 @@ func (n *Node) Run(ctx context.Context) error {
 			if reviews++; reviews%int(time.Second/review) == 0 {
 				n.refresh()
 			}
-			n.review(reviews%int(restate/review) == 0)
+			n.review(reviews)
 		case <-n.wake:
 		case <-timer.C:
 		}
@@ -166,17 +175,25 @@ func (n *Node) refresh() {
 	n.ahead = ahead
 }
 
-// assign shares the targets out among the vantages that are alive. What is not this node's any more it says nothing about.
-func (n *Node) assign() {
-	now := time.Now()
-	n.vantages = []health.Vantage{n.config.Vantage}
-	for _, v := range n.known {
-		if n.alive(v.Name, now) {
-			n.vantages = append(n.vantages, v)
+// present returns the vantages that share the targets, by name: those that are alive. While the store is away from a node that hears others, those
+// that were there last share them too: PoPs do not hear each other directly, and all of them would look at everything.
+func (n *Node) present(now time.Time) []health.Vantage {
+	present, alone := []health.Vantage{n.config.Vantage}, n.alone()
+	for name, v := range n.known {
+		if s := n.signs[name]; n.alive(name, now) || s != nil && s.stored && !n.store && !alone {
+			present = append(present, v)
 		}
 	}
-	slices.SortFunc(n.vantages, func(a, b health.Vantage) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(present, func(a, b health.Vantage) int { return strings.Compare(a.Name, b.Name) })
+	return present
+}
+
+// assign shares the targets out among the vantages that are present. What is not this node's any more it says nothing about.
+func (n *Node) assign() {
+	now := time.Now()
+	n.vantages, n.shared, n.stale = n.present(now), now, false
 	n.schedule.Assign(n.targets, n.vantages, n.wall(now))
+	maps.DeleteFunc(n.traffic, func(t health.Target, _ time.Time) bool { return !n.schedule.Assigned(t) })
 	if n.watcher.Retain(n.schedule.Assigned) {
 		n.publish(nil, true)
 	}
@@ -184,7 +201,8 @@ func (n *Node) assign() {
 
 // wall returns a time by the common clock, and local one by this process's.
 func (n *Node) wall(t time.Time) time.Time {
-	return t.Add(n.config.Clock().Sub(time.Now()) + n.ahead).Round(0)
+	now := time.Now()
+	return t.Add(n.config.Clock().Sub(now) + n.ahead).Round(0)
 }
 
 func (n *Node) local(wall time.Time) time.Time {
@@ -252,4 +270,12 @@ func (n *Node) Alone() bool {
 	return n.alone()
 }
 
-func (n *Node) alone() bool { return len(n.vantages) < 2 && len(n.known) > 0 }
+func (n *Node) alone() bool {
+	now := time.Now()
+	for name := range n.known {
+		if n.alive(name, now) {
+			return false
+		}
+	}
+	return len(n.known) > 0
+}

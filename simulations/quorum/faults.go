@@ -84,9 +84,3 @@ func (w *world) struck(pop int, t time.Duration) *event {
 	}
 	return nil
 }
-
-// gone reports whether a PoP's process runs no more.
-func (w *world) gone(pop int, t time.Duration) bool {
-	e := w.struck(pop, t)
-	return e != nil && (e.fault == HostDead || e.fault == ProcessKilled)
-}

@@ -1,0 +1,386 @@
+package vantage
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/isochrone/isochrone/health"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var x = health.Target{Kind: health.PoP, Name: "x"}
+
+// rig is a node, and what it has done.
+type rig struct {
+	*Node
+	stop func() // and wait until it has
+
+	mu      sync.Mutex
+	probes  map[health.Target][]time.Time
+	dead    map[health.Target]bool
+	reports []*health.Report
+	nearby  [][]string
+	verdict health.Judgement
+}
+
+// start starts a node in a bubble. The config may be changed before.
+func start(t *testing.T, name string, targets []health.Target, change func(*Config)) *rig {
+	r := &rig{probes: map[health.Target][]time.Time{}, dead: map[health.Target]bool{}}
+	c := Config{
+		Vantage: health.Vantage{Name: name}, Targets: func() []health.Target { return targets },
+		Probe: func(ctx context.Context, of health.Target) health.Observation {
+			r.mu.Lock()
+			r.probes[of] = append(r.probes[of], time.Now())
+			dead := r.dead[of]
+			r.mu.Unlock()
+			if dead {
+				<-ctx.Done()
+				return health.Observation{Reason: "no answer"}
+			}
+			time.Sleep(20 * time.Millisecond)
+			return health.Observation{OK: true, Took: 20 * time.Millisecond}
+		},
+		Publish: func(said *health.Report, nearby []string, _ bool) {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.reports, r.nearby = append(r.reports, said), append(r.nearby, nearby)
+		},
+		Judged: func(j health.Judgement) {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.verdict = j
+		},
+	}
+	if change != nil {
+		change(&c)
+	}
+	r.Node = New(c)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = r.Run(ctx)
+	}()
+	r.stop = func() {
+		cancel()
+		<-ended
+	}
+	return r
+}
+
+func (r *rig) set(of health.Target, dead bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.dead[of] = dead
+}
+
+// probed is how often a target was probed since some time.
+func (r *rig) probed(of health.Target, since time.Time) (n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, at := range r.probes[of] {
+		if !at.Before(since) {
+			n++
+		}
+	}
+	return n
+}
+
+func (r *rig) status(of health.Target) health.Status { return r.Judgement().Verdicts[of].Status }
+
+// saying is a report of another vantage.
+func saying(vantage string, sequence uint64, of health.Target, status health.Status, failures int) *health.Report {
+	return &health.Report{
+		Vantage: health.Vantage{Name: vantage}, Incarnation: 1, Sequence: sequence, Full: true,
+		Statements: []health.Statement{{Target: of, Status: status, Failures: failures}},
+	}
+}
+
+// crowd has n others say that a target is up.
+func (r *rig) crowd(n int, of health.Target) {
+	for i := range n {
+		r.Hear(saying(fmt.Sprint("dns:o", i), 1, of, health.Up, 0), true)
+	}
+}
+
+func TestAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, "dns:a", []health.Target{x}, nil)
+		defer r.stop()
+		time.Sleep(10 * time.Second)
+		if got := r.probed(x, time.Time{}); got < 9 || got > 12 {
+			t.Errorf("probed %d times in 10 s, want once a second", got)
+		}
+		if r.status(x) != health.Up || r.Alone() {
+			t.Errorf("%s, alone %v: want up, and not alone, since nobody else is known", r.status(x), r.Alone())
+		}
+		r.set(x, true)
+		time.Sleep(3 * time.Second)
+		if r.status(x) != health.Down {
+			t.Errorf("%+v, want down", r.Judgement())
+		}
+		r.set(x, false)
+		time.Sleep(3 * time.Second)
+		if v := r.Judgement().Verdicts[x]; v.Status != health.Up || v.Recovered.IsZero() {
+			t.Errorf("%+v, want up again", v)
+		}
+	})
+}
+
+// TestBurst has a liar raise suspicions every 100 ms: the target is looked at once for it in ten seconds. Others are heard besides.
+func TestBurst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, "dns:a", []health.Target{x}, nil)
+		defer r.stop()
+		r.crowd(6, x)
+		time.Sleep(time.Minute)
+		calm := r.probed(x, time.Time{})
+		began := time.Now()
+		before := r.Counts().Bursts
+		for i := range uint64(600) {
+			r.Hear(saying("dns:o1", 2+i, x, []health.Status{health.Up, health.Down}[i%2], int(i/2%2)), true)
+			time.Sleep(100 * time.Millisecond)
+		}
+		if got := r.Counts().Bursts - before; got != 6 {
+			t.Errorf("%d bursts in a minute because of one liar, want 6", got)
+		}
+		if got := r.probed(x, began); got > calm+2*6+2 {
+			t.Errorf("%d probes in a minute, %d in calm", got, calm)
+		}
+		if r.status(x) != health.Up {
+			t.Errorf("%s, want up", r.status(x))
+		}
+		r.Hear(saying("dns:o1", 1000, x, health.Down, 2), true)
+		time.Sleep(2 * time.Second)
+		before = r.Counts().Bursts
+		r.Hear(saying("dns:o2", 2, x, health.Up, 1), true)
+		r.Hear(saying("dns:o3", 2, x, health.Up, 1), true)
+		time.Sleep(time.Second)
+		if got := r.Counts().Bursts - before; got < 1 || got > 2 {
+			t.Errorf("%d bursts because of others, want 1 or 2", got)
+		}
+	})
+}
+
+// TestSuspicion has one hear at once of what another one suspects, and look.
+func TestSuspicion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, "dns:a", []health.Target{x}, nil)
+		defer r.stop()
+		r.crowd(6, x)
+		time.Sleep(30 * time.Second)
+		r.set(x, true)
+		at := time.Now()
+		r.Hear(saying("dns:o0", 2, x, health.Up, 1), false)
+		time.Sleep(150 * time.Millisecond)
+		if got := r.probed(x, at); got != 2 {
+			t.Errorf("%d probes at once, want 2", got)
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		last := r.reports[len(r.reports)-1]
+		if s := last.Statements[0]; s.Status != health.Down || len(r.nearby[len(r.nearby)-1]) != 6 {
+			t.Errorf("after a second it says %+v to %v, want down to six others", s, r.nearby[len(r.nearby)-1])
+		}
+	})
+}
+
+// TestPassive has clients' requests fail a thousand times a second: that makes no storm of probes, and no verdict.
+func TestPassive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, "pop:a", []health.Target{x}, nil)
+		defer r.stop()
+		time.Sleep(20 * time.Second)
+		at := time.Now()
+		for range 20_000 {
+			r.Observe(health.Observation{Target: x, Reason: "503"})
+			time.Sleep(time.Millisecond)
+		}
+		if got := r.probed(x, at); got > 20+4+2 {
+			t.Errorf("%d probes in 20 s", got)
+		}
+		if r.status(x) != health.Up {
+			t.Errorf("%s, want up: probes are answered", r.status(x))
+		}
+	})
+}
+
+// TestAlive holds who counts: by the store while it can be read, and for five seconds after a sign of life.
+func TestAlive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, "dns:a", []health.Target{x}, nil)
+		defer r.stop()
+		heard := func(want int) {
+			t.Helper()
+			time.Sleep(600 * time.Millisecond)
+			if got := len(r.Reports()) - 1; got != want {
+				t.Errorf("%d others are heard, want %d", got, want)
+			}
+		}
+		r.Hear(saying("dns:b", 1, x, health.Down, 2), true)
+		r.Hear(saying("dns:c", 1, x, health.Down, 2), false)
+		r.Sign("dns:nobody", time.Now())
+		heard(2)
+		if r.status(x) != health.Down {
+			t.Errorf("%s, want down by the others", r.status(x))
+		}
+		time.Sleep(DirectPatience)
+		heard(1)
+		r.Sign("dns:c", time.Now())
+		heard(2)
+		r.Store(false)
+		heard(1)
+		for range 10 {
+			r.Sign("dns:b", time.Now())
+			time.Sleep(time.Second)
+		}
+		heard(1)
+		time.Sleep(DirectPatience)
+		heard(0)
+		if !r.Alone() {
+			t.Error("it hears nobody of two that there are")
+		}
+		time.Sleep(2 * time.Second)
+		if r.status(x) != health.Up {
+			t.Errorf("%s, want up by its own eyes", r.status(x))
+		}
+		r.Store(true)
+		heard(1)
+		r.Gone("dns:b")
+		heard(0)
+		r.Forget("dns:b")
+		r.Forget("dns:c")
+		if r.Alone() {
+			t.Error("it is alone without others")
+		}
+	})
+}
+
+// TestLocalView cuts a node off from everything: it leaves verdicts as they are. When it sees the others, it takes down the one that is dead.
+func TestLocalView(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var targets []health.Target
+		for i := range 9 {
+			targets = append(targets, health.Target{Kind: health.PoP, Name: fmt.Sprint(i)})
+		}
+		r := start(t, "dns:a", targets, nil)
+		defer r.stop()
+		r.crowd(2, x)
+		time.Sleep(10 * time.Second)
+		r.Store(false)
+		r.set(targets[0], true)
+		at := time.Now()
+		time.Sleep(10 * time.Second)
+		if r.status(targets[0]) != health.Down || r.status(targets[1]) != health.Up {
+			t.Errorf("%s and %s 10 s after, want down and up", r.status(targets[0]), r.status(targets[1]))
+		}
+		if got := r.probed(targets[1], at); got < 8 {
+			t.Errorf("probed %d times in 10 s", got)
+		}
+		for _, of := range targets {
+			r.set(of, true)
+		}
+		time.Sleep(time.Minute)
+		for _, of := range targets[1:] {
+			if r.status(of) != health.Up {
+				t.Errorf("%v is %s by a node that is cut off", of, r.status(of))
+			}
+		}
+	})
+}
+
+// TestReplayKeepsNobodyAlive plays old reports again of a vantage that is dead.
+func TestReplayKeepsNobodyAlive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, "dns:a", nil, nil)
+		defer r.stop()
+		r.Hear(saying("dns:b", 9, x, health.Up, 0), false)
+		for i := range uint64(10) {
+			time.Sleep(time.Second)
+			r.Hear(saying("dns:b", i, x, health.Up, 0), false)
+		}
+		if got := len(r.Reports()); got != 1 {
+			t.Error("an old report keeps a dead vantage alive")
+		}
+	})
+}
+
+// TestClockSetBack has a vantage begin anew by a clock that was set back: it is heard, once the store says that it was away.
+func TestClockSetBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, "dns:a", []health.Target{x}, nil)
+		defer r.stop()
+		says := func(incarnation int64, stored bool) {
+			said := saying("dns:b", 1, x, health.Up, 0)
+			said.Incarnation = incarnation
+			r.Hear(said, stored)
+		}
+		heard := func(want int64) {
+			t.Helper()
+			time.Sleep(time.Second)
+			for _, said := range r.Reports() {
+				if said.Name == "dns:b" && said.Incarnation != want {
+					t.Errorf("incarnation %d counts, want %d", said.Incarnation, want)
+				}
+			}
+		}
+		says(5, true)
+		says(4, true)
+		says(4, false)
+		heard(5)
+		r.Gone("dns:b")
+		time.Sleep(DirectPatience)
+		says(2, true)
+		heard(2)
+	})
+}
+
+// TestOutlive has a node run after one of its name whose clock was ahead.
+func TestOutlive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, "dns:a", []health.Target{x}, nil)
+		defer r.stop()
+		ahead := time.Now().Add(time.Hour).UnixNano()
+		for i := range int64(2) {
+			r.Hear(&health.Report{Vantage: health.Vantage{Name: "dns:a"}, Incarnation: ahead + 10*i}, true)
+		}
+		time.Sleep(time.Second)
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if got := r.reports[len(r.reports)-1].Incarnation; got != ahead+1 {
+			t.Errorf("incarnation %d, want %d: one more than that before, once", got, ahead+1)
+		}
+	})
+}
+
+// TestStoreAway has the store go away from a PoP that hears one DNS node: it does not look at everything.
+func TestStoreAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var targets []health.Target
+		for i := range 20 {
+			targets = append(targets, health.Target{Kind: health.PoP, Name: fmt.Sprint(i)})
+		}
+		r := start(t, "pop:a", targets, nil)
+		defer r.stop()
+		r.crowd(40, x)
+		time.Sleep(30 * time.Second)
+		r.Store(false)
+		before := r.Counts().Probes
+		for range 30 {
+			r.Sign("dns:o0", time.Now())
+			time.Sleep(time.Second)
+		}
+		if got := r.Counts().Probes - before; got > 30*20*7/41*2 {
+			t.Errorf("%d probes in 30 s, want about %d: targets are shared out as before", got, 30*20/41)
+		}
+	})
+}

@@ -1,0 +1,307 @@
+package spill
+
+import (
+	"maps"
+	"math"
+	"slices"
+
+	"github.com/isochrone/isochrone/router"
+)
+
+// Options are how shares are chosen. The zero value stands for the defaults.
+type Options struct {
+	Fill    float64 // part of its capacity that a PoP is given while all is well; 0.95
+	Return  float64 // clients return to a PoP when no more than this part of its capacity is used then; 0.85
+	Gain    float64 // part of the mean round-trip time that is worth a change; 0.02
+	MaxMove float64 // part of the demand that one plan moves at most, when no PoP has too much; 0.02
+}
+
+func (o Options) orDefaults() Options {
+	for _, field := range []struct {
+		value *float64
+		usual float64
+	}{{&o.Fill, 0.95}, {&o.Return, 0.85}, {&o.Gain, 0.02}, {&o.MaxMove, 0.02}} {
+		if !(*field.value > 0) {
+			*field.value = field.usual
+		}
+	}
+	return o
+}
+
+// near is how much longer than the optimum the mean round-trip time may be for fewer clients to move.
+const near = 0.0025
+
+// manyPaths is from how many groups times PoPs on fewer such ways are tried, since each takes long.
+const manyPaths = 200_000
+
+// Report tells what shares come to.
+type Report struct {
+	Why     string    // there are other shares than those in force: overload, gain, return, loss, or empty for none
+	Loads   []float64 // requests a second, by PoP of the world
+	MeanMS  float64   // round-trip time
+	BestMS  float64   // the least at which no PoP has too much, if the groups could be divided among PoPs at will
+	Moved   float64   // requests a second that go elsewhere than by the shares in force
+	Over    float64   // requests a second that PoPs have above their capacity
+	Without []Loss    // losses that would overload a PoP
+}
+
+// Loss is a PoP that would get too much when another one is lost.
+type Loss struct {
+	Lost, PoP         string
+	LoadRPS, CanDoRPS float64
+}
+
+// Plan returns shares for a world, given those in force. While nothing is wrong with those, and others would gain little, they stay.
+func Plan(w *World, inForce router.Spill, o Options) (router.Spill, Report) {
+	o = o.orDefaults()
+	w.index()
+	if len(w.PoPs) == 0 || !(w.total > 0) {
+		return inForce, Report{Loads: make([]float64, len(w.PoPs))}
+	}
+	p := planner{World: w, Options: o, before: newLedger(w, -1, w.rowsOf(inForce.InForce(w.Away)))}
+	for g := range w.groups {
+		p.flows = append(p.flows, p.before.flow(g))
+	}
+	next, why := p.calm()
+	if next == p.before {
+		why = ""
+	}
+	spill := router.Spill{Takes: w.takesOf(next.rows), Lost: map[string]map[Leading]router.Takes{}}
+	report := Report{Why: why, Loads: next.load, MeanMS: next.ms(), BestMS: p.best, Moved: p.moved(next)}
+	for i, pop := range w.PoPs {
+		report.Over += over(next.load[i], orAny(pop.CapacityRPS))
+	}
+	changed := p.losses(next, inForce, &spill, &report)
+	if report.Why == "" && changed {
+		report.Why = "loss"
+	}
+	if report.Why == "" {
+		return inForce, report
+	}
+	w.keep(&spill, inForce)
+	return spill, report
+}
+
+func orAny(capacity float64) float64 {
+	if capacity <= 0 {
+		return inf
+	}
+	return capacity
+}
+
+type planner struct {
+	*World
+	Options
+	before *ledger     // by the shares in force
+	flows  [][]float64 // of it, by group
+	best   float64
+}
+
+// calm finds the shares while all is well.
+func (p *planner) calm() (next *ledger, why string) {
+	room := p.rooms(p.Fill, -1)
+	best := p.target(room)
+	p.best = best.total() / p.total
+	// Somewhat more than a plan may give is borne, so that not each step of a rising demand makes a plan.
+	borne := p.rooms((1+p.Fill)/2, -1)
+	if p.before.excess(borne) > 1e-6*p.total {
+		return p.relieve(room, best), "overload"
+	}
+	calm := p.rooms(p.Return, -1)
+	wanted := p.target(calm)
+	home := true
+	for p, load := range wanted.load {
+		home = home && load <= calm[p]
+	}
+	for g, flow := range wanted.flow {
+		home = home && flow[p.groups[g].near[0]] >= p.groups[g].weight*(1-1e-9)
+	}
+	switch plain := !slices.ContainsFunc(p.before.rows, func(row []float64) bool { return row != nil }); {
+	case home && plain:
+		return p.before, ""
+	case home:
+		return p.approach(newLedger(p.World, -1, make([][]float64, len(p.groups))), borne), "return"
+	case p.before.cost-best.total() > p.Gain*p.before.cost:
+		next := p.realise(room, func(room []float64) *transport { return p.target(room) }, p.before, p.flows)
+		if p.before.cost-next.cost > p.Gain/4*p.before.cost { // shares may not come nearer to the optimum
+			return p.approach(next, borne), "gain"
+		}
+	}
+	return p.before, ""
+}
+
+// relieve finds shares by which no PoP has too much, at about the lowest round-trip time, and of those the ones that move the fewest.
+func (p *planner) relieve(room []float64, best *transport) *ledger {
+	limit := best.total() * (1 + near)
+	worth := 1e4
+	if p.targetNear(room, p.flows, worth).total() > limit {
+		low, high, tries := 0.0, worth, 8
+		if len(p.groups)*len(p.PoPs) > manyPaths {
+			tries = 3
+		}
+		for range tries {
+			middle := math.Sqrt(max(low, 1e-2) * high)
+			if p.targetNear(room, p.flows, middle).total() <= limit {
+				low = middle
+			} else {
+				high = middle
+			}
+		}
+		worth = low
+	}
+	return p.realise(room, func(room []float64) *transport { return p.targetNear(room, p.flows, worth) }, p.before, p.flows)
+}
+
+// approach goes towards other shares, as far as one plan may move clients and no PoP gets too much.
+func (p *planner) approach(to *ledger, room []float64) *ledger {
+	fits := func(l *ledger) bool {
+		return p.moved(l) <= p.MaxMove*p.total && l.excess(room) <= 1e-6*p.total
+	}
+	if fits(to) {
+		return to
+	}
+	low, high := 0.0, 1.0
+	best := p.before
+	for range 12 {
+		middle := (low + high) / 2
+		if l := p.between(to, middle); fits(l) {
+			low, best = middle, l
+		} else {
+			high = middle
+		}
+	}
+	return best
+}
+
+// between has shares between those in force and others.
+func (p *planner) between(to *ledger, part float64) *ledger {
+	rows := make([][]float64, len(p.groups))
+	one := func(row []float64, i int) float64 {
+		if row == nil {
+			return 1
+		}
+		return row[i]
+	}
+	for g := range rows {
+		from, to := p.before.rows[g], to.rows[g]
+		if from == nil && to == nil {
+			continue
+		}
+		rows[g] = make([]float64, len(p.PoPs))
+		for i := range rows[g] {
+			a, b := one(from, i), one(to, i)
+			rows[g][i] = math.Round((a+part*(b-a))*steps) / steps
+		}
+	}
+	return newLedger(p.World, -1, rows)
+}
+
+// moved is how much goes to other PoPs than by the shares in force.
+func (p *planner) moved(l *ledger) float64 {
+	sum := 0.0
+	for g := range p.groups {
+		if sameRow(l.rows[g], p.before.rows[g]) {
+			continue
+		}
+		for i, weight := range l.flow(g) {
+			sum += math.Abs(weight-p.flows[g][i]) / 2
+		}
+	}
+	return sum
+}
+
+func sameRow(a, b []float64) bool { return (a == nil) == (b == nil) && slices.Equal(a, b) }
+
+// losses finds the shares for when a PoP is lost. Those in force stay if they do.
+func (p *planner) losses(calm *ledger, inForce router.Spill, spill *router.Spill, report *Report) (changed bool) {
+	flows := make([][]float64, len(p.groups))
+	for g := range flows {
+		flows[g] = calm.flow(g)
+	}
+	for lost, pop := range p.PoPs {
+		if calm.load[lost] <= 0 {
+			continue
+		}
+		room := p.rooms((1+p.Fill)/2, lost) // demand may have grown when it comes to that
+		had := inForce.Lost[pop.Name]
+		after := newLedger(p.World, lost, p.rowsAfter(calm.rows, had, lost))
+		takes := had
+		if after.excess(room) > 1e-6*p.total {
+			if other := p.afterLoss(calm, flows, lost, room); other.excess(room) < after.excess(room)*0.9 {
+				after, takes, changed = other, p.instead(calm.rows, other.rows, lost), true
+			}
+		}
+		if len(takes) > 0 {
+			spill.Lost[pop.Name] = takes
+		}
+		for i, to := range p.PoPs {
+			if capacity := orAny(to.CapacityRPS); i != lost && after.load[i] > capacity*(1+1e-3) {
+				report.Without = append(report.Without, Loss{pop.Name, to.Name, after.load[i], capacity})
+			}
+		}
+	}
+	return changed
+}
+
+// rowsOf returns the rows of the groups.
+func (w *World) rowsOf(takes map[Leading]router.Takes) [][]float64 {
+	rows := make([][]float64, len(w.groups))
+	for g := range rows {
+		rows[g] = w.rowOf(takes[w.groups[g].leading])
+	}
+	return rows
+}
+
+func (w *World) rowOf(takes router.Takes) []float64 {
+	var row []float64
+	for p, pop := range w.PoPs {
+		if share, limited := takes[pop.Name]; limited && share < 1 {
+			row = with(row, p, max(share, 0), len(w.PoPs))
+		}
+	}
+	return row
+}
+
+// rowsAfter returns the rows of the groups as they are once a PoP is lost, see router.Spill.
+func (w *World) rowsAfter(calm [][]float64, instead map[Leading]router.Takes, lost int) [][]float64 {
+	rows := slices.Clone(calm)
+	for g := range rows {
+		if takes, named := instead[w.groups[g].leading]; named {
+			rows[g] = w.rowOf(takes)
+		}
+	}
+	return rows
+}
+
+// takesOf returns rows by names.
+func (w *World) takesOf(rows [][]float64) map[Leading]router.Takes {
+	takes := map[Leading]router.Takes{}
+	for g, row := range rows {
+		if named := w.named(row, -1); len(named) > 0 {
+			takes[w.groups[g].leading] = named
+		}
+	}
+	return takes
+}
+
+func (w *World) named(row []float64, without int) router.Takes {
+	takes := router.Takes{}
+	for p, share := range row {
+		if share < 1 && p != without {
+			takes[w.PoPs[p].Name] = share
+		}
+	}
+	return takes
+}
+
+// instead returns the rows that are others once a PoP is lost.
+func (w *World) instead(calm, after [][]float64, lost int) map[Leading]router.Takes {
+	takes := map[Leading]router.Takes{}
+	for g, row := range after {
+		a, b := w.named(calm[g], lost), w.named(row, lost)
+		if !maps.Equal(a, b) {
+			takes[w.groups[g].leading] = b
+		}
+	}
+	return takes
+}

@@ -1,0 +1,337 @@
+package spill
+
+import (
+	"math"
+	"slices"
+)
+
+// rooms returns how much of a part of its capacity each PoP may be given when one is lost, or none (-1). Where all of them are too little for
+// the demand, each gets the same part more.
+func (w *World) rooms(fill float64, lost int) []float64 {
+	room, all := make([]float64, len(w.PoPs)), 0.0
+	for p, pop := range w.PoPs {
+		switch {
+		case p == lost:
+		case pop.CapacityRPS <= 0:
+			room[p] = inf
+		default:
+			room[p] = pop.CapacityRPS
+		}
+		all += room[p]
+	}
+	for p := range room {
+		if room[p] > 0 {
+			room[p] *= max(fill, w.total/all*(1+4*slack))
+		}
+	}
+	return room
+}
+
+// slack is the part of its room that a PoP is not planned to use, since shares are not exact.
+const slack = 5e-4
+
+// target says where the groups would go best, if that could be said for each of them.
+func (w *World) target(room []float64) *transport {
+	t := &transport{room: slices.Clone(room)}
+	for p := range t.room {
+		t.room[p] *= 1 - slack
+	}
+	for i := range w.groups {
+		t.supply, t.cost = append(t.supply, w.groups[i].weight), append(t.cost, w.groups[i].ms)
+	}
+	t.solve()
+	return t
+}
+
+// targetNear is target, where what stays at the PoP that has it by earlier flows counts as so many milliseconds nearer. Its cost is that of
+// the round-trip times alone.
+func (w *World) targetNear(room []float64, flows [][]float64, worth float64) *transport {
+	pieces := &transport{room: slices.Clone(room)}
+	for p := range pieces.room {
+		pieces.room[p] *= 1 - slack
+	}
+	var of []int
+	for g, flow := range flows {
+		for p, weight := range flow {
+			if weight <= 0 {
+				continue
+			}
+			cost := slices.Clone(w.groups[g].ms)
+			cost[p] -= worth
+			of, pieces.supply, pieces.cost = append(of, g), append(pieces.supply, weight), append(pieces.cost, cost)
+		}
+	}
+	pieces.solve()
+	t := &transport{room: pieces.room, load: pieces.load, over: pieces.over, flow: make([][]float64, len(w.groups))}
+	for g := range t.flow {
+		t.flow[g] = make([]float64, len(room))
+		t.cost = append(t.cost, w.groups[g].ms)
+	}
+	for i, g := range of {
+		for p, weight := range pieces.flow[i] {
+			t.flow[g][p] += weight
+		}
+	}
+	return t
+}
+
+// realise finds rows by which the groups come to flows that a plan finds for rooms, and mends what shares cannot do exactly. Groups whose flow is what
+// it was by earlier rows keep those.
+func (w *World) realise(room []float64, plan func(room []float64) *transport, before *ledger, flows [][]float64) *ledger {
+	var best *ledger
+	w.approximate(room, func(room []float64) *ledger {
+		rows, flow := make([][]float64, len(w.groups)), plan(room).flow
+		for g := range rows {
+			if before != nil && alike(flow[g], flows[g], 1e-6*w.groups[g].weight) {
+				rows[g] = before.rows[g]
+				continue
+			}
+			rows[g] = w.fit(g, flow[g], -1)
+		}
+		return newLedger(w, -1, rows)
+	}, &best)
+	best.mend(room, func(int) bool { return true })
+	if before == nil || !slices.ContainsFunc(before.rows, func(row []float64) bool { return row != nil }) {
+		best.polish(room, 3)
+	}
+	return best
+}
+
+// approximate tries again with less room for those PoPs that get too much by what shares come to, and keeps the best.
+func (w *World) approximate(room []float64, try func(room []float64) *ledger, best **ledger) {
+	given := slices.Clone(room)
+	least := inf
+	for range 6 {
+		l := try(given)
+		if excess := l.excess(room); excess < least {
+			least, *best = excess, l
+		}
+		if least < w.enough() {
+			return
+		}
+		for p, load := range l.load {
+			given[p] = max(given[p]-1.2*over(load, room[p]), 0)
+		}
+	}
+}
+
+// enough is so little of an excess that nothing is done about it.
+func (w *World) enough() float64 { return slack / 10 * w.total / float64(len(w.PoPs)) }
+
+func alike(a, b []float64, tolerance float64) bool {
+	for i := range a {
+		if math.Abs(a[i]-b[i]) > tolerance {
+			return false
+		}
+	}
+	return true
+}
+
+// polish makes round-trip times shorter, by other shares of groups one after the other.
+func (l *ledger) polish(room []float64, rounds int) {
+	for range rounds {
+		better := false
+		for g := range l.w.groups {
+			if l.rows[g] != nil {
+				better = l.improve(g, room) || better
+			}
+		}
+		if !better {
+			return
+		}
+	}
+}
+
+// afterLoss finds the rows of those groups that a PoP has clients of, for when it is lost: they go where there is room, and all others stay
+// where they are.
+func (w *World) afterLoss(calm *ledger, flows [][]float64, lost int, room []float64) *ledger {
+	var hit []int
+	for g, flow := range flows {
+		if flow[lost] > eps*w.groups[g].weight {
+			hit = append(hit, g)
+		}
+	}
+	var best *ledger
+	w.approximate(room, func(room []float64) *ledger { return w.without(lost, calm, flows, hit, room) }, &best)
+	best.mend(room, func(g int) bool { _, found := slices.BinarySearch(hit, g); return found })
+	best.mend(room, func(int) bool { return true }) // where that is not enough
+	return best
+}
+
+// without sends the clients that some groups have at a lost PoP to where there is room.
+func (w *World) without(lost int, calm *ledger, flows [][]float64, hit []int, room []float64) *ledger {
+	t := &transport{room: slices.Clone(room)}
+	for p := range room {
+		t.room[p] = max(room[p]*(1-slack)-calm.load[p], 0)
+	}
+	t.room[lost] = 0
+	for _, g := range hit {
+		cost := slices.Clone(w.groups[g].ms)
+		cost[lost] = inf
+		t.supply, t.cost = append(t.supply, flows[g][lost]), append(t.cost, cost)
+	}
+	t.solve()
+	rows := slices.Clone(calm.rows)
+	for i, g := range hit {
+		want := t.flow[i]
+		for p, weight := range flows[g] {
+			if p != lost {
+				want[p] += weight
+			}
+		}
+		rows[g] = w.fit(g, want, lost)
+	}
+	return newLedger(w, lost, rows)
+}
+
+// fit finds shares by which a group comes to a flow, without one PoP or with all (-1); nil for all ones.
+func (w *World) fit(g int, want []float64, without int) []float64 {
+	group, row := &w.groups[g], make([]float64, len(want))
+	if group.weight <= 0 {
+		return nil
+	}
+	for p := range row {
+		if want[p] > 1e-6*group.weight {
+			row[p] = 1
+		}
+	}
+	got := make([]float64, len(row))
+	for range 100 {
+		clear(got)
+		left := 0.0
+		for _, number := range group.cells {
+			left += w.Cells[number].meet(row, without, got)
+		}
+		worst := left
+		for p := range row {
+			if row[p] > 0 {
+				worst = max(worst, math.Abs(got[p]-want[p]))
+				row[p] = min(row[p]*want[p]/max(got[p], eps*group.weight), 1)
+			}
+		}
+		if worst < 1e-5*group.weight {
+			break
+		}
+	}
+	w.close(group, row, without)
+	return group.plain(w, row, without)
+}
+
+// close makes sure that somebody takes all who are left, since they go to the first PoP else: the farthest one that takes any does.
+func (w *World) close(g *group, row []float64, without int) {
+	left, last := 0.0, -1
+	got := make([]float64, len(row))
+	for _, number := range g.cells {
+		left += w.Cells[number].meet(row, without, got)
+	}
+	for p := range row {
+		if row[p] > 0 && (last < 0 || g.rank[p] > g.rank[last]) {
+			last = p
+		}
+	}
+	if last >= 0 && left > 1e-6*g.weight {
+		row[last] = 1
+	}
+}
+
+// plain raises to one the shares that nobody meets, since everybody has been taken before, and rounds the others down; nil for all ones.
+func (g *group) plain(w *World, row []float64, without int) []float64 {
+	met := make([]bool, len(row))
+	for _, number := range g.cells {
+		for _, h := range w.Cells[number].Hops {
+			if h.PoP == without {
+				continue
+			}
+			met[h.PoP] = true
+			if row[h.PoP] >= 1 {
+				break
+			}
+		}
+	}
+	plain := true
+	for p := range row {
+		if !met[p] {
+			row[p] = 1
+		}
+		row[p] = math.Floor(row[p]*steps+1e-6) / steps
+		plain = plain && row[p] == 1
+	}
+	if plain {
+		return nil
+	}
+	return row
+}
+
+// steps is how finely shares are told apart.
+const steps = 10_000
+
+// mend lowers what exceeds its room, as cheaply as single shares of single groups allow.
+func (l *ledger) mend(room []float64, may func(g int) bool) {
+	for range 6 {
+		if l.excess(room) < l.w.enough() {
+			return
+		}
+		better := false
+		for g := range l.w.groups {
+			if may(g) && l.w.groups[g].weight > 0 && l.overloads(g, room) {
+				better = l.improve(g, room) || better
+			}
+		}
+		if !better {
+			return
+		}
+	}
+}
+
+// overloads reports whether a group brings something to a PoP that has too much.
+func (l *ledger) overloads(g int, room []float64) bool {
+	for p, weight := range l.flow(g) {
+		if weight > 0 && l.load[p] > room[p]*(1+1e-9) {
+			return true
+		}
+	}
+	return false
+}
+
+// improve tries other shares of a group, and reports whether some were better.
+func (l *ledger) improve(g int, room []float64) bool {
+	better := false
+	for _, p := range l.w.groups[g].near {
+		if p == l.lost {
+			continue
+		}
+		was := 1.0
+		if row := l.rows[g]; row != nil {
+			was = row[p]
+		}
+		least, at := -1e-9*l.w.total, was
+		for _, share := range [...]float64{0, 1, was / 2, (1 + was) / 2, was * 0.9, was + 0.1*(1-was), was * 0.99, was + 0.01*(1-was)} {
+			if share = math.Floor(share*steps) / steps; share != was {
+				if d := l.try(g, with(l.rows[g], p, share, len(room)), room); d < least {
+					least, at = d, share
+				}
+			}
+		}
+		if at != was {
+			next := with(l.rows[g], p, at, len(room))
+			l.try(g, next, room)
+			l.commit(g, next)
+			better = true
+		}
+	}
+	return better
+}
+
+// with returns a copy of a row with another share.
+func with(row []float64, p int, share float64, n int) []float64 {
+	next := make([]float64, n)
+	if row == nil {
+		for q := range next {
+			next[q] = 1
+		}
+	} else {
+		copy(next, row)
+	}
+	next[p] = share
+	return next
+}
