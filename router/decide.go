@@ -253,12 +253,17 @@ func (q *question) consider(standings []standing, state *serviceState, want int)
 		a.ScopeBits = q.scope(ranked)
 	case state.down && q.service.Steering.WhenAllDown == topology.FailEmpty:
 		a = Answer{Outcome: Empty}
-	case q.ranking.uniform && !passed.dead:
+	case q.ranking.uniform && !passed.dead && !q.canaryDiffers():
 		a = Answer{Outcome: NoneAllowed} // for everybody
 	default:
 		a = Answer{Outcome: NoneAllowed, ScopeBits: q.scope(ranked)}
 	}
 	return a
+}
+
+// canaryDiffers reports whether clients of the canary, or the others, may be answered what this client may not, such as a VIP.
+func (q *question) canaryDiffers() bool {
+	return q.service.canaryDiffers && q.cut
 }
 
 // passed tells what kinds of candidates were not taken.

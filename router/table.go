@@ -83,7 +83,9 @@ type tableService struct {
 	candidates []Choice           // the PoPs that offer the service, disabled ones included
 	rankings   [families]*ranking // nil where no candidate has an address of the family
 	canary     [families]*ranking // nil without a canary
-	pool       []Choice           // what is answered when all are down
+
+	canaryDiffers bool     // its candidates are others: one of the two policies has a VIP, or another one
+	pool          []Choice // what is answered when all are down
 }
 
 // Compile makes a table, on all processors. The RTT map may be nil. The arguments become part of the table and must not change
@@ -150,6 +152,9 @@ func (t *Table) addServices(pops, choices map[string]Choice) {
 			s.rankings[family] = ranking(&service.Steering.Policy, candidates, family)
 			if service.Steering.Canary != nil {
 				s.canary[family] = ranking(&service.Steering.Canary.Policy, candidates, family)
+				if s.rankings[family] != nil && s.canary[family] != nil {
+					s.canaryDiffers = s.canaryDiffers || !slices.Equal(s.rankings[family].candidates, s.canary[family].candidates)
+				}
 				if s.rankings[family] == nil { // whether there are addresses of a family is the same for all clients
 					s.rankings[family] = s.canary[family]
 				}
