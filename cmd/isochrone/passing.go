@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -43,14 +44,16 @@ func otherIDs(own handover.ID, secrets func() [][]byte) func() []*handover.IDs {
 }
 
 // passingAddress returns what finds, for a PoP, where the packets of another one's connections are passed on to: the first address that is its own.
-// One that is down gets none: its clients are to notice.
+// One that is down, or forced down, gets none: its clients are to notice.
 func (n *node) passingAddress(own string) func(pop uint32) (netip.AddrPort, bool) {
 	type place struct {
-		name string
-		at   netip.AddrPort
+		name   string
+		at     netip.AddrPort
+		forced topology.ForcedVerdict // empty for none
 	}
 	type places struct {
-		of       *topology.Topology
+		of       *topology.Snapshot
+		made     time.Time
 		byNumber map[uint32]place
 	}
 	var known atomic.Pointer[places]
@@ -60,17 +63,20 @@ func (n *node) passingAddress(own string) func(pop uint32) (netip.AddrPort, bool
 			return netip.AddrPort{}, false
 		}
 		now := known.Load()
-		if now == nil || now.of != snap.Topology {
-			now = &places{snap.Topology, map[uint32]place{}}
+		if now == nil || now.of != snap || time.Since(now.made) > time.Second { // overrides expire
+			now = &places{snap, time.Now(), map[uint32]place{}}
+			decided := topology.Decide(snap.Overrides, now.made)
 			for name, p := range snap.Topology.PoPs {
 				if len(p.Addresses) > 0 && name != own {
-					now.byNumber[handover.PoPNumber(name)] = place{name, netip.AddrPortFrom(p.Addresses[0], p.Port)}
+					forced, _ := decided.PoP(name).Verdict()
+					now.byNumber[handover.PoPNumber(name)] = place{name, netip.AddrPortFrom(p.Addresses[0], p.Port), forced}
 				}
 			}
 			known.Store(now)
 		}
 		to, ok := now.byNumber[pop]
-		return to.at, ok && !n.Verdicts().IsDown(health.Target{Kind: health.PoP, Name: to.name})
+		down := to.forced == topology.ForceDown || to.forced == "" && n.Verdicts().IsDown(health.Target{Kind: health.PoP, Name: to.name})
+		return to.at, ok && !down
 	}
 }
 
