@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/isochrone/isochrone/health"
@@ -366,15 +367,42 @@ type reporting struct {
 // address is where others find it.
 func (r *reporting) address() string { return r.conn.LocalAddr().String() }
 
-// openDirect has a vantage heard and hear directly, until ctx ends, if this node is to.
+// openDirect has a vantage heard and hear directly, until ctx ends, if this node is to. An address that is in use may be the predecessor's, who is
+// about to end: it is tried again.
 func (n *node) openDirect(ctx context.Context, v *vantage.Node, running *sync.WaitGroup) error {
 	if !n.reports.at.IsValid() {
 		return nil
 	}
 	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(n.reports.at))
-	if err != nil {
+	if err != nil && !errors.Is(err, syscall.EADDRINUSE) {
 		return fmt.Errorf("reports: %w", err)
 	}
+	if err == nil {
+		return n.runDirect(ctx, v, conn, running)
+	}
+	n.log.Info("reports of vantages will be heard directly once their address is free", "address", n.reports.at)
+	running.Go(func() {
+		again := time.NewTicker(time.Second)
+		defer again.Stop()
+		for {
+			select {
+			case <-again.C:
+			case <-ctx.Done():
+				return
+			}
+			if conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(n.reports.at)); err == nil {
+				if err := n.runDirect(ctx, v, conn, running); err != nil {
+					n.log.Warn("reports of vantages are neither sent nor heard directly, but by etcd alone", "error", err)
+				}
+				return
+			}
+		}
+	})
+	return nil
+}
+
+// runDirect has a vantage heard and hear by a socket, until ctx ends.
+func (n *node) runDirect(ctx context.Context, v *vantage.Node, conn *net.UDPConn, running *sync.WaitGroup) error {
 	_, key, err := ed25519.GenerateKey(nil)
 	if err != nil {
 		return errors.Join(err, conn.Close())
