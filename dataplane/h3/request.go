@@ -226,8 +226,9 @@ func (b *body) Read(p []byte) (int, error) {
 	err = b.whole(err)
 	b.left -= uint64(n)
 	b.got += int64(n)
-	if b.length >= 0 && b.got > b.length {
-		err = exchange.ErrLength
+	if more := b.got - b.length; b.length >= 0 && more > 0 { // of which nothing is handed on, however it arrives
+		n -= int(more)
+		b.got, err = b.length, exchange.ErrLength
 	}
 	b.err = err
 	return n, err
