@@ -39,7 +39,7 @@ func (r *Report) HTML(out io.Writer) error {
 	}
 	for _, c := range columns {
 		data.Columns = append(data.Columns, r.title(c))
-		data.Seeds = max(data.Seeds, len(c.runs))
+		data.Seeds = max(data.Seeds, len(c))
 	}
 	for _, p := range r.Pictures() {
 		data.Pictures = append(data.Pictures, picture{p.Text, template.HTML(p.SVG)}) // drawn by this package, all text in it escaped

@@ -25,14 +25,14 @@ func (r *Report) JSON(out io.Writer) error {
 	}{r.Scenario.Name, r.Short, r.Runs, r.Outcomes, r.Failed()})
 }
 
-// CSV writes a row for each figure of each run: scenario, scale, policy, seed, figure, value, unit.
+// CSV writes a row for each figure of each run: scenario, variant, scale, policy, seed, figure, value, unit.
 func (r *Report) CSV(out io.Writer) error {
 	w := csv.NewWriter(out)
-	rows := [][]string{{"scenario", "scale", "policy", "seed", "figure", "value", "unit"}}
+	rows := [][]string{{"scenario", "variant", "scale", "policy", "seed", "figure", "value", "unit"}}
 	for _, run := range r.Runs {
 		for _, name := range slices.Sorted(maps.Keys(run.Figures)) {
 			f := run.Figures[name]
-			rows = append(rows, []string{r.Scenario.Name, string(run.Scale), string(run.Policy), strconv.FormatUint(run.Seed, 10), name,
+			rows = append(rows, []string{r.Scenario.Name, run.Variant, string(run.Scale), string(run.Policy), strconv.FormatUint(run.Seed, 10), name,
 				strconv.FormatFloat(f.Value, 'g', -1, 64), f.Unit})
 		}
 	}

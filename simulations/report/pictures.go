@@ -87,7 +87,7 @@ func (r *Report) cdf(name string) *chart {
 	c := &chart{title: "Part of clients with " + words(name), xLabel: "ms", yLabel: "part", logX: true, top: 1}
 	for _, column := range r.columns() {
 		weights, total := map[float64]float64{}, 0.0
-		for _, run := range column.runs {
+		for _, run := range column {
 			d := run.Distributions[name]
 			for i, w := range d.Weights {
 				if end := min(i+1, len(d.Bounds)-1); w > 0 && end >= 0 {
@@ -115,7 +115,7 @@ func (r *Report) overTime(name string) *chart {
 		c.limit = 1
 	}
 	for _, column := range r.columns() {
-		s := seriesOf(column.runs[0], name)
+		s := seriesOf(column[0], name)
 		if len(s.Values) < 2 {
 			continue
 		}

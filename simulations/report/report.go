@@ -28,7 +28,7 @@ type Outcome struct {
 // Report is what is shown.
 type Report struct {
 	Scenario *scenario.Scenario
-	Runs     []*scenario.Run // by scale, policy and seed
+	Runs     []*scenario.Run // by variant, scale, policy and seed
 	Outcomes []Outcome
 	Short    bool // the runs are of the scenario's short form
 }
@@ -37,10 +37,15 @@ type Report struct {
 func New(sc *scenario.Scenario, runs []*scenario.Run, outcomes []Outcome) *Report {
 	r := &Report{Scenario: sc, Runs: slices.Clone(runs), Outcomes: outcomes}
 	slices.SortStableFunc(r.Runs, func(a, b *scenario.Run) int {
-		return cmp.Or(cmp.Compare(rank(sc.Scales, a.Scale), rank(sc.Scales, b.Scale)),
+		return cmp.Or(cmp.Compare(variant(sc, a.Variant), variant(sc, b.Variant)), cmp.Compare(rank(sc.Scales, a.Scale), rank(sc.Scales, b.Scale)),
 			cmp.Compare(rank(sc.Policies, a.Policy), rank(sc.Policies, b.Policy)), cmp.Compare(a.Seed, b.Seed))
 	})
 	return r
+}
+
+// variant is the place of a variant in its scenario.
+func variant(sc *scenario.Scenario, name string) int {
+	return slices.IndexFunc(sc.Variants, func(v scenario.Variant) bool { return v.Name == name })
 }
 
 // rank is the place of something in a list; what is not in it comes last.
@@ -62,32 +67,41 @@ func (r *Report) Failed() int {
 	return n
 }
 
-// column is one policy at one scale: the runs that differ by their seed alone.
-type column struct {
-	Scale  scenario.Scale
-	Policy scenario.PolicyName
-	runs   []*scenario.Run
-}
+// column is one policy at one scale in one variant of the world: the runs that differ by their seed alone.
+type column []*scenario.Run
 
 // columns groups the runs.
 func (r *Report) columns() []column {
 	var all []column
-	for _, run := range r.Runs {
-		if n := len(all); n == 0 || all[n-1].Scale != run.Scale || all[n-1].Policy != run.Policy {
-			all = append(all, column{Scale: run.Scale, Policy: run.Policy})
+	for i, run := range r.Runs {
+		if i == 0 || r.Runs[i-1].Variant != run.Variant || r.Runs[i-1].Scale != run.Scale || r.Runs[i-1].Policy != run.Policy {
+			all = append(all, nil)
 		}
 		last := &all[len(all)-1]
-		last.runs = append(last.runs, run)
+		*last = append(*last, run)
 	}
 	return all
 }
 
-// Title is the column's headline: its policy, and its scale where there are several.
+// title is a column's headline: what differs of variant, policy and scale; the policy, where nothing does.
 func (r *Report) title(c column) string {
-	if slices.ContainsFunc(r.Runs, func(run *scenario.Run) bool { return run.Scale != c.Scale }) {
-		return string(c.Policy) + ", " + string(c.Scale)
+	differs := func(of func(*scenario.Run) string) bool {
+		return slices.ContainsFunc(r.Runs, func(run *scenario.Run) bool { return of(run) != of(c[0]) })
 	}
-	return string(c.Policy)
+	var parts []string
+	for _, of := range []func(*scenario.Run) string{
+		func(run *scenario.Run) string { return run.Variant },
+		func(run *scenario.Run) string { return string(run.Policy) },
+		func(run *scenario.Run) string { return string(run.Scale) },
+	} {
+		if differs(of) {
+			parts = append(parts, of(c[0]))
+		}
+	}
+	if len(parts) == 0 {
+		return string(c[0].Policy)
+	}
+	return strings.Join(parts, ", ")
 }
 
 // estimate is a figure of a column: its mean over the seeds, and half of the 95 % interval of that.
@@ -100,7 +114,7 @@ type estimate struct {
 func (c column) figure(name string) estimate {
 	var values []float64
 	e := estimate{}
-	for _, run := range c.runs {
+	for _, run := range c {
 		if f, ok := run.Figures[name]; ok {
 			values, e.Unit = append(values, f.Value), f.Unit
 		}

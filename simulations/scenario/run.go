@@ -6,6 +6,7 @@ import "time"
 type Run struct {
 	Scale         Scale                   `json:"scale"`
 	Policy        PolicyName              `json:"policy"`
+	Variant       string                  `json:"variant,omitempty"`
 	Seed          uint64                  `json:"seed"`
 	Figures       map[string]Figure       `json:"figures"`
 	Distributions map[string]Distribution `json:"distributions,omitempty"` // by the names of the figures without their last part: rtt, post, fresh, cluster
