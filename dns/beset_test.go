@@ -80,7 +80,9 @@ type besetting struct {
 }
 
 func besettings(now time.Time) []besetting {
-	verdict := func(pop string, v health.Verdict) health.Verdicts { return health.Verdicts{{Kind: health.PoP, Name: pop}: v} }
+	verdict := func(pop string, v health.Verdict) health.Verdicts {
+		return health.Verdicts{{Kind: health.PoP, Name: pop}: v}
+	}
 	both := func(all ...health.Verdicts) health.Verdicts {
 		sum := health.Verdicts{}
 		for _, v := range all {
