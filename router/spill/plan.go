@@ -62,6 +62,7 @@ func Plan(w *World, inForce router.Spill, o Options) (router.Spill, Report) {
 	for g := range w.groups {
 		p.flows = append(p.flows, p.before.flow(g))
 	}
+	p.hold()
 	next, why := p.calm()
 	if next == p.before {
 		why = ""
@@ -95,13 +96,35 @@ type planner struct {
 	before *ledger     // by the shares in force
 	flows  [][]float64 // of it, by group
 	best   float64
+	given  []float64 // by PoP: what it gets whatever shares there are
+	costly float64   // of that, in ms × requests a second
+	free   []float64 // by group: what shares may send elsewhere
+	pinned bool      // there are pinned PoPs
+}
+
+// hold finds what shares have no say in: clients of fixed groups, and those of pinned PoPs, by the shares in force.
+func (p *planner) hold() {
+	p.given, p.free = make([]float64, len(p.PoPs)), make([]float64, len(p.groups))
+	for g := range p.groups {
+		for i, weight := range p.flows[g] {
+			p.pinned = p.pinned || p.PoPs[i].Pinned
+			if p.groups[g].fixed || p.PoPs[i].Pinned {
+				if p.given[i] += weight; weight > 0 {
+					p.costly += weight * p.groups[g].ms[i]
+				}
+			} else {
+				p.free[g] += weight
+			}
+		}
+	}
 }
 
 // calm finds the shares while all is well.
 func (p *planner) calm() (next *ledger, why string) {
 	room := p.rooms(p.Fill, -1)
 	best := p.target(room)
-	p.best = best.total() / p.total
+	least := best.total() + p.costly
+	p.best = least / p.total
 	// Somewhat more than a plan may give is borne, so that not each step of a rising demand makes a plan.
 	borne := p.rooms((1+p.Fill)/2, -1)
 	if p.before.excess(borne) > 1e-6*p.total {
@@ -110,19 +133,20 @@ func (p *planner) calm() (next *ledger, why string) {
 	calm := p.rooms(p.Return, -1)
 	wanted := p.target(calm)
 	home := true
-	for p, load := range wanted.load {
-		home = home && load <= calm[p]
+	given := p.given
+	for i, load := range wanted.load {
+		home = home && load+given[i] <= calm[i]
 	}
 	for g, flow := range wanted.flow {
-		home = home && flow[p.groups[g].near[0]] >= p.groups[g].weight*(1-1e-9)
+		home = home && (p.groups[g].fixed || flow[p.groups[g].home(p.World)] >= p.free[g]*(1-1e-9))
 	}
 	switch plain := !slices.ContainsFunc(p.before.rows, func(row []float64) bool { return row != nil }); {
 	case home && plain:
 		return p.before, ""
 	case home:
 		return p.approach(newLedger(p.World, -1, make([][]float64, len(p.groups))), borne), "return"
-	case p.before.cost-best.total() > p.Gain*p.before.cost:
-		next := p.realise(room, func(room []float64) *transport { return p.target(room) }, p.before, p.flows)
+	case p.before.cost-least > p.Gain*p.before.cost:
+		next := p.realise(room, func(room []float64) *transport { return p.target(room) })
 		if p.before.cost-next.cost > p.Gain/4*p.before.cost { // shares may not come nearer to the optimum
 			return p.approach(next, borne), "gain"
 		}
@@ -134,14 +158,14 @@ func (p *planner) calm() (next *ledger, why string) {
 func (p *planner) relieve(room []float64, best *transport) *ledger {
 	limit := best.total() * (1 + near)
 	worth := 1e4
-	if p.targetNear(room, p.flows, worth).total() > limit {
+	if p.targetNear(room, worth).total() > limit {
 		low, high, tries := 0.0, worth, 8
 		if len(p.groups)*len(p.PoPs) > manyPaths {
 			tries = 3
 		}
 		for range tries {
 			middle := math.Sqrt(max(low, 1e-2) * high)
-			if p.targetNear(room, p.flows, middle).total() <= limit {
+			if p.targetNear(room, middle).total() <= limit {
 				low = middle
 			} else {
 				high = middle
@@ -149,7 +173,7 @@ func (p *planner) relieve(room []float64, best *transport) *ledger {
 		}
 		worth = low
 	}
-	return p.realise(room, func(room []float64) *transport { return p.targetNear(room, p.flows, worth) }, p.before, p.flows)
+	return p.realise(room, func(room []float64) *transport { return p.targetNear(room, worth) })
 }
 
 // approach goes towards other shares, as far as one plan may move clients and no PoP gets too much.
@@ -247,7 +271,9 @@ func (p *planner) losses(calm *ledger, inForce router.Spill, spill *router.Spill
 func (w *World) rowsOf(takes map[Leading]router.Takes) [][]float64 {
 	rows := make([][]float64, len(w.groups))
 	for g := range rows {
-		rows[g] = w.rowOf(takes[w.groups[g].leading])
+		if !w.groups[g].fixed {
+			rows[g] = w.rowOf(takes[w.groups[g].leading])
+		}
 	}
 	return rows
 }
@@ -255,7 +281,7 @@ func (w *World) rowsOf(takes map[Leading]router.Takes) [][]float64 {
 func (w *World) rowOf(takes router.Takes) []float64 {
 	var row []float64
 	for p, pop := range w.PoPs {
-		if share, limited := takes[pop.Name]; limited && share < 1 {
+		if share, limited := takes[pop.Name]; limited && share < 1 && !pop.Pinned {
 			row = with(row, p, max(share, 0), len(w.PoPs))
 		}
 	}
@@ -266,7 +292,7 @@ func (w *World) rowOf(takes router.Takes) []float64 {
 func (w *World) rowsAfter(calm [][]float64, instead map[Leading]router.Takes, lost int) [][]float64 {
 	rows := slices.Clone(calm)
 	for g := range rows {
-		if takes, named := instead[w.groups[g].leading]; named {
+		if takes, named := instead[w.groups[g].leading]; named && !w.groups[g].fixed {
 			rows[g] = w.rowOf(takes)
 		}
 	}
@@ -277,7 +303,7 @@ func (w *World) rowsAfter(calm [][]float64, instead map[Leading]router.Takes, lo
 func (w *World) takesOf(rows [][]float64) map[Leading]router.Takes {
 	takes := map[Leading]router.Takes{}
 	for g, row := range rows {
-		if named := w.named(row, -1); len(named) > 0 {
+		if named := w.named(row, -1); len(named) > 0 && !w.groups[g].fixed {
 			takes[w.groups[g].leading] = named
 		}
 	}
@@ -287,7 +313,7 @@ func (w *World) takesOf(rows [][]float64) map[Leading]router.Takes {
 func (w *World) named(row []float64, without int) router.Takes {
 	takes := router.Takes{}
 	for p, share := range row {
-		if share < 1 && p != without {
+		if share < 1 && p != without && !w.PoPs[p].Pinned {
 			takes[w.PoPs[p].Name] = share
 		}
 	}
@@ -299,7 +325,7 @@ func (w *World) instead(calm, after [][]float64, lost int) map[Leading]router.Ta
 	takes := map[Leading]router.Takes{}
 	for g, row := range after {
 		a, b := w.named(calm[g], lost), w.named(row, lost)
-		if !maps.Equal(a, b) {
+		if !maps.Equal(a, b) && !w.groups[g].fixed {
 			takes[w.groups[g].leading] = b
 		}
 	}

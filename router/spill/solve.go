@@ -31,41 +31,58 @@ func (w *World) rooms(fill float64, lost int) []float64 {
 const slack = 5e-4
 
 // target says where the groups would go best, if that could be said for each of them.
-func (w *World) target(room []float64) *transport {
-	t := &transport{room: slices.Clone(room)}
-	for p := range t.room {
-		t.room[p] *= 1 - slack
-	}
-	for i := range w.groups {
-		t.supply, t.cost = append(t.supply, w.groups[i].weight), append(t.cost, w.groups[i].ms)
+func (p *planner) target(room []float64) *transport {
+	t := &transport{room: p.left(room)}
+	for g := range p.groups {
+		t.supply, t.cost = append(t.supply, p.free[g]), append(t.cost, p.costs(g))
 	}
 	t.solve()
 	return t
 }
 
+// left is how much of some rooms shares may fill.
+func (p *planner) left(room []float64) []float64 {
+	left := slices.Clone(room)
+	for i := range left {
+		left[i] = max(left[i]*(1-slack)-p.given[i], 0)
+	}
+	return left
+}
+
+// costs are the round-trip times of a group to where shares can send it.
+func (p *planner) costs(g int) []float64 {
+	if !p.pinned {
+		return p.groups[g].ms
+	}
+	cost := slices.Clone(p.groups[g].ms)
+	for i, pop := range p.PoPs {
+		if pop.Pinned {
+			cost[i] = inf
+		}
+	}
+	return cost
+}
+
 // targetNear is target, where what stays at the PoP that has it by earlier flows counts as so many milliseconds nearer. Its cost is that of
 // the round-trip times alone.
-func (w *World) targetNear(room []float64, flows [][]float64, worth float64) *transport {
-	pieces := &transport{room: slices.Clone(room)}
-	for p := range pieces.room {
-		pieces.room[p] *= 1 - slack
-	}
+func (p *planner) targetNear(room []float64, worth float64) *transport {
+	pieces := &transport{room: p.left(room)}
 	var of []int
-	for g, flow := range flows {
-		for p, weight := range flow {
-			if weight <= 0 {
+	for g, flow := range p.flows {
+		for i, weight := range flow {
+			if weight <= 0 || p.groups[g].fixed || p.PoPs[i].Pinned {
 				continue
 			}
-			cost := slices.Clone(w.groups[g].ms)
-			cost[p] -= worth
+			cost := slices.Clone(p.costs(g))
+			cost[i] -= worth
 			of, pieces.supply, pieces.cost = append(of, g), append(pieces.supply, weight), append(pieces.cost, cost)
 		}
 	}
 	pieces.solve()
-	t := &transport{room: pieces.room, load: pieces.load, over: pieces.over, flow: make([][]float64, len(w.groups))}
+	t := &transport{room: pieces.room, load: pieces.load, over: pieces.over, flow: make([][]float64, len(p.groups))}
 	for g := range t.flow {
 		t.flow[g] = make([]float64, len(room))
-		t.cost = append(t.cost, w.groups[g].ms)
+		t.cost = append(t.cost, p.groups[g].ms)
 	}
 	for i, g := range of {
 		for p, weight := range pieces.flow[i] {
@@ -77,21 +94,21 @@ func (w *World) targetNear(room []float64, flows [][]float64, worth float64) *tr
 
 // realise finds rows by which the groups come to flows that a plan finds for rooms, and mends what shares cannot do exactly. Groups whose flow is what
 // it was by earlier rows keep those.
-func (w *World) realise(room []float64, plan func(room []float64) *transport, before *ledger, flows [][]float64) *ledger {
+func (p *planner) realise(room []float64, plan func(room []float64) *transport) *ledger {
 	var best *ledger
-	w.approximate(room, func(room []float64) *ledger {
-		rows, flow := make([][]float64, len(w.groups)), plan(room).flow
+	p.approximate(room, func(room []float64) *ledger {
+		rows, flow := make([][]float64, len(p.groups)), plan(room).flow
 		for g := range rows {
-			if before != nil && alike(flow[g], flows[g], 1e-6*w.groups[g].weight) {
-				rows[g] = before.rows[g]
+			if p.groups[g].fixed || p.alike(flow[g], p.flows[g], 1e-6*p.groups[g].weight) {
+				rows[g] = p.before.rows[g]
 				continue
 			}
-			rows[g] = w.fit(g, flow[g], -1)
+			rows[g] = p.fit(g, flow[g], -1)
 		}
-		return newLedger(w, -1, rows)
+		return newLedger(p.World, -1, rows)
 	}, &best)
 	best.mend(room, func(int) bool { return true })
-	if before == nil || !slices.ContainsFunc(before.rows, func(row []float64) bool { return row != nil }) {
+	if !slices.ContainsFunc(p.before.rows, func(row []float64) bool { return row != nil }) {
 		best.polish(room, 3)
 	}
 	return best
@@ -118,9 +135,10 @@ func (w *World) approximate(room []float64, try func(room []float64) *ledger, be
 // enough is so little of an excess that nothing is done about it.
 func (w *World) enough() float64 { return slack / 10 * w.total / float64(len(w.PoPs)) }
 
-func alike(a, b []float64, tolerance float64) bool {
+// alike reports whether two flows are about the same, pinned PoPs apart.
+func (w *World) alike(a, b []float64, tolerance float64) bool {
 	for i := range a {
-		if math.Abs(a[i]-b[i]) > tolerance {
+		if math.Abs(a[i]-b[i]) > tolerance && !w.PoPs[i].Pinned {
 			return false
 		}
 	}
@@ -144,29 +162,37 @@ func (l *ledger) polish(room []float64, rounds int) {
 
 // afterLoss finds the rows of those groups that a PoP has clients of, for when it is lost: they go where there is room, and all others stay
 // where they are.
-func (w *World) afterLoss(calm *ledger, flows [][]float64, lost int, room []float64) *ledger {
+func (p *planner) afterLoss(calm *ledger, flows [][]float64, lost int, room []float64) *ledger {
 	var hit []int
+	given := make([]float64, len(room)) // what of the lost PoP goes where it will
 	for g, flow := range flows {
-		if flow[lost] > eps*w.groups[g].weight {
+		switch {
+		case flow[lost] <= eps*p.groups[g].weight:
+		case p.groups[g].fixed:
+			(&ledger{w: p.World, lost: lost}).add(g, nil, 1, given)
+			for i, weight := range flow {
+				given[i] -= weight
+			}
+		default:
 			hit = append(hit, g)
 		}
 	}
 	var best *ledger
-	w.approximate(room, func(room []float64) *ledger { return w.without(lost, calm, flows, hit, room) }, &best)
+	p.approximate(room, func(room []float64) *ledger { return p.without(lost, calm, flows, hit, room, given) }, &best)
 	best.mend(room, func(g int) bool { _, found := slices.BinarySearch(hit, g); return found })
 	best.mend(room, func(int) bool { return true }) // where that is not enough
 	return best
 }
 
 // without sends the clients that some groups have at a lost PoP to where there is room.
-func (w *World) without(lost int, calm *ledger, flows [][]float64, hit []int, room []float64) *ledger {
+func (p *planner) without(lost int, calm *ledger, flows [][]float64, hit []int, room, given []float64) *ledger {
 	t := &transport{room: slices.Clone(room)}
-	for p := range room {
-		t.room[p] = max(room[p]*(1-slack)-calm.load[p], 0)
+	for i := range room {
+		t.room[i] = max(room[i]*(1-slack)-calm.load[i]-given[i], 0)
 	}
 	t.room[lost] = 0
 	for _, g := range hit {
-		cost := slices.Clone(w.groups[g].ms)
+		cost := slices.Clone(p.costs(g))
 		cost[lost] = inf
 		t.supply, t.cost = append(t.supply, flows[g][lost]), append(t.cost, cost)
 	}
@@ -174,14 +200,14 @@ func (w *World) without(lost int, calm *ledger, flows [][]float64, hit []int, ro
 	rows := slices.Clone(calm.rows)
 	for i, g := range hit {
 		want := t.flow[i]
-		for p, weight := range flows[g] {
-			if p != lost {
-				want[p] += weight
+		for q, weight := range flows[g] {
+			if q != lost {
+				want[q] += weight
 			}
 		}
-		rows[g] = w.fit(g, want, lost)
+		rows[g] = p.fit(g, want, lost)
 	}
-	return newLedger(w, lost, rows)
+	return newLedger(p.World, lost, rows)
 }
 
 // fit finds shares by which a group comes to a flow, without one PoP or with all (-1); nil for all ones.
@@ -191,7 +217,7 @@ func (w *World) fit(g int, want []float64, without int) []float64 {
 		return nil
 	}
 	for p := range row {
-		if want[p] > 1e-6*group.weight {
+		if want[p] > 1e-6*group.weight || w.PoPs[p].Pinned {
 			row[p] = 1
 		}
 	}
@@ -204,7 +230,7 @@ func (w *World) fit(g int, want []float64, without int) []float64 {
 		}
 		worst := left
 		for p := range row {
-			if row[p] > 0 {
+			if row[p] > 0 && !w.PoPs[p].Pinned {
 				worst = max(worst, math.Abs(got[p]-want[p]))
 				row[p] = min(row[p]*want[p]/max(got[p], eps*group.weight), 1)
 			}
@@ -225,7 +251,7 @@ func (w *World) close(g *group, row []float64, without int) {
 		left += w.Cells[number].meet(row, without, got)
 	}
 	for p := range row {
-		if row[p] > 0 && (last < 0 || g.rank[p] > g.rank[last]) {
+		if row[p] > 0 && !w.PoPs[p].Pinned && (last < 0 || g.rank[p] > g.rank[last]) {
 			last = p
 		}
 	}
@@ -297,7 +323,7 @@ func (l *ledger) overloads(g int, room []float64) bool {
 func (l *ledger) improve(g int, room []float64) bool {
 	better := false
 	for _, p := range l.w.groups[g].near {
-		if p == l.lost {
+		if p == l.lost || l.w.PoPs[p].Pinned || l.w.groups[g].fixed {
 			continue
 		}
 		was := 1.0
