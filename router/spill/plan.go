@@ -14,6 +14,7 @@ type Options struct {
 	Return  float64 // clients return to a PoP when no more than this part of its capacity is used then; 0.85
 	Gain    float64 // part of the mean round-trip time that is worth a change; 0.02
 	MaxMove float64 // part of the demand that one plan moves at most, when no PoP has too much; 0.02
+	Still   bool    // no client moves, unless a PoP has too much
 }
 
 func (o Options) orDefaults() Options {
@@ -37,7 +38,8 @@ const manyPaths = 200_000
 // Report tells what shares come to.
 type Report struct {
 	Why     string    // there are other shares than those in force: overload, gain, return, loss, or empty for none
-	Loads   []float64 // requests a second, by PoP of the world
+	Loads   []float64 // requests a second, by PoP of the world,
+	Before  []float64 // and by the shares in force
 	MeanMS  float64   // round-trip time
 	BestMS  float64   // the least at which no PoP has too much, if the groups could be divided among PoPs at will
 	Moved   float64   // requests a second that go elsewhere than by the shares in force
@@ -56,7 +58,7 @@ func Plan(w *World, inForce router.Spill, o Options) (router.Spill, Report) {
 	o = o.orDefaults()
 	w.index()
 	if len(w.PoPs) == 0 || !(w.total > 0) {
-		return inForce, Report{Loads: make([]float64, len(w.PoPs))}
+		return inForce, Report{Loads: make([]float64, len(w.PoPs)), Before: make([]float64, len(w.PoPs))}
 	}
 	p := planner{World: w, Options: o, before: newLedger(w, -1, w.rowsOf(inForce.InForce(w.Away)))}
 	for g := range w.groups {
@@ -68,7 +70,7 @@ func Plan(w *World, inForce router.Spill, o Options) (router.Spill, Report) {
 		why = ""
 	}
 	spill := router.Spill{Takes: w.takesOf(next.rows), Lost: map[string]map[Leading]router.Takes{}}
-	report := Report{Why: why, Loads: next.load, MeanMS: next.ms(), BestMS: p.best, Moved: p.moved(next)}
+	report := Report{Why: why, Loads: next.load, Before: p.before.load, MeanMS: next.ms(), BestMS: p.best, Moved: p.moved(next)}
 	for i, pop := range w.PoPs {
 		report.Over += over(next.load[i], orAny(pop.CapacityRPS))
 	}
@@ -129,6 +131,9 @@ func (p *planner) calm() (next *ledger, why string) {
 	borne := p.rooms((1+p.Fill)/2, -1)
 	if p.before.excess(borne) > 1e-6*p.total {
 		return p.relieve(room, best), "overload"
+	}
+	if p.Still {
+		return p.before, ""
 	}
 	calm := p.rooms(p.Return, -1)
 	wanted := p.target(calm)
