@@ -241,13 +241,16 @@ func finite(x float64) float64 {
 	return x
 }
 
-// share rounds what is written again and again.
+// rounded3 keeps three digits of what is written again and again.
 func rounded3(x float64) float64 {
 	if x == 0 || math.IsInf(x, 0) || math.IsNaN(x) {
 		return 0
 	}
-	unit := math.Pow(10, math.Floor(math.Log10(math.Abs(x)))-2)
-	return math.Round(x/unit) * unit
+	if digits := 2 - math.Floor(math.Log10(math.Abs(x))); digits > 0 {
+		return math.Round(x*math.Pow(10, digits)) / math.Pow(10, digits)
+	} else {
+		return math.Round(x*math.Pow(10, digits)) * math.Pow(10, -digits)
+	}
 }
 
 func sortedKeys[V any](m map[string]V) []string {

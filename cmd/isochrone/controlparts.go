@@ -21,6 +21,7 @@ import (
 	"github.com/isochrone/isochrone/controlplane/leader"
 	"github.com/isochrone/isochrone/controlplane/page"
 	"github.com/isochrone/isochrone/dataplane/certs/acme"
+	"github.com/isochrone/isochrone/router/spill"
 	"github.com/isochrone/isochrone/topology/store"
 )
 
@@ -52,6 +53,8 @@ func newControlParts(etcd *clientv3.Client, root, name string, n *node, s *sourc
 			}
 		},
 	}
+	c.service.Loads = func() map[string]spill.Load { return controlplane.LoadsOf(c.known()) }
+	c.service.Spill = c.spill.Load
 	return c
 }
 
@@ -83,6 +86,7 @@ func (c *controlParts) run(on *layer) {
 
 // measure registers what this process tells as the leader.
 func (c *controlParts) measure(registry *prometheus.Registry) {
+	c.measureSpill(registry)
 	if c.acme != nil {
 		registry.MustRegister(c.acme.Collector())
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"strings"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/isochrone/isochrone/controlplane"
 	"github.com/isochrone/isochrone/topology/store"
 )
@@ -30,4 +32,9 @@ func (c *controlParts) followSpillState(ctx context.Context) error {
 			}
 		}
 	}}).Run(ctx)
+}
+
+// measureSpill registers what is told of shares.
+func (c *controlParts) measureSpill(registry *prometheus.Registry) {
+	registry.MustRegister(newSpillMetrics(c))
 }
