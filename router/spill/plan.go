@@ -1,6 +1,7 @@
 package spill
 
 import (
+	"cmp"
 	"maps"
 	"math"
 	"slices"
@@ -15,6 +16,7 @@ type Options struct {
 	Gain    float64 // part of the mean round-trip time that is worth a change; 0.02
 	MaxMove float64 // part of the demand that one plan moves at most, when no PoP has too much; 0.02
 	Still   bool    // no client moves, unless a PoP has too much
+	Work    int     // steps that a plan may take, of which the best so far counts then; about 600 million a second; none for 1,000 million
 }
 
 func (o Options) orDefaults() Options {
@@ -25,6 +27,9 @@ func (o Options) orDefaults() Options {
 		if !(*field.value > 0) {
 			*field.value = field.usual
 		}
+	}
+	if o.Work <= 0 {
+		o.Work = 1_000_000_000
 	}
 	return o
 }
@@ -57,6 +62,7 @@ type Loss struct {
 func Plan(w *World, inForce router.Spill, o Options) (router.Spill, Report) {
 	o = o.orDefaults()
 	w.index()
+	w.work, w.most = 0, o.Work
 	if len(w.PoPs) == 0 || !(w.total > 0) {
 		return inForce, Report{Loads: make([]float64, len(w.PoPs)), Before: make([]float64, len(w.PoPs))}
 	}
@@ -151,7 +157,7 @@ func (p *planner) calm() (next *ledger, why string) {
 	case home:
 		return p.approach(newLedger(p.World, -1, make([][]float64, len(p.groups))), borne), "return"
 	case p.before.cost-least > p.Gain*p.before.cost:
-		next := p.realise(room, func(room []float64) *transport { return p.target(room) })
+		next := p.realise(room, func(room []float64) *transport { return p.target(room) }, best)
 		if p.before.cost-next.cost > p.Gain/4*p.before.cost { // shares may not come nearer to the optimum
 			return p.approach(next, borne), "gain"
 		}
@@ -162,15 +168,26 @@ func (p *planner) calm() (next *ledger, why string) {
 // relieve finds shares by which no PoP has too much, at about the lowest round-trip time, and of those the ones that move the fewest.
 func (p *planner) relieve(room []float64, best *transport) *ledger {
 	limit := best.total() * (1 + near)
-	worth := 1e4
-	if p.targetNear(room, worth).total() > limit {
+	worth, good := 1e4, best
+	fits := func(worth float64) bool {
+		t := p.targetNear(room, worth)
+		if t.whole() && t.total() <= limit {
+			good = t
+			return true
+		}
+		return false
+	}
+	if !fits(worth) {
 		low, high, tries := 0.0, worth, 8
 		if len(p.groups)*len(p.PoPs) > manyPaths {
 			tries = 3
 		}
 		for range tries {
+			if p.spent(0.4) {
+				break
+			}
 			middle := math.Sqrt(max(low, 1e-2) * high)
-			if p.targetNear(room, middle).total() <= limit {
+			if fits(middle) {
 				low = middle
 			} else {
 				high = middle
@@ -178,7 +195,7 @@ func (p *planner) relieve(room []float64, best *transport) *ledger {
 		}
 		worth = low
 	}
-	return p.realise(room, func(room []float64) *transport { return p.targetNear(room, worth) })
+	return p.realise(room, func(room []float64) *transport { return p.targetNear(room, worth) }, good)
 }
 
 // approach goes towards other shares, as far as one plan may move clients and no PoP gets too much.
@@ -241,35 +258,59 @@ func (p *planner) moved(l *ledger) float64 {
 
 func sameRow(a, b []float64) bool { return (a == nil) == (b == nil) && slices.Equal(a, b) }
 
-// losses finds the shares for when a PoP is lost. Those in force stay if they do.
+// losses finds the shares for when a PoP is lost, of the busiest first. Those in force stay if they do.
 func (p *planner) losses(calm *ledger, inForce router.Spill, spill *router.Spill, report *Report) (changed bool) {
-	flows := make([][]float64, len(p.groups))
+	flows, at := make([][]float64, len(p.groups)), make([][]int, len(p.PoPs)) // groups that bring something to a PoP
 	for g := range flows {
 		flows[g] = calm.flow(g)
+		for i, weight := range flows[g] {
+			if weight > 0 {
+				at[i] = append(at[i], g)
+			}
+		}
 	}
-	for lost, pop := range p.PoPs {
+	order := make([]int, len(p.PoPs))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(calm.load[b], calm.load[a]) })
+	for _, lost := range order {
 		if calm.load[lost] <= 0 {
 			continue
 		}
+		name := p.PoPs[lost].Name
 		room := p.rooms((1+p.Fill)/2, lost) // demand may have grown when it comes to that
-		had := inForce.Lost[pop.Name]
-		after := newLedger(p.World, lost, p.rowsAfter(calm.rows, had, lost))
-		takes := had
-		if after.excess(room) > 1e-6*p.total {
-			if other := p.afterLoss(calm, flows, lost, room); other.excess(room) < after.excess(room)*0.9 {
+		takes := inForce.Lost[name]
+		after := p.afterwards(calm, takes, lost, at[lost])
+		if after.excess(room) > 1e-6*p.total && !p.spent(1) {
+			if other := p.afterLoss(calm, flows, lost, at[lost], room); other.excess(room) < after.excess(room)*0.9 {
 				after, takes, changed = other, p.instead(calm.rows, other.rows, lost), true
 			}
 		}
 		if len(takes) > 0 {
-			spill.Lost[pop.Name] = takes
+			spill.Lost[name] = takes
 		}
 		for i, to := range p.PoPs {
 			if capacity := orAny(to.CapacityRPS); i != lost && after.load[i] > capacity*(1+1e-3) {
-				report.Without = append(report.Without, Loss{pop.Name, to.Name, after.load[i], capacity})
+				report.Without = append(report.Without, Loss{name, to.Name, after.load[i], capacity})
 			}
 		}
 	}
+	slices.SortStableFunc(report.Without, func(a, b Loss) int { return cmp.Or(cmp.Compare(a.Lost, b.Lost), cmp.Compare(a.PoP, b.PoP)) })
 	return changed
+}
+
+// afterwards is what PoPs get once one is lost, that some groups bring something to, by shares for that.
+func (p *planner) afterwards(calm *ledger, takes map[Leading]router.Takes, lost int, at []int) *ledger {
+	rows := p.rowsAfter(calm.rows, takes, lost)
+	touched := slices.Clone(at)
+	for g := range rows {
+		if !sameRow(rows[g], calm.rows[g]) {
+			touched = append(touched, g)
+		}
+	}
+	slices.Sort(touched)
+	return calm.after(lost, rows, slices.Compact(touched))
 }
 
 // rowsOf returns the rows of the groups.
@@ -296,6 +337,9 @@ func (w *World) rowOf(takes router.Takes) []float64 {
 // rowsAfter returns the rows of the groups as they are once a PoP is lost, see router.Spill.
 func (w *World) rowsAfter(calm [][]float64, instead map[Leading]router.Takes, lost int) [][]float64 {
 	rows := slices.Clone(calm)
+	if len(instead) == 0 {
+		return rows
+	}
 	for g := range rows {
 		if takes, named := instead[w.groups[g].leading]; named && !w.groups[g].fixed {
 			rows[g] = w.rowOf(takes)
@@ -329,6 +373,9 @@ func (w *World) named(row []float64, without int) router.Takes {
 func (w *World) instead(calm, after [][]float64, lost int) map[Leading]router.Takes {
 	takes := map[Leading]router.Takes{}
 	for g, row := range after {
+		if sameRow(calm[g], row) {
+			continue
+		}
 		a, b := w.named(calm[g], lost), w.named(row, lost)
 		if !maps.Equal(a, b) && !w.groups[g].fixed {
 			takes[w.groups[g].leading] = b

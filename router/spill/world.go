@@ -8,7 +8,8 @@ import (
 	"github.com/isochrone/isochrone/router"
 )
 
-// World is what shares are computed for: PoPs that may be answered, and the demand of clients. It must not change afterwards.
+// World is what shares are computed for: PoPs that may be answered, and the demand of clients. It must not change afterwards, and one plan is made for
+// it at a time.
 type World struct {
 	PoPs  []PoP // by name
 	Cells []Cell
@@ -16,6 +17,8 @@ type World struct {
 
 	groups []group
 	total  float64
+
+	work, most int // steps of the plan that is being made, and how many it may take; 0 for any
 }
 
 // PoP is one that may be answered.
