@@ -90,6 +90,7 @@ func (c *control) start(ctx context.Context, l net.Listener) (err error) {
 	}
 	f.vantage.apply(c.node)
 	tables := newCompiler(c.sources.live, c.log)
+	c.node.decides(c.sources.live)
 	c.node.resume(tables.take)
 	following := c.layers.add()
 	following.run("tables", tables.run)

@@ -187,6 +187,7 @@ func (d *dnsNode) run(ctx context.Context) error {
 		return nil
 	})
 	tables := newCompiler(d.sources.live, d.log)
+	d.node.decides(d.sources.live)
 	d.node.resume(tables.take)
 	ground.run("tables", tables.run)
 	ground.run("topology", func(ctx context.Context) error { return d.node.follow(ctx, d.connect, tables.take) })

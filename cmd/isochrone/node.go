@@ -53,6 +53,7 @@ type node struct {
 	snapshot atomic.Pointer[topology.Snapshot]
 	verdicts atomic.Pointer[health.Verdicts]
 	looks    looks
+	shares   spilling
 	running  sync.Map      // the PoPs that run here, by name
 	reports  reporting     // of vantages, directly
 	where    string        // the code of the continent where a node is that the topology does not place, or nothing
