@@ -25,6 +25,7 @@ type Service struct {
 
 	// What may be nil: nothing is known of it.
 	Verdicts func() health.Verdicts // newest; those of the view are as they were when the last one changed
+	Vantages func() []VantageStatus // nil for none
 	Activity func() Activity
 	Geo      func() GeoStatus
 	Traffic  func() (perSecond float64, known bool)      // requests to all PoPs

@@ -3,9 +3,11 @@ package controlplane
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/isochrone/isochrone/health"
 	"github.com/isochrone/isochrone/router"
@@ -21,6 +23,7 @@ type Status struct {
 	PoPs      []TargetStatus   `json:"pops"`
 	Clusters  []TargetStatus   `json:"clusters"`
 	Overrides []OverrideStatus `json:"overrides"`
+	Vantages  []VantageStatus  `json:"vantages"` // whose reports count here now
 	Geo       GeoStatus        `json:"geo"`
 	Activity  Activity         `json:"activity"`
 }
@@ -35,6 +38,43 @@ type TargetStatus struct {
 	Health   health.Verdict `json:"health"`
 	Answered bool           `json:"answered"` // clients may be sent here now
 	Why      string         `json:"why,omitempty"`
+}
+
+// VantageStatus is a node that looks at targets, and what it sees.
+type VantageStatus struct {
+	Name       string        `json:"name"`
+	Region     string        `json:"region,omitempty"`  // the continent's code
+	Doubted    string        `json:"doubted,omitempty"` // why it is not believed
+	Statements []VantageSees `json:"statements"`
+}
+
+// VantageSees is what a vantage says of a target.
+type VantageSees struct {
+	Target string        `json:"target"` // kind and name
+	Status health.Status `json:"status"`
+	Code   health.Code   `json:"code,omitempty"`
+	Reason string        `json:"reason"`
+	Since  time.Time     `json:"since"`
+	Seen   time.Time     `json:"seen"`
+	Steps  health.Steps  `json:"steps"` // in nanoseconds
+}
+
+// VantagesOf tells what vantages say, for Service.Vantages.
+func VantagesOf(reports []*health.Report, doubted []health.Doubt) []VantageStatus {
+	all := []VantageStatus{}
+	for _, r := range reports {
+		v := VantageStatus{Name: r.Name, Region: r.Region, Statements: []VantageSees{}}
+		for _, d := range doubted {
+			if d.Vantage == r.Name {
+				v.Doubted = fmt.Sprintf("it says of %d of %d targets that they are down; others contradict %d times", d.Failing, d.Of, d.Contradicted)
+			}
+		}
+		for _, s := range r.Statements {
+			v.Statements = append(v.Statements, VantageSees{s.Target.String(), s.Status, s.Code, s.Reason, s.Since, s.Seen, s.Steps})
+		}
+		all = append(all, v)
+	}
+	return all
 }
 
 // OverrideStatus is an override with its name.
@@ -56,6 +96,10 @@ func (s *Service) Status(context.Context) (*Status, error) {
 	status := &Status{
 		Revision: snap.Revision, Good: snap.Good, Faults: some(snap.Faults), Ignored: some(snap.Ignored),
 		PoPs: []TargetStatus{}, Clusters: []TargetStatus{}, Overrides: s.overridesOf(snap),
+	}
+	status.Vantages = []VantageStatus{}
+	if s.Vantages != nil {
+		status.Vantages = s.Vantages()
 	}
 	if s.Geo != nil {
 		status.Geo = s.Geo()

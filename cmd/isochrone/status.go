@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -102,6 +104,18 @@ func printStatus(w io.Writer, status *controlplane.Status, now time.Time) error 
 				o.Expires.Sub(now).Round(time.Second), o.Author, o.Reason)
 		}
 	}
+	if len(status.Vantages) > 1 {
+		var names []string
+		for _, v := range status.Vantages {
+			names = append(names, v.Name)
+		}
+		fmt.Fprintf(w, "\nseen by %s\n", strings.Join(names, ", "))
+	}
+	for _, v := range status.Vantages {
+		if v.Doubted != "" {
+			fmt.Fprintf(w, "not believed: %s: %s\n", v.Name, v.Doubted)
+		}
+	}
 	fmt.Fprintf(w, "\ntopology of revision %d in force, store read up to revision %d\n", status.Good, status.Revision)
 	for _, fault := range status.Faults {
 		fmt.Fprintf(w, "a newer topology is invalid and not in force: %v\n", fault)
@@ -116,6 +130,21 @@ func printTarget(w io.Writer, t controlplane.TargetStatus, now time.Time) {
 	health := string(t.Health.Status)
 	if !t.Health.Since.IsZero() {
 		health += " for " + now.Sub(t.Health.Since).Round(time.Second).String()
+	}
+	if n := t.Health.Votes; n.Of > 1 {
+		agree := n.Up
+		if health, _, _ := strings.Cut(health, " "); health == "down" {
+			agree = n.Down
+		}
+		health += fmt.Sprintf(" (%d of %d)", agree, n.Of)
+	}
+	for _, region := range slices.Sorted(maps.Keys(t.Health.Regions)) {
+		if own := t.Health.Regions[region]; own.Status != t.Health.Status {
+			health += fmt.Sprintf(", %s in %s", own.Status, region)
+		}
+	}
+	if t.Health.Suspected {
+		health += ", suspected"
 	}
 	served := "yes"
 	if !t.Answered {
