@@ -22,6 +22,7 @@ type Status struct {
 	Ignored   []topology.Fault `json:"ignored"`           // overrides and keys without effect
 	PoPs      []TargetStatus   `json:"pops"`
 	Clusters  []TargetStatus   `json:"clusters"`
+	DNS       []DNSStatus      `json:"dns"` // DNS nodes that others look at
 	Overrides []OverrideStatus `json:"overrides"`
 	Vantages  []VantageStatus  `json:"vantages"` // whose reports count here now
 	Geo       GeoStatus        `json:"geo"`
@@ -38,6 +39,13 @@ type TargetStatus struct {
 	Health   health.Verdict `json:"health"`
 	Answered bool           `json:"answered"` // clients may be sent here now
 	Why      string         `json:"why,omitempty"`
+}
+
+// DNSStatus is a DNS node's.
+type DNSStatus struct {
+	Name    string         `json:"name"`
+	Address string         `json:"address"` // and port at which it is asked
+	Health  health.Verdict `json:"health"`
 }
 
 // VantageStatus is a node that looks at targets, and what it sees.
@@ -95,7 +103,7 @@ func (s *Service) Status(context.Context) (*Status, error) {
 	}
 	status := &Status{
 		Revision: snap.Revision, Good: snap.Good, Faults: some(snap.Faults), Ignored: some(snap.Ignored),
-		PoPs: []TargetStatus{}, Clusters: []TargetStatus{}, Overrides: s.overridesOf(snap),
+		PoPs: []TargetStatus{}, Clusters: []TargetStatus{}, DNS: []DNSStatus{}, Overrides: s.overridesOf(snap),
 	}
 	status.Vantages = []VantageStatus{}
 	if s.Vantages != nil {
@@ -140,6 +148,12 @@ func (s *Service) Status(context.Context) (*Status, error) {
 			Name: name, City: cluster.Location.City, Country: cluster.Location.Country, Address: cluster.Endpoints,
 			State: cluster.State, Health: verdict(health.Cluster, name), Answered: takes, Why: why,
 		})
+	}
+	if s.DNS != nil {
+		at := s.DNS()
+		for _, name := range slices.Sorted(maps.Keys(at)) {
+			status.DNS = append(status.DNS, DNSStatus{Name: name, Address: at[name], Health: verdict(health.DNS, name)})
+		}
 	}
 	return status, nil
 }

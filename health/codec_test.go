@@ -95,7 +95,7 @@ func TestReportsThatAreNone(t *testing.T) {
 		{"nothing", nil, "octet 0: schema is missing"},
 		{"a later schema", []byte{2, 0}, "schema 2, want 1"},
 		{"cut off", good[:len(good)-1], "is no number"},
-		{"too long", append(bytes.Clone(good), 0), "1 octets after the last statement"},
+		{"too long", append(bytes.Clone(good), 0), "no hosted PoP, want some or nothing"},
 		{"one target twice", twice.Append(nil, 0, epoch), "a second statement of pop/p000"},
 		{"no name", nameless.Append(nil, 0, epoch), "vantage has no name"},
 		{"huge", make([]byte, MaxReport+1), "want at most 65536"},

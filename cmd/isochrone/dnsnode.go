@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -164,6 +165,7 @@ func (d *dnsNode) run(ctx context.Context) error {
 	if d.bgp, err = d.announcerOf(); err != nil {
 		return errors.Join(err, closeDNS(d.bound))
 	}
+	d.node.serves = d.servesAt()
 	d.node.secrets.changed = func() { d.configure(nil) }
 	if before := d.inherited(); before != nil {
 		d.node.before = before
@@ -213,6 +215,21 @@ func (d *dnsNode) run(ctx context.Context) error {
 		d.bgp.start(d.layers.add())
 	}
 	return nil
+}
+
+// servesAt returns where other nodes look whether this one answers.
+func (d *dnsNode) servesAt() string {
+	var listens []netip.AddrPort
+	for _, l := range d.bound.TCP {
+		if at, err := netip.ParseAddrPort(l.Addr().String()); err == nil {
+			listens = append(listens, at)
+		}
+	}
+	var announced []netip.Prefix
+	if d.bgp != nil {
+		announced = d.bgp.current.Load().Prefixes
+	}
+	return servesAt(d.start.serves, listens, d.node.reports.at.Addr(), announced)
 }
 
 // configure has the server take settings, with the TSIG keys that were sealed for this node; nil stands for those of before.
