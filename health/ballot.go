@@ -117,7 +117,7 @@ func (in *Inputs) found(status Status, degraded string, votes []vote, was Status
 	}
 	switch {
 	case was == status:
-	case status == Degraded:
+	case status == Degraded, was == Degraded && status == Up: // nothing that votes tell of
 		since = in.Now
 	default:
 		slices.SortFunc(agree, func(a, b vote) int { return a.Since.Compare(b.Since) })

@@ -50,8 +50,9 @@ type dnsNode struct {
 	configuring sync.Mutex
 	settings    dns.Settings // of flags and files
 
-	probing atomic.Bool
-	probed  atomic.Bool // each PoP, once
+	succeeded bool // by another process
+	probing   atomic.Bool
+	probed    atomic.Bool // each PoP, once
 }
 
 // servedCert is a certificate, which is renewed until stop.
@@ -84,7 +85,11 @@ func runDNSNode(command *cobra.Command, f *dnsFlags, given flagfile.Given) error
 		return errors.Join(err, d.layers.stop())
 	}
 	d.announce(command.OutOrStdout())
-	return errors.Join(d.serve(command.Context(), signals), d.layers.stop())
+	err = d.serve(command.Context(), signals)
+	if !d.succeeded {
+		d.node.retire()
+	}
+	return errors.Join(err, d.layers.stop())
 }
 
 // use takes flags as the current ones.
@@ -165,7 +170,9 @@ func (d *dnsNode) run(ctx context.Context) error {
 	if d.bgp, err = d.announcerOf(); err != nil {
 		return errors.Join(err, closeDNS(d.bound))
 	}
-	d.node.serves = d.servesAt()
+	if at := d.servesAt(); at != "" {
+		d.node.serves.Store(&at)
+	}
 	d.node.secrets.changed = func() { d.configure(nil) }
 	if before := d.inherited(); before != nil {
 		d.node.before = before

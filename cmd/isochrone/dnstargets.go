@@ -9,6 +9,7 @@ import (
 	"github.com/isochrone/isochrone/health"
 	"github.com/isochrone/isochrone/health/probe"
 	"github.com/isochrone/isochrone/topology"
+	"github.com/isochrone/isochrone/topology/store"
 )
 
 // answering are the DNS nodes that there are, and where they answer. It is guarded by the mutex of looks.
@@ -18,6 +19,7 @@ type answering map[string]answers
 type answers struct {
 	at   string    // address and port
 	gone time.Time // since when the store has no report of it; zero while it has
+	down bool      // it was, when it went
 }
 
 const (
@@ -44,10 +46,35 @@ func (a *answering) hear(r *health.Report) {
 }
 
 // gone takes that the store has no report of a node any more.
-func (a *answering) gone(name string, now time.Time) {
+func (a *answering) gone(name string, down bool) {
 	if known, ok := (*a)[name]; ok && known.gone.IsZero() {
-		known.gone = now
+		known.gone, known.down = time.Now(), down
 		(*a)[name] = known
+	}
+}
+
+// heardDirectly takes a report that did not come by the store: where a node answers is not believed, that it does not any more is.
+func (l *looks) heardDirectly(r *health.Report) {
+	if r.Serves != "" || !strings.HasPrefix(r.Name, "dns:") {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.answers, r.Name)
+}
+
+// served is where others ask this node as a DNS node, or nothing.
+func (n *node) served() string {
+	if at := n.serves.Load(); at != nil {
+		return *at
+	}
+	return ""
+}
+
+// retire has others look at this node as a DNS node no more, because it ends.
+func (n *node) retire() {
+	if v := n.looks.now(); n.serves.Swap(nil) != nil && v != nil {
+		v.Say()
 	}
 }
 
@@ -66,7 +93,7 @@ func (n *node) dnsTargets(snap *topology.Snapshot) []probe.Target {
 	l.mu.Lock()
 	for name, at := range l.answers {
 		of := health.Target{Kind: health.DNS, Name: strings.TrimPrefix(name, "dns:")}
-		if !at.gone.IsZero() && !heard[name] && (!verdicts.IsDown(of) || now.Sub(at.gone) > deadDNS) {
+		if !at.gone.IsZero() && !heard[name] && (!at.down || !verdicts.IsDown(of) || now.Sub(at.gone) > deadDNS) {
 			delete(l.answers, name)
 			continue
 		}
@@ -118,4 +145,11 @@ func (n *node) dnsNodes() map[string]string {
 		}
 	}
 	return at
+}
+
+// moment takes what the store tells of the moment.
+func (n *node) moment(u store.Update) {
+	n.looks.moment(u, func(node string) bool {
+		return n.Verdicts().IsDown(health.Target{Kind: health.DNS, Name: strings.TrimPrefix(node, "dns:")})
+	})
 }

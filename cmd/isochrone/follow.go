@@ -53,7 +53,7 @@ func (n *node) followUpstream(ctx context.Context, up *upstream, also func(*topo
 	if n.kind != "" {
 		running.Go(func() { n.register(ctx, up) })
 	}
-	follower := store.Follower{Feed: up.feed, Last: last, Contact: n.contact.note, Moment: n.looks.moment, Publish: func(snap *topology.Snapshot) {
+	follower := store.Follower{Feed: up.feed, Last: last, Contact: n.contact.note, Moment: n.moment, Publish: func(snap *topology.Snapshot) {
 		n.take(snap, also)
 		n.fresh()
 		select {
@@ -64,7 +64,7 @@ func (n *node) followUpstream(ctx context.Context, up *upstream, also func(*topo
 	}}
 	if n.announces != nil {
 		follower.Moment = func(u store.Update) {
-			n.looks.moment(u)
+			n.moment(u)
 			n.announces.hear(u)
 		}
 	}

@@ -54,7 +54,8 @@ func (l *looks) stored() []byte {
 }
 
 // moment takes what the store tells of the moment.
-func (l *looks) moment(u store.Update) {
+// isDown is asked with the names of nodes that have gone.
+func (l *looks) moment(u store.Update, isDown func(node string) bool) {
 	l.telling.Lock()
 	defer l.telling.Unlock()
 	news, gone := map[string]*health.Report{}, []string(nil)
@@ -88,7 +89,7 @@ func (l *looks) moment(u store.Update) {
 	}
 	for _, name := range gone {
 		delete(l.reports, name)
-		l.answers.gone(name, time.Now())
+		l.answers.gone(name, isDown(name))
 	}
 	v := l.vantage
 	l.mu.Unlock()
@@ -179,7 +180,7 @@ func (n *node) checkHealth(ctx context.Context, list func(*topology.Snapshot) []
 	v := vantage.New(vantage.Config{
 		Vantage: health.Vantage{Name: store.NodeName(n.kind, n.name), Region: n.region(), Looks: kindsOf(n.kind, hasKey)},
 		Log:     n.log, Before: n.before, Known: known,
-		Targets: func() []health.Target { return n.targets(list, hasKey) }, Describe: func(r *health.Report) { r.Serves = n.serves },
+		Targets: func() []health.Target { return n.targets(list, hasKey) }, Describe: func(r *health.Report) { r.Serves = n.served() },
 		Probe: func(ctx context.Context, t health.Target) health.Observation {
 			if details := l.details.Load(); details != nil {
 				return prober.Probe(ctx, (*details)[t])
@@ -432,6 +433,7 @@ func (n *node) runDirect(ctx context.Context, v *vantage.Node, conn *net.UDPConn
 		Name: store.NodeName(n.kind, n.name), Key: key, Conn: conn, Peer: l.peer, All: l.receivers(n.kind), Log: n.log,
 		Heard: func(name string, text []byte) {
 			if r, err := health.DecodeReport(text, time.Now()); err == nil && r.Name == name {
+				l.heardDirectly(r)
 				v.Hear(r, false)
 			}
 		},

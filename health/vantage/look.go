@@ -156,6 +156,13 @@ func (n *Node) Degrade(why string) {
 	n.anew()
 }
 
+// Say has the node tell others anew what it says, because what Config.Describe adds has changed.
+func (n *Node) Say() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.publish(nil, true)
+}
+
 // Shed has the node say of itself whether it refuses requests because it is overloaded.
 func (n *Node) Shed(does bool) {
 	n.mu.Lock()
