@@ -134,6 +134,39 @@ func TestAlone(t *testing.T) {
 	})
 }
 
+// TestSaysOfItself holds that what a node says of itself is told once, at once, and that it is in each report from then on.
+func TestSaysOfItself(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		serves := "192.0.2.53:53"
+		r := start(t, "dns:a", []health.Target{x}, func(c *Config) { c.Describe = func(r *health.Report) { r.Serves = serves } })
+		defer r.stop()
+		time.Sleep(5 * time.Second)
+		last := func() (*health.Report, int) {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			return r.reports[len(r.reports)-1], len(r.reports)
+		}
+		_, before := last()
+		for range 2 {
+			r.Degrade("no cluster can be reached")
+			r.Shed(true)
+			r.Host([]health.Hosted{{PoP: "b", Degraded: "its spool is full"}})
+		}
+		said, after := last()
+		if after != before+3 || said.Self.Degraded != "no cluster can be reached" || !said.Self.Shedding || len(said.Hosts) != 1 || said.Serves != serves {
+			t.Errorf("told %d times: %+v", after-before, said)
+		}
+		serves = ""
+		r.Say()
+		if said, _ := last(); said.Serves != "" || said.Self.Degraded == "" {
+			t.Errorf("got %+v", said)
+		}
+		if s, ok := r.Sees(x); !ok || s.Status != health.Up {
+			t.Errorf("it sees %+v, %v", s, ok)
+		}
+	})
+}
+
 // TestBurst has a liar raise suspicions every 100 ms: the target is looked at once for it in ten seconds. Others are heard besides.
 func TestBurst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
