@@ -184,7 +184,7 @@ func (d *dnsNode) announcerOf() (*dnsAnnouncer, error) {
 	if d.start.bgp == "" {
 		return nil, nil
 	}
-	known := d.start.follow.knownAs(d.start.dir, "dns", "")
+	known := d.start.follow.knownAs(d.start.dir, "dns", d.start.name)
 	d.node.announces = newAnnouncements(known, d.node.looks.changed)
 	a := &dnsAnnouncer{announcer: &announcer{
 		node: d.node, name: strings.TrimPrefix(known, "dns:"), wish: func() (bgp.Wish, string) { return bgp.AsHealth, "" }, probe: d.probeOwn,

@@ -20,6 +20,7 @@ import (
 // dnsFlags are the flags of "isochrone dns".
 type dnsFlags struct {
 	config, dir string
+	name        string // among the DNS nodes; empty for the default
 	follow      followFlags
 
 	listen, tlsListen, httpsListen []netip.AddrPort
@@ -48,6 +49,7 @@ func (f *dnsFlags) register(flags *pflag.FlagSet) {
 
 	flags.StringVar(&f.config, "config", "", "YAML `file` with values of these flags; the command line wins over it")
 	flags.StringVar(&f.dir, "dir", statedir.Default(), "`folder` that the state is kept in")
+	flags.StringVar(&f.name, "name", "", "`name` among the DNS nodes, of which no two may have the same (default: as the node has joined, else that of the machine)")
 	f.follow.register(flags)
 	listVar(flags, &f.listen, "listen", parseAddrPort, "`address` and port to answer at, UDP and TCP (repeatable)")
 	listVar(flags, &f.tlsListen, "tls-listen", parseAddrPort, "`address` and port for DNS over TLS (repeatable)")
@@ -111,7 +113,7 @@ func (f *dnsFlags) complete(flags *pflag.FlagSet) error {
 			seen[at] = list.flag
 		}
 	}
-	return errors.Join(append(faults, f.vantage.check())...)
+	return errors.Join(append(faults, f.vantage.check(), f.follow.named(f.dir, "dns", f.name))...)
 }
 
 // fixed are the flags that a running process cannot take anew, by name, with their values.
@@ -121,7 +123,7 @@ func (f *dnsFlags) fixed() map[string]string {
 		"dir": f.dir, "listen": f.listen, "tls-listen": f.tlsListen,
 		"https-listen": f.httpsListen, "workers": f.workers, "segmentation": f.segmentation, "http": f.http, "user": f.user, "probe": f.probe,
 		"secret-key": f.settings.secretKey, "bgp-config": f.bgp, "reports": f.vantage.reports, "region": f.vantage.region,
-		"serves": f.serves,
+		"serves": f.serves, "name": f.name,
 	})
 	for name, value := range values {
 		texts[name] = fmt.Sprint(value)

@@ -162,7 +162,8 @@ func (d *dnsNode) run(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, closeDNS(d.bound))
 	}
-	d.node = newNode("dns", d.start.follow.nameIn(d.start.dir, "dns"), dir, dir.path(dnsFolder, "last-good.yaml"), d.log, newContact(d.log, d.start.follow.with(d.start.dir)))
+	name := strings.TrimPrefix(d.start.follow.knownAs(d.start.dir, "dns", d.start.name), "dns:")
+	d.node = newNode("dns", name, dir, dir.path(dnsFolder, "last-good.yaml"), d.log, newContact(d.log, d.start.follow.with(d.start.dir)))
 	d.start.vantage.apply(d.node, d.start.listen...)
 	if d.node.secrets, err = newSecrets(d.start.settings.secretKey, "dns", d.log); err != nil {
 		return errors.Join(err, closeDNS(d.bound))
@@ -251,7 +252,7 @@ func (d *dnsNode) configure(settings *dns.Settings) {
 
 // connect returns what the node follows.
 func (d *dnsNode) connect(ctx context.Context) (*upstream, error) {
-	return d.start.follow.connect(ctx, d.start.dir, "dns", "")
+	return d.start.follow.connect(ctx, d.start.dir, "dns", d.start.name)
 }
 
 // probe checks the health of the PoPs once there is a key to do it with.

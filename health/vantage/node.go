@@ -73,6 +73,9 @@ type Node struct {
 	// incarnation is when the node began, in nanoseconds since 1970, or more if one of its name has been later than that.
 	incarnation int64
 	outlived    bool // the latter
+	namesake    namesake
+	contested   bool      // the store has its report in place of this node's
+	insisted    time.Time // when this one last said all anew because of that
 	sequence    uint64
 	self        health.Self
 	hosts       []health.Hosted
