@@ -17,7 +17,7 @@ var placesCSV string
 // Place is a city where PoPs, exchanges and cloud regions commonly stand.
 type Place struct {
 	topology.Location
-	IATA string // three capitals, of the city's airport
+	IATA string // three capitals, of the city's airport; Falkenstein has none
 }
 
 // Places returns the built-in places, 113 of them. The slice must not be changed.

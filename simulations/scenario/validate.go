@@ -23,6 +23,7 @@ const (
 	maxSeeds         = 100
 	maxEvents        = 1000
 	maxRate          = 1000
+	maxPublicSites   = 200
 	maxBody          = 16 << 20
 )
 
@@ -228,7 +229,7 @@ func (c *checker) clients(k *Clients) {
 		c.fault(at+"resolvers", "the parts add up to %v, more than 1", sum)
 	}
 	within(c, at+"resolvers.farm", r.Farm, 1, 10_000)
-	within(c, at+"resolvers.at", len(r.At), 1, MaxPoPs)
+	within(c, at+"resolvers.at", len(r.At), 1, maxPublicSites)
 	for i, site := range r.At {
 		c.place(fmt.Sprintf(at+"resolvers.at[%d]", i), site)
 	}
