@@ -25,12 +25,29 @@ import (
 	"github.com/isochrone/isochrone/internal/devca"
 	"github.com/isochrone/isochrone/internal/intakeclient"
 	"github.com/isochrone/isochrone/router/rtt"
+	"github.com/isochrone/isochrone/simulations/packet"
 	"github.com/isochrone/isochrone/simulations/virtual"
 	"github.com/isochrone/isochrone/topology"
 )
 
+// What a network of links is made of.
+type (
+	Site = packet.Site
+	Link = packet.Link
+	RTTs = packet.RTTs
+)
+
 // Path is the way of a payload: from a client to a PoP, and on to a cluster.
 type Path struct{ Client, PoP, Cluster Site }
+
+// Transport is what a client posts over.
+type Transport string
+
+// The transports: HTTP/3, and HTTP/2 over TLS 1.3.
+const (
+	QUIC Transport = "QUIC"
+	TCP  Transport = "TCP"
+)
 
 // Times are what a client and a PoP see of one post.
 type Times struct {
@@ -41,7 +58,7 @@ type Times struct {
 
 // MeasureIntake posts along a path and measures, on a connection that has to be opened and then on the same one. The PoP's
 // own connection to the cluster is open, as one that works always is.
-func MeasureIntake(rtts RTTs, path Path) (fresh, warm Times, err error) {
+func MeasureIntake(rtts RTTs, path Path, over Transport) (fresh, warm Times, err error) {
 	dir, err := os.MkdirTemp("", "isochrone-simulation-")
 	if err != nil {
 		return fresh, warm, err
@@ -52,7 +69,7 @@ func MeasureIntake(rtts RTTs, path Path) (fresh, warm Times, err error) {
 		if err != nil {
 			return err
 		}
-		fresh, warm, err = w.measure()
+		fresh, warm, err = w.measure(over)
 		return errors.Join(err, w.close())
 	})
 	return fresh, warm, err
@@ -79,7 +96,7 @@ clusters:
 
 // intakeWorld is one PoP with one cluster, and clients that come and go.
 type intakeWorld struct {
-	network *Network
+	network *packet.Network
 	path    Path
 	pop     netip.AddrPort
 	ca      *devca.CA
@@ -98,7 +115,7 @@ type acknowledgement struct {
 
 // newIntakeWorld starts a world. Its files are in dir.
 func newIntakeWorld(rtts RTTs, path Path, dir string) (*intakeWorld, error) {
-	w := &intakeWorld{network: NewNetwork(rtts), path: path, acks: make(chan acknowledgement, 16)}
+	w := &intakeWorld{network: packet.New(packet.Config{Way: rtts.Way}), path: path, acks: make(chan acknowledgement, 16)}
 	popHost, clusterHost := w.network.Host(path.PoP), w.network.Host(path.Cluster)
 	w.pop = netip.AddrPortFrom(popHost, 443)
 	t, err := topology.Parse(fmt.Appendf(nil, intakeDocument, popHost, clusterHost))
@@ -158,7 +175,11 @@ func (w *intakeWorld) startPoP(snap *topology.Snapshot, dir string) error {
 		Dial:         w.network.Dialer(w.pop.Addr()),
 		Acknowledged: func(e *spool.Envelope, _ string) { w.acks <- acknowledgement{e.ID, time.Now()} },
 	})
-	sockets := dataplane.Listeners{UDP: w.network.ListenPacket(w.pop), TLS: &tls.Config{
+	udp, err := w.network.ListenPacket(w.pop)
+	if err != nil {
+		return errors.Join(err, queue.Close())
+	}
+	sockets := dataplane.Listeners{UDP: udp, TCP: w.network.Listen(w.pop), TLS: &tls.Config{
 		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 			return w.ca.Certificate(hello.ServerName, time.Now())
 		},
@@ -182,8 +203,8 @@ func (w *intakeWorld) startPoP(snap *topology.Snapshot, dir string) error {
 }
 
 // measure posts by a first client, so that the PoP is connected to the cluster, and then by those that are measured.
-func (w *intakeWorld) measure() (fresh, warm Times, err error) {
-	first, second, third := w.client(), w.client(), w.client()
+func (w *intakeWorld) measure(over Transport) (fresh, warm Times, err error) {
+	first, second, third := w.client(over), w.client(over), w.client(over)
 	defer first.Close()
 	defer second.Close()
 	defer third.Close()
@@ -202,11 +223,12 @@ func (w *intakeWorld) measure() (fresh, warm Times, err error) {
 }
 
 // client returns a client on a host of its own.
-func (w *intakeWorld) client() *intakeclient.Client {
+func (w *intakeWorld) client(over Transport) *intakeclient.Client {
 	host := w.network.Host(w.path.Client)
-	return intakeclient.New(intakeclient.Config{Roots: w.ca.Pool(), Listen: func() (net.PacketConn, error) {
-		return w.network.ListenPacket(netip.AddrPortFrom(host, 40000)), nil
-	}})
+	return intakeclient.New(intakeclient.Config{
+		Roots: w.ca.Pool(), TCP: over == TCP, Dial: w.network.Dialer(host),
+		Listen: func() (net.PacketConn, error) { return w.network.ListenPacket(netip.AddrPortFrom(host, 0)) },
+	})
 }
 
 // post posts a payload, waits until the cluster has it, and returns when that was known to the client and to the PoP.

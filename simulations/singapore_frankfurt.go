@@ -117,7 +117,7 @@ func SingaporeFrankfurt(changed RTTs) (*Report, error) {
 var singaporeFrankfurtGolden []byte
 
 // measureFunc is MeasureIntake, or that with a fault in a test.
-type measureFunc func(RTTs, Path) (fresh, warm Times, err error)
+type measureFunc func(RTTs, Path, Transport) (fresh, warm Times, err error)
 
 func singaporeFrankfurt(changed RTTs, measure measureFunc) (*Report, error) {
 	claimed, doubled, measured := claimedRTTs(), claimedRTTs(), measuredRTTs()
@@ -168,12 +168,16 @@ func compareCities(title string, rtts RTTs, readings []reading, measure measureF
 			path Path
 			to   *struct{ fresh, warm figures }
 		}{{"direct", c.direct, &measured.direct}, {"by PoP", c.near, &measured.near}} {
-			fresh, warm, err := measure(rtts, way.path)
-			if err != nil {
-				return table, fmt.Errorf("%s, %s: %s: %w", title, c.name, way.name, err)
+			for _, over := range []Transport{QUIC, TCP} {
+				fresh, warm, err := measure(rtts, way.path, over)
+				if err != nil {
+					return table, fmt.Errorf("%s, %s: %s over %s: %w", title, c.name, way.name, over, err)
+				}
+				if over == QUIC {
+					way.to.fresh, way.to.warm = figuresOf(fresh), figuresOf(warm)
+				}
+				table.Rows = append(table.Rows, rows(c.name, way.name, rtts, way.path, over, figuresOf(fresh), figuresOf(warm))...)
 			}
-			way.to.fresh, way.to.warm = figuresOf(fresh), figuresOf(warm)
-			table.Rows = append(table.Rows, rows(c.name, way.name, rtts, way.path, way.to.fresh, way.to.warm)...)
 		}
 		table.Claims = append(table.Claims, judge(c.name, &measured, readings)...)
 	}
@@ -183,26 +187,22 @@ func compareCities(title string, rtts RTTs, readings []reading, measure measureF
 // rows returns what was measured on one way, beside the arithmetic of the links: with p and c the round trips from client to
 // PoP and from PoP to cluster, a QUIC handshake takes p and one of TCP with TLS 1.3 takes 2p; a request is at the PoP half of p
 // later, its answer at the client after p.
-func rows(city, way string, rtts RTTs, path Path, fresh, warm figures) []Row {
+func rows(city, way string, rtts RTTs, path Path, over Transport, fresh, warm figures) []Row {
 	p, _ := rtts.Between(path.Client, path.PoP)
 	c, _ := rtts.Between(path.PoP, path.Cluster)
-	row := func(transport, connection string, handshake time.Duration, measured *figures) Row {
-		r := Row{
-			City: city, Way: way, PMS: inMS(p), CMS: inMS(c), Transport: transport, Connection: connection,
-			To202:        Figure{Analytic: inMS(handshake + p)},
-			Acknowledged: Figure{Analytic: inMS(handshake + p/2 + c)},
-			Loop:         Figure{Analytic: inMS(handshake + p + c)},
+	row := func(connection string, handshake time.Duration, measured figures) Row {
+		return Row{
+			City: city, Way: way, PMS: inMS(p), CMS: inMS(c), Transport: string(over), Connection: connection,
+			To202:        Figure{measured.to202, inMS(handshake + p)},
+			Acknowledged: Figure{measured.acknowledged, inMS(handshake + p/2 + c)},
+			Loop:         Figure{measured.loop, inMS(handshake + p + c)},
 		}
-		if measured != nil {
-			r.To202.Measured, r.Acknowledged.Measured, r.Loop.Measured = &measured.to202, &measured.acknowledged, &measured.loop
-		}
-		return r
 	}
-	return []Row{
-		row("QUIC", "fresh", p, &fresh),
-		row("QUIC", "warm", 0, &warm),
-		row("TCP", "fresh", 2*p, nil),
+	handshake := p
+	if over == TCP {
+		handshake = 2 * p
 	}
+	return []Row{row("fresh", handshake, fresh), row("warm", 0, warm)}
 }
 
 // judge holds the claims of a city against what was measured.

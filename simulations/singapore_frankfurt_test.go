@@ -53,9 +53,9 @@ func TestWhatTheDesignPromises(t *testing.T) {
 		i := slices.IndexFunc(measured.Rows, func(r Row) bool {
 			return r.City == want.city && r.Way == want.way && r.Connection == want.connection && r.Transport == "QUIC"
 		})
-		if row := measured.Rows[i]; *row.To202.Measured != want.to202 || *row.Loop.Measured != want.loop {
+		if row := measured.Rows[i]; row.To202.Measured != want.to202 || row.Loop.Measured != want.loop {
 			t.Errorf("%s, %s, %s: got %v and %v, want %v and %v", want.city, want.way, want.connection,
-				*row.To202.Measured, *row.Loop.Measured, want.to202, want.loop)
+				row.To202.Measured, row.Loop.Measured, want.to202, want.loop)
 		}
 	}
 }
@@ -77,7 +77,7 @@ func TestChangedLink(t *testing.T) {
 			was := before.Tables[i].Rows[j]
 			depends := i == 2 && row.City == "Singapore" && row.Way == "direct"
 			changed := row.PMS != was.PMS && row.To202.Analytic != was.To202.Analytic && row.Loop.Analytic != was.Loop.Analytic &&
-				(row.To202.Measured == nil || *row.To202.Measured != *was.To202.Measured && *row.Acknowledged.Measured != *was.Acknowledged.Measured)
+				row.To202.Measured != was.To202.Measured && row.Acknowledged.Measured != was.Acknowledged.Measured
 			if depends != changed {
 				t.Errorf("%s: %+v was %+v", table.Title, row, was)
 			}
@@ -90,10 +90,10 @@ func TestChangedLink(t *testing.T) {
 
 // A world that is slower than its links, and one in which a claim stops holding, are noticed.
 func TestFaultsAreNoticed(t *testing.T) {
-	slow := func(rtts RTTs, path Path) (fresh, warm Times, err error) {
+	slow := func(rtts RTTs, path Path, over Transport) (fresh, warm Times, err error) {
 		longer := maps.Clone(rtts)
 		longer[Link{"node", "sin"}] += ms(1.2)
-		return MeasureIntake(longer, path)
+		return MeasureIntake(longer, path, over)
 	}
 	report, err := singaporeFrankfurt(nil, slow)
 	if err != nil {

@@ -31,7 +31,11 @@ type Config struct {
 	TCP              bool                           // HTTP/2 over TCP instead of HTTP/3
 	Listen           func() (net.PacketConn, error) // makes the UDP socket of HTTP/3; nil takes any port
 	HandshakeTimeout time.Duration                  // of a new connection; default 5 s
+	Dial             Dial                           // opens connections of TCP; nil takes those of the system
 }
+
+// Dial opens a connection, as the method DialContext of net.Dialer does.
+type Dial = func(ctx context.Context, network, address string) (net.Conn, error)
 
 // Client holds connections to PoPs, one to each. It may be used concurrently.
 type Client struct {
@@ -237,11 +241,15 @@ func (c *Client) socket() (*quic.Transport, error) {
 }
 
 func (c *Client) dialTCP(ctx context.Context, to target) (*connection, error) {
+	dial := c.config.Dial
+	if dial == nil {
+		dial = new(net.Dialer).DialContext
+	}
 	transport := &http.Transport{
 		Protocols:       new(http.Protocols),
 		TLSClientConfig: c.tls(to),
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "tcp", to.addr.String())
+			return dial(ctx, "tcp", to.addr.String())
 		},
 	}
 	transport.Protocols.SetHTTP2(true)
