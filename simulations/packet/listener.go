@@ -107,7 +107,6 @@ func (c *tcpConn) open(ctx context.Context) error {
 	for wait := synTimeout; ; wait *= 2 {
 		c.mu.Lock()
 		c.synAt, c.synAgain = time.Now(), wait > synTimeout
-		changed := c.changed
 		c.mu.Unlock()
 		if err := c.network.carry(c.local.Addr(), c.remote.Addr(), tcpHeaders, false, func() { c.network.accept(c) }); err != nil {
 			return err
@@ -116,7 +115,7 @@ func (c *tcpConn) open(ctx context.Context) error {
 		for again := false; !again; {
 			c.mu.Lock()
 			connected, err := c.connected, c.err
-			changed = c.changed
+			changed := c.changed
 			c.mu.Unlock()
 			if connected || err != nil {
 				timer.Stop()
@@ -143,25 +142,43 @@ func (n *Network) accept(c *tcpConn) {
 	c.mu.Lock()
 	peer := c.peer
 	c.mu.Unlock()
-	answer := func() { c.established(nil) }
 	switch {
 	case l == nil && peer == nil:
-		answer = func() { c.established(syscall.ECONNREFUSED) }
+		_ = n.carry(c.remote.Addr(), c.local.Addr(), tcpHeaders, false, func() { c.established(syscall.ECONNREFUSED) })
 	case peer == nil:
 		peer = newTCPConn(n, c.remote, c.local)
 		peer.peer, peer.connected, peer.accept = c, true, l.give
 		c.mu.Lock()
 		c.peer = peer
 		c.mu.Unlock()
+		peer.answer(synTimeout)
 	}
-	_ = n.carry(c.remote.Addr(), c.local.Addr(), tcpHeaders, false, answer) // there is a way, as there was to here
+}
+
+// mostAnswers is how often a SYN is answered at the most, as Linux has it.
+const mostAnswers = 6
+
+// answer sends the answer to a SYN, until the dialler is heard, or that has been tried often enough.
+func (c *tcpConn) answer(wait time.Duration) {
+	c.mu.Lock()
+	waiting, peer := c.accept != nil, c.peer
+	c.mu.Unlock()
+	if !waiting || wait > synTimeout<<(mostAnswers-1) {
+		return
+	}
+	_ = c.network.carry(c.local.Addr(), c.remote.Addr(), tcpHeaders, false, func() { peer.established(nil) }) // there is a way, as there was to here
+	c.network.wire.at(time.Now().Add(wait), c.local.Addr(), c.remote.Addr(), func() { c.answer(2 * wait) })
 }
 
 // established takes the answer to a SYN.
 func (c *tcpConn) established(err error) {
 	c.mu.Lock()
 	if c.connected || c.err != nil { // it was answered twice, or was given up
+		again := c.connected && err == nil
 		c.mu.Unlock()
+		if again {
+			c.send(&segment{})
+		}
 		return
 	}
 	c.connected, c.err = err == nil, err

@@ -18,7 +18,7 @@ const (
 	reorderings   = 3                      // segments behind one have arrived: it is lost (RFC 6675)
 	leastRTO      = 200 * time.Millisecond // as Linux has it; RFC 6298 says a second
 	longestRTO    = 60 * time.Second
-	giveUp        = 60 * time.Second // without any news, while something is not acknowledged
+	giveUp        = 15 * time.Minute // without any news, while something is not acknowledged; about what Linux takes
 	sendBuffer    = 1 << 20          // octets that are written and not acknowledged; a writer waits for more room
 	receiveBuffer = 1 << 20          // octets that have come and are not read; the sender waits
 )

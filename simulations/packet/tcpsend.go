@@ -46,6 +46,7 @@ type sender struct {
 	acked     uint64 // octets, before those of out
 	next      uint64 // octets that were sent once at least
 	finished  bool   // the stream ends behind out
+	asking    bool   // the receiver is asked whether it has room
 	flushing  bool   // push will be called
 	flight    []*segment
 	window    int // congestion window, octets
@@ -59,7 +60,7 @@ type sender struct {
 	waiting   bool      // for an acknowledgement,
 	due       time.Time // until then
 	pending   time.Time // when the wire looks whether that is over; zero: it does not
-	news      time.Time // when something was acknowledged last, or sent after nothing was on the way
+	news      time.Time // when the other end was heard last, or something was sent after nothing was on the way
 }
 
 // measured takes a sample of the round-trip time (RFC 6298 section 2).
@@ -99,6 +100,9 @@ func (s *sender) unsent() *segment {
 		return nil
 	}
 	data := s.out[from:min(len(s.out), from+s.mss)]
+	if s.asking {
+		data = data[:min(len(data), 1)]
+	}
 	last := s.finished && from+len(data) == len(s.out)
 	if len(data) == 0 && !last {
 		return nil
@@ -139,9 +143,10 @@ func (c *tcpConn) allowed() (all []*segment) {
 	}
 	for pipe < c.window {
 		s := c.unsent()
-		if s == nil || len(s.data) > 0 && int(s.end()-c.acked) > c.room {
+		if s == nil || len(s.data) > 0 && int(s.end()-c.acked) > c.room && !c.asking {
 			break
 		}
+		c.asking = false
 		if len(c.flight) == 0 {
 			c.news = now
 		}
@@ -183,7 +188,7 @@ func (c *tcpConn) look(at time.Time) {
 }
 
 // expire takes that nothing was acknowledged in time: all that is on the way counts as lost, and slow start begins anew (RFC 5681 section 3.1). A
-// receiver without room is asked by one segment.
+// receiver without room is asked by one octet.
 func (c *tcpConn) expire(looked time.Time) {
 	c.mu.Lock()
 	if !looked.Equal(c.pending) {
@@ -207,7 +212,7 @@ func (c *tcpConn) expire(looked time.Time) {
 	}
 	c.backoff++
 	if len(c.flight) == 0 {
-		c.room = max(c.room, c.mss)
+		c.asking = c.room < c.mss
 	} else {
 		c.threshold = max(c.pipe()/2, 2*c.mss)
 		c.window, c.mending = c.mss, false
@@ -223,7 +228,7 @@ func (c *tcpConn) expire(looked time.Time) {
 
 // acknowledge takes what the receiver says. The caller holds the mutex.
 func (c *tcpConn) acknowledge(s *segment) {
-	c.room = s.room
+	c.room, c.news = s.room, time.Now()
 	sampled, gained := time.Duration(0), 0
 	for len(c.flight) > 0 && c.flight[0].end() <= s.upTo {
 		f := c.flight[0]
@@ -236,7 +241,7 @@ func (c *tcpConn) acknowledge(s *segment) {
 	if gained = min(gained, len(c.out)); s.upTo > c.acked {
 		c.out = c.out[gained:]
 		c.acked += uint64(gained)
-		c.backoff, c.news = 0, time.Now()
+		c.backoff = 0
 		c.tell()
 		if len(c.flight) == 0 {
 			c.waiting = false
