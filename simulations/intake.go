@@ -15,7 +15,10 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/isochrone/isochrone/dataplane"
 	"github.com/isochrone/isochrone/dataplane/cluster"
@@ -65,11 +68,30 @@ func MeasureIntake(rtts RTTs, path Path, over Transport) (fresh, warm Times, err
 	}
 	defer os.RemoveAll(dir)
 	err = virtual.Run(func() error {
-		w, err := newIntakeWorld(rtts, path, dir)
+		w, err := newIntakeWorld(packet.Config{Way: rtts.Way}, path, dir)
 		if err != nil {
 			return err
 		}
 		fresh, warm, err = w.measure(over)
+		return errors.Join(err, w.close())
+	})
+	return fresh, warm, err
+}
+
+// MeasureMany has so many clients post along a path, over a network with chance, each on a connection that has to be opened and then on the same one.
+// It returns how long each waited for its 202.
+func MeasureMany(network packet.Config, path Path, over Transport, clients int) (fresh, warm []time.Duration, err error) {
+	dir, err := os.MkdirTemp("", "isochrone-simulation-")
+	if err != nil {
+		return nil, nil, err
+	}
+	defer os.RemoveAll(dir)
+	err = virtual.Run(func() error {
+		w, err := newIntakeWorld(network, path, dir)
+		if err != nil {
+			return err
+		}
+		fresh, warm, err = w.measureMany(over, clients)
 		return errors.Join(err, w.close())
 	})
 	return fresh, warm, err
@@ -103,7 +125,7 @@ type intakeWorld struct {
 	key     string
 	cluster *cluster.Cluster
 	log     lockedBuffer
-	posted  uint64
+	posted  atomic.Uint64
 	acks    chan acknowledgement
 	stop    []func() error // the latest first
 }
@@ -114,8 +136,8 @@ type acknowledgement struct {
 }
 
 // newIntakeWorld starts a world. Its files are in dir.
-func newIntakeWorld(rtts RTTs, path Path, dir string) (*intakeWorld, error) {
-	w := &intakeWorld{network: packet.New(packet.Config{Way: rtts.Way}), path: path, acks: make(chan acknowledgement, 16)}
+func newIntakeWorld(network packet.Config, path Path, dir string) (*intakeWorld, error) {
+	w := &intakeWorld{network: packet.New(network), path: path, acks: make(chan acknowledgement, 16)}
 	popHost, clusterHost := w.network.Host(path.PoP), w.network.Host(path.Cluster)
 	w.pop = netip.AddrPortFrom(popHost, 443)
 	t, err := topology.Parse(fmt.Appendf(nil, intakeDocument, popHost, clusterHost))
@@ -222,6 +244,45 @@ func (w *intakeWorld) measure(over Transport) (fresh, warm Times, err error) {
 	return fresh, warm, nil
 }
 
+// apart is the time from the first post of one client to that of the next, if there are many.
+const apart = 20 * time.Millisecond
+
+// measureMany has clients post, one after the other has begun.
+func (w *intakeWorld) measureMany(over Transport, clients int) (fresh, warm []time.Duration, err error) {
+	fresh, warm = make([]time.Duration, clients), make([]time.Duration, clients)
+	acked := make(chan struct{})
+	go func() { // each post is acknowledged once
+		defer close(acked)
+		for range 2 * clients {
+			<-w.acks
+		}
+	}()
+	var posting errgroup.Group
+	for i := range clients {
+		posting.Go(func() error {
+			<-time.After(time.Duration(i) * apart)
+			c := w.client(over)
+			defer c.Close()
+			for _, took := range []*time.Duration{&fresh[i], &warm[i]} {
+				ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+				start := time.Now()
+				_, err := w.send(ctx, c, spoolService)
+				cancel()
+				if err != nil {
+					return err
+				}
+				*took = time.Since(start)
+			}
+			return nil
+		})
+	}
+	if err := posting.Wait(); err != nil {
+		return nil, nil, err
+	}
+	<-acked
+	return fresh, warm, nil
+}
+
 // client returns a client on a host of its own.
 func (w *intakeWorld) client(over Transport) *intakeclient.Client {
 	host := w.network.Host(w.path.Client)
@@ -235,33 +296,42 @@ func (w *intakeWorld) client(over Transport) *intakeclient.Client {
 func (w *intakeWorld) post(c *intakeclient.Client, service string) (to202, acknowledged time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	w.posted++
 	start := time.Now()
-	answer, err := c.Post(ctx, []intakeclient.Endpoint{{Target: "pop." + service, Addr: w.pop}}, &intakeclient.Request{
-		Service: service, Path: dataplane.Path,
-		Header: http.Header{"X-Api-Key": {w.key}, "Content-Type": {"application/json"}},
-		Body:   fmt.Appendf(nil, `{"hash":"0x%064x","sender":"0x%040x","amount":"1"}`, w.posted, w.posted),
-	})
+	id, err := w.send(ctx, c, service)
 	if err != nil {
-		return 0, 0, fmt.Errorf("post to %s: %w", service, err)
+		return 0, 0, err
 	}
 	to202 = time.Since(start)
-	if answer.Status != http.StatusAccepted {
-		return 0, 0, fmt.Errorf("post to %s: answered %d: %s", service, answer.Status, answer.Body)
-	}
-	var accepted dataplane.Accepted
-	if err := json.Unmarshal(answer.Body, &accepted); err != nil {
-		return 0, 0, fmt.Errorf("post to %s: %w", service, err)
-	}
 	select {
 	case ack := <-w.acks:
-		if ack.id != accepted.ID {
-			return 0, 0, fmt.Errorf("post to %s: request %s was acknowledged instead of %s", service, ack.id, accepted.ID)
+		if ack.id != id {
+			return 0, 0, fmt.Errorf("post to %s: request %s was acknowledged instead of %s", service, ack.id, id)
 		}
 		return to202, ack.at.Sub(start), nil
 	case <-ctx.Done():
 		return 0, 0, fmt.Errorf("post to %s: not acknowledged: %w", service, ctx.Err())
 	}
+}
+
+// send posts a payload that no other is equal to, and returns the id of the request when its 202 has come.
+func (w *intakeWorld) send(ctx context.Context, c *intakeclient.Client, service string) (id string, err error) {
+	number := w.posted.Add(1)
+	answer, err := c.Post(ctx, []intakeclient.Endpoint{{Target: "pop." + service, Addr: w.pop}}, &intakeclient.Request{
+		Service: service, Path: dataplane.Path,
+		Header: http.Header{"X-Api-Key": {w.key}, "Content-Type": {"application/json"}},
+		Body:   fmt.Appendf(nil, `{"hash":"0x%064x","sender":"0x%040x","amount":"1"}`, number, number),
+	})
+	if err != nil {
+		return "", fmt.Errorf("post to %s: %w", service, err)
+	}
+	if answer.Status != http.StatusAccepted {
+		return "", fmt.Errorf("post to %s: answered %d: %s", service, answer.Status, answer.Body)
+	}
+	var accepted dataplane.Accepted
+	if err := json.Unmarshal(answer.Body, &accepted); err != nil {
+		return "", fmt.Errorf("post to %s: %w", service, err)
+	}
+	return accepted.ID, nil
 }
 
 // close ends the world, and reports what it complained about or lost.
@@ -274,8 +344,8 @@ func (w *intakeWorld) close() error {
 	if said := w.log.String(); said != "" {
 		failures = append(failures, fmt.Errorf("the PoP complained: %s", said))
 	}
-	if got := w.cluster.Stats(); got.Stored != w.posted || got.Conflicts+got.Duplicates+got.Refused > 0 {
-		failures = append(failures, fmt.Errorf("%d payloads were posted, the cluster has %+v", w.posted, got))
+	if got := w.cluster.Stats(); got.Stored != w.posted.Load() || got.Conflicts+got.Duplicates+got.Refused > 0 {
+		failures = append(failures, fmt.Errorf("%d payloads were posted, the cluster has %+v", w.posted.Load(), got))
 	}
 	return errors.Join(failures...)
 }
