@@ -226,7 +226,7 @@ func (w *intakeWorld) startPoP(snap *topology.Snapshot, dir string) error {
 
 // measure posts by a first client, so that the PoP is connected to the cluster, and then by those that are measured.
 func (w *intakeWorld) measure(over Transport) (fresh, warm Times, err error) {
-	first, second, third := w.client(over), w.client(over), w.client(over)
+	first, second, third := w.client(over, nil), w.client(over, nil), w.client(over, nil)
 	defer first.Close()
 	defer second.Close()
 	defer third.Close()
@@ -261,7 +261,7 @@ func (w *intakeWorld) measureMany(over Transport, clients int) (fresh, warm []ti
 	for i := range clients {
 		posting.Go(func() error {
 			<-time.After(time.Duration(i) * apart)
-			c := w.client(over)
+			c := w.client(over, packet.Pace)
 			defer c.Close()
 			for _, took := range []*time.Duration{&fresh[i], &warm[i]} {
 				ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -284,10 +284,11 @@ func (w *intakeWorld) measureMany(over Transport, clients int) (fresh, warm []ti
 }
 
 // client returns a client on a host of its own.
-func (w *intakeWorld) client(over Transport) *intakeclient.Client {
+func (w *intakeWorld) client(over Transport, wrap func(http.RoundTripper) http.RoundTripper) *intakeclient.Client {
 	host := w.network.Host(w.path.Client)
 	return intakeclient.New(intakeclient.Config{
-		Roots: w.ca.Pool(), TCP: over == TCP, Dial: w.network.Dialer(host),
+		Wrap:  packet.Pace,
+		Roots: w.ca.Pool(), TCP: over == TCP, Dial: w.network.Dialer(host), Wrap: wrap,
 		Listen: func() (net.PacketConn, error) { return w.network.ListenPacket(netip.AddrPortFrom(host, 0)) },
 	})
 }

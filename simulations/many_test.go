@@ -29,6 +29,7 @@ func TestMeasureMany(t *testing.T) {
 				}
 			}
 			seen[fmt.Sprint(fresh, warm)]++
+			t.Log(fresh[60], fresh[73], fresh[84])
 			slices.Sort(fresh)
 			slices.Sort(warm)
 			t.Log(over, fresh[50], fresh[99], warm[50], warm[99])

@@ -32,6 +32,9 @@ type Config struct {
 	Listen           func() (net.PacketConn, error) // makes the UDP socket of HTTP/3; nil takes any port
 	HandshakeTimeout time.Duration                  // of a new connection; default 5 s
 	Dial             Dial                           // opens connections of TCP; nil takes those of the system
+
+	// Wrap stands between the client and each of its connections, as a simulation may have it; nil for nothing.
+	Wrap func(http.RoundTripper) http.RoundTripper
 }
 
 // Dial opens a connection, as the method DialContext of net.Dialer does.
@@ -146,7 +149,11 @@ func (c *Client) post(ctx context.Context, e Endpoint, r *Request) (_ *Answer, s
 	if r.Header != nil {
 		request.Header = r.Header.Clone()
 	}
-	response, err := conn.transport.RoundTrip(request)
+	transport := conn.transport
+	if c.config.Wrap != nil {
+		transport = c.config.Wrap(transport)
+	}
+	response, err := transport.RoundTrip(request)
 	if err != nil {
 		c.failed(ctx, target{e.Addr, r.Service}, conn, connected)
 		return nil, true, err
