@@ -62,6 +62,10 @@ type Times struct {
 // MeasureIntake posts along a path and measures, on a connection that has to be opened and then on the same one. The PoP's
 // own connection to the cluster is open, as one that works always is.
 func MeasureIntake(rtts RTTs, path Path, over Transport) (fresh, warm Times, err error) {
+	return measureIntake(rtts, path, over, nil)
+}
+
+func measureIntake(rtts RTTs, path Path, over Transport, wrap wrap) (fresh, warm Times, err error) {
 	dir, err := os.MkdirTemp("", "isochrone-simulation-")
 	if err != nil {
 		return fresh, warm, err
@@ -72,7 +76,7 @@ func MeasureIntake(rtts RTTs, path Path, over Transport) (fresh, warm Times, err
 		if err != nil {
 			return err
 		}
-		fresh, warm, err = w.measure(over)
+		fresh, warm, err = w.measure(over, wrap)
 		return errors.Join(err, w.close())
 	})
 	return fresh, warm, err
@@ -96,6 +100,9 @@ func MeasureMany(network packet.Config, path Path, over Transport, clients int) 
 	})
 	return fresh, warm, err
 }
+
+// wrap stands between a client and its connections; nil for nothing.
+type wrap = func(http.RoundTripper) http.RoundTripper
 
 // The services of an intake world, by what their 202 promises.
 const (
@@ -225,8 +232,8 @@ func (w *intakeWorld) startPoP(snap *topology.Snapshot, dir string) error {
 }
 
 // measure posts by a first client, so that the PoP is connected to the cluster, and then by those that are measured.
-func (w *intakeWorld) measure(over Transport) (fresh, warm Times, err error) {
-	first, second, third := w.client(over, nil), w.client(over, nil), w.client(over, nil)
+func (w *intakeWorld) measure(over Transport, wrap wrap) (fresh, warm Times, err error) {
+	first, second, third := w.client(over, wrap), w.client(over, wrap), w.client(over, wrap)
 	defer first.Close()
 	defer second.Close()
 	defer third.Close()
@@ -284,10 +291,9 @@ func (w *intakeWorld) measureMany(over Transport, clients int) (fresh, warm []ti
 }
 
 // client returns a client on a host of its own.
-func (w *intakeWorld) client(over Transport, wrap func(http.RoundTripper) http.RoundTripper) *intakeclient.Client {
+func (w *intakeWorld) client(over Transport, wrap wrap) *intakeclient.Client {
 	host := w.network.Host(w.path.Client)
 	return intakeclient.New(intakeclient.Config{
-		Wrap:  packet.Pace,
 		Roots: w.ca.Pool(), TCP: over == TCP, Dial: w.network.Dialer(host), Wrap: wrap,
 		Listen: func() (net.PacketConn, error) { return w.network.ListenPacket(netip.AddrPortFrom(host, 0)) },
 	})

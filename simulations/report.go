@@ -15,6 +15,7 @@ import (
 type Report struct {
 	Scenario string   `json:"scenario"`
 	Tables   []Table  `json:"tables"`
+	Spread   []Spread `json:"spread,omitempty"`   // of many clients, over the measured links with jitter and loss
 	Failures []string `json:"failures,omitempty"` // why the report is not as it should be
 }
 
@@ -161,12 +162,29 @@ HTTP/2 with TLS 1.3.
 			return err
 		}
 	}
+	if err := r.printSpread(out); err != nil {
+		return err
+	}
 	if len(r.Failures) == 0 {
 		_, err := fmt.Fprintf(out, "\nAll measured times are within %v ms of the analytic ones, and every claim that held before holds.\n", tolerance)
 		return err
 	}
 	_, err := fmt.Fprintf(out, "\nnot as it should be:\n  %s\n", strings.Join(r.Failures, "\n  "))
 	return err
+}
+
+// printSpread writes what many clients waited for.
+func (r *Report) printSpread(out io.Writer) error {
+	if len(r.Spread) == 0 {
+		return nil
+	}
+	fmt.Fprintf(out, "\n== links as measured, with jitter and %v %% of packets lost each way: time to 202 of %d clients\n\n", 100*r.Spread[0].Loss, r.Spread[0].Clients)
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "CITY\tWAY\tTRANSPORT\tFRESH P50\tFRESH P99\tWARM P50\tWARM P99")
+	for _, s := range r.Spread {
+		fmt.Fprintf(table, "%s\t%s\t%s\t%.1f (%.1f)\t%.1f\t%.1f (%.1f)\t%.1f\n", s.City, s.Way, s.Transport, s.Fresh.P50, s.Fresh.Analytic, s.Fresh.P99, s.Warm.P50, s.Warm.Analytic, s.Warm.P99)
+	}
+	return table.Flush()
 }
 
 // String returns both figures, the analytic one in brackets.

@@ -17,6 +17,14 @@ type city struct {
 	direct, near Path
 }
 
+// way is one of the ways of a city.
+type way struct {
+	name string
+	path Path
+}
+
+func (c *city) ways() []way { return []way{{"direct", c.direct}, {"by PoP", c.near}} }
+
 // cities are those of a course on edge intake, from which this design comes. It gives 150 ms from Singapore and 100 ms from
 // Frankfurt to US-East, "total round trip 300 ms+"; with a PoP, Singapore 5 ms and 40 ms to the AP cluster, Frankfurt 5 ms
 // and 20 ms to the EU cluster, "total round trip 50 ms"; nearest PoP under 10 ms, PoP to regional cluster under 30 ms. It does
@@ -100,10 +108,23 @@ func under(want float64) func(float64) bool   { return func(got float64) bool { 
 // SingaporeFrankfurt compares posting from two cities to US-East with posting to a PoP nearby, over links of the claimed and
 // of measured round-trip times. Links in changed replace measured ones. The error says what could not be run; what came out
 // wrong is in Report.Failures.
-func SingaporeFrankfurt(changed RTTs) (*Report, error) {
+func SingaporeFrankfurt(changed RTTs) (*Report, error) { return compared(changed, spreadClients) }
+
+// compared holds a report against the golden one. Without clients it has no spread.
+func compared(changed RTTs, clients int) (*Report, error) {
 	report, err := singaporeFrankfurt(changed, MeasureIntake)
 	if err != nil {
 		return nil, err
+	}
+	measured, err := measuredWith(changed)
+	if err != nil {
+		return nil, err
+	}
+	if clients > 0 {
+		if report.Spread, err = spread(measured, clients, MeasureMany); err != nil {
+			return nil, err
+		}
+		report.checkSpread()
 	}
 	var golden Report
 	if err := json.Unmarshal(singaporeFrankfurtGolden, &golden); err != nil {
@@ -120,17 +141,13 @@ var singaporeFrankfurtGolden []byte
 type measureFunc func(RTTs, Path, Transport) (fresh, warm Times, err error)
 
 func singaporeFrankfurt(changed RTTs, measure measureFunc) (*Report, error) {
-	claimed, doubled, measured := claimedRTTs(), claimedRTTs(), measuredRTTs()
+	claimed, doubled := claimedRTTs(), claimedRTTs()
 	for link, rtt := range doubled {
 		doubled[link] = 2 * rtt
 	}
-	for link, rtt := range changed {
-		known := slices.Collect(measured.Links())
-		i := slices.IndexFunc(known, func(l Link) bool { return l == link || l == Link{link[1], link[0]} })
-		if i < 0 {
-			return nil, fmt.Errorf("link %v is not in this scenario; it has %v", link, known)
-		}
-		measured[known[i]] = rtt
+	measured, err := measuredWith(changed)
+	if err != nil {
+		return nil, err
 	}
 	report := &Report{Scenario: "singapore-frankfurt", Tables: make([]Table, 3)}
 	var running errgroup.Group
@@ -153,6 +170,20 @@ func singaporeFrankfurt(changed RTTs, measure measureFunc) (*Report, error) {
 	}
 	report.checkAnalytic()
 	return report, nil
+}
+
+// measuredWith returns the measured links, with others in their place.
+func measuredWith(changed RTTs) (RTTs, error) {
+	measured := measuredRTTs()
+	for link, rtt := range changed {
+		known := slices.Collect(measured.Links())
+		i := slices.IndexFunc(known, func(l Link) bool { return l == link || l == Link{link[1], link[0]} })
+		if i < 0 {
+			return nil, fmt.Errorf("link %v is not in this scenario; it has %v", link, known)
+		}
+		measured[known[i]] = rtt
+	}
+	return measured, nil
 }
 
 // compareCities makes one table.

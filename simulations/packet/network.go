@@ -38,8 +38,8 @@ type Fault struct {
 
 // Network carries packets and streams between hosts. It lives in virtual time.
 //
-// Packets that a host sends to another at the same moment are one burst: they have the same delay, and for datagrams, are lost together. How a sender
-// divides what it says at one moment into datagrams differs from run to run, since goroutines race; what becomes of it must not.
+// Packets that a host sends to another within a millisecond are one burst: they have the same delay and, if they are datagrams, are lost together. How
+// a sender divides what it says at one moment into datagrams differs from run to run, since goroutines race; what becomes of it must not.
 type Network struct {
 	config Config
 	chance draw
@@ -59,12 +59,15 @@ type Counts struct {
 	Carried, Lost, TooLong, Dropped, Cut uint64 // Dropped: a queue was full
 }
 
+// burst is the time within which packets have one fate.
+const burst = time.Millisecond
+
 // flow is what goes from one host to another.
 type flow struct {
 	way      Way
 	from, to *Host
 	last     time.Time // when the last packet arrives: the next does not overtake it
-	at       time.Time // of the last burst
+	at       time.Time // when the last burst began
 	number   uint64    // of its packets
 }
 
@@ -150,12 +153,12 @@ func (n *Network) carry(from, to netip.Addr, octets int, together bool, deliver 
 	if err != nil {
 		return err
 	}
-	if now.Equal(f.at) {
+	if at := now.Truncate(burst); at.Equal(f.at) {
 		f.number++
 	} else {
-		f.at, f.number = now, 0
+		f.at, f.number = at, 0
 	}
-	chance := n.chance.of(from, to, now)
+	chance := n.chance.of(from, to, f.at)
 	each := chance.with(f.number)
 	if together {
 		each = chance
