@@ -95,7 +95,7 @@ func (r *Report) checkSpread() {
 			name string
 			Centile
 		}{{"fresh", s.Fresh}, {"warm", s.Warm}} {
-			if off := math.Abs(c.P50 - c.Analytic); off > max(tolerance, c.Analytic/100) {
+			if off := math.Abs(c.P50 - c.Analytic); off > max(2*tolerance, c.Analytic/100) {
 				r.Failures = append(r.Failures, fmt.Sprintf("with loss: %s, %s, %s %s: median %.1f ms, analytic %.1f ms", s.City, s.Way, c.name, s.Transport, c.P50, c.Analytic))
 			}
 		}
