@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -78,12 +79,15 @@ func (l *listener) give(c net.Conn) {
 	}
 }
 
-// Dialer returns a function that opens connections from a host, to addresses with a port.
+// Dialer returns a function that opens connections from a host, to addresses with a port: over TCP, or UDP.
 func (n *Network) Dialer(from netip.Addr) func(ctx context.Context, network, address string) (net.Conn, error) {
-	return func(ctx context.Context, _, address string) (net.Conn, error) {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		to, err := netip.ParseAddrPort(address)
 		if err != nil {
 			return nil, err
+		}
+		if strings.HasPrefix(network, "udp") {
+			return n.DialPacket(from, to)
 		}
 		n.mu.Lock()
 		at, err := n.freePort(from)
