@@ -49,10 +49,11 @@ func (r RTTs) Way(from, to *Host) (Way, error) {
 
 // Way is what happens to packets from one host to another. The zero Way carries all of them at once.
 type Way struct {
-	Delay   time.Duration // the median
-	Jitter  time.Duration // mean of the part of the delay that varies, from burst to burst; see late
-	Loss    float64       // of bursts, 0..1
-	Reorder float64       // likewise, that come after their successor
+	Delay   time.Duration                     // the median
+	Jitter  time.Duration                     // mean of the part of the delay that varies, from burst to burst; see late
+	Vary    func(sample uint64) time.Duration // what is added to the delay of a burst, from any number of its own; nil for nothing
+	Loss    float64                           // of bursts, 0..1
+	Reorder float64                           // likewise, that come after their successor
 }
 
 // Line is what joins a host to the network. The zero Line has no bound.
@@ -73,6 +74,9 @@ func (w *Way) late(d draw) time.Duration {
 	delay := w.Delay
 	if w.Jitter > 0 {
 		delay += time.Duration((d.with(uint64(forJitter)).exponential() - gammaMedian) * float64(w.Jitter))
+	}
+	if w.Vary != nil {
+		delay += w.Vary(mix(uint64(d.with(uint64(forJitter)))))
 	}
 	return max(delay, 0)
 }

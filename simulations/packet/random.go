@@ -18,6 +18,11 @@ const (
 	forReorder
 	forMore // loss that a fault adds
 	forClient
+	forFarm
+	forNext
+	forFresh
+	forBackoff
+	forStart
 )
 
 // with returns a source for something.

@@ -21,7 +21,7 @@ func (n *Network) ListenPacket(at netip.AddrPort) (net.PacketConn, error) {
 		}
 		at = free
 	}
-	return &packetConn{simnet.NewSimConn(net.UDPAddrFromAddrPort(at), (*router)(n)), n, at}, nil
+	return &packetConn{simnet.NewSimConn(net.UDPAddrFromAddrPort(at), (*switchboard)(n)), n, at}, nil
 }
 
 // DialPacket returns a UDP socket of a host that is connected.
@@ -33,18 +33,18 @@ func (n *Network) DialPacket(from netip.Addr, to netip.AddrPort) (net.Conn, erro
 	return &connectedConn{conn, net.UDPAddrFromAddrPort(to)}, nil
 }
 
-// router is a network as sockets of simnet see it.
-type router Network
+// switchboard is a network as sockets of simnet see it.
+type switchboard Network
 
 // AddNode implements simnet.Router.
-func (r *router) AddNode(addr net.Addr, receiver simnet.PacketReceiver) {
+func (r *switchboard) AddNode(addr net.Addr, receiver simnet.PacketReceiver) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.sockets[addrOf(addr)] = receiver
 }
 
 // SendPacket implements simnet.Router.
-func (r *router) SendPacket(p simnet.Packet) error {
+func (r *switchboard) SendPacket(p simnet.Packet) error {
 	n, from, to := (*Network)(r), addrOf(p.From), addrOf(p.To)
 	return n.carry(from.Addr(), to.Addr(), len(p.Data)+udpHeaders, true, func() {
 		n.mu.Lock()
