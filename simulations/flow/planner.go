@@ -38,7 +38,8 @@ func newPlanner(e *engine, r *routed) *planner {
 	numbers, meter := map[key]int32{}, r.table.Meter()
 	for a := range e.askers {
 		asker := &e.askers[a]
-		order, leading := r.table.Order(r.id, router.IPv4, asker.client.Addr())
+		first := r.table.Orders(r.id, router.IPv4, asker.client.Addr())[0]
+		order, leading := first.Choices, first.Leading
 		location, _ := r.table.Location(asker.client.Addr())
 		k := key{location, leading, -1}
 		alone := asker.resolver != world.Own && !asker.ecs
@@ -140,8 +141,7 @@ func (p *planner) plan(e *engine) {
 		number[i] = -1
 		if !away[pop.name] {
 			number[i] = len(w.PoPs)
-			load := spill.Load{RequestsRPS: e.load[i], CapacityRPS: e.capacity(i)}
-			w.PoPs = append(w.PoPs, spill.PoP{Name: pop.name, CapacityRPS: load.Capacity(pop.capacity)})
+			w.PoPs = append(w.PoPs, spill.PoP{Name: pop.name, CapacityRPS: e.capacity(i)})
 		}
 	}
 	clients := make([]int32, len(p.cells))
@@ -153,7 +153,7 @@ func (p *planner) plan(e *engine) {
 		hops, draws := c.Hops, c.Draws
 		c.Hops, c.Draws = make([]spill.Hop, 0, len(hops)), nil
 		for i, h := range hops {
-			if at := number[h.PoP]; at >= 0 && current.MayAnswer(choice[h.PoP], e.askers[clients[n]].client.Addr()) {
+			if at := number[h.PoP]; at >= 0 && current.MayAnswer(choice[h.PoP], p.routed.table.Region(e.askers[clients[n]].client.Addr())) {
 				c.Hops = append(c.Hops, spill.Hop{PoP: at, MS: h.MS})
 				if draws != nil {
 					c.Draws = append(c.Draws, draws[i])

@@ -84,7 +84,7 @@ func (r *routed) merge(e *engine, v *view) {
 			if !e.askers[a].ecs {
 				continue
 			}
-			order, _ := r.table.Order(r.id, router.IPv4, e.askers[a].client.Addr())
+			order := r.table.Orders(r.id, router.IPv4, e.askers[a].client.Addr())[0].Choices
 			var three [3]router.Choice
 			copy(three[:], order)
 			n, known := numbers[three]
