@@ -160,12 +160,12 @@ func halves(table *router.Table) router.Spill {
 		}
 		for _, family := range []router.Family{router.IPv4, router.IPv6} {
 			for id := range table.Services() {
-				_, leading := table.Order(router.ServiceID(id), family, netip.MustParsePrefix(client).Addr())
-				if leading[1] == "" {
-					continue
+				for _, order := range table.Orders(router.ServiceID(id), family, netip.MustParsePrefix(client).Addr()) {
+					if leading := order.Leading; leading[1] != "" {
+						s.Takes[leading] = router.Takes{leading[0]: 0.5, leading[1]: 0.5}
+						s.Lost["sin1"][leading] = router.Takes{leading[0]: 0.3, leading[1]: 0.8}
+					}
 				}
-				s.Takes[leading] = router.Takes{leading[0]: 0.5, leading[1]: 0.5}
-				s.Lost["sin1"][leading] = router.Takes{leading[0]: 0.3, leading[1]: 0.8}
 			}
 		}
 	}
