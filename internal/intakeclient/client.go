@@ -31,7 +31,14 @@ type Config struct {
 	TCP              bool                           // HTTP/2 over TCP instead of HTTP/3
 	Listen           func() (net.PacketConn, error) // makes the UDP socket of HTTP/3; nil takes any port
 	HandshakeTimeout time.Duration                  // of a new connection; default 5 s
+	Dial             Dial                           // opens connections of TCP; nil takes those of the system
+
+	// Wrap stands between the client and each of its connections, as a simulation may have it; nil for nothing.
+	Wrap func(http.RoundTripper) http.RoundTripper
 }
+
+// Dial opens a connection, as the method DialContext of net.Dialer does.
+type Dial = func(ctx context.Context, network, address string) (net.Conn, error)
 
 // Client holds connections to PoPs, one to each. It may be used concurrently.
 type Client struct {
@@ -142,7 +149,11 @@ func (c *Client) post(ctx context.Context, e Endpoint, r *Request) (_ *Answer, s
 	if r.Header != nil {
 		request.Header = r.Header.Clone()
 	}
-	response, err := conn.transport.RoundTrip(request)
+	transport := conn.transport
+	if c.config.Wrap != nil {
+		transport = c.config.Wrap(transport)
+	}
+	response, err := transport.RoundTrip(request)
 	if err != nil {
 		c.failed(ctx, target{e.Addr, r.Service}, conn, connected)
 		return nil, true, err
@@ -237,11 +248,15 @@ func (c *Client) socket() (*quic.Transport, error) {
 }
 
 func (c *Client) dialTCP(ctx context.Context, to target) (*connection, error) {
+	dial := c.config.Dial
+	if dial == nil {
+		dial = new(net.Dialer).DialContext
+	}
 	transport := &http.Transport{
 		Protocols:       new(http.Protocols),
 		TLSClientConfig: c.tls(to),
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "tcp", to.addr.String())
+			return dial(ctx, "tcp", to.addr.String())
 		},
 	}
 	transport.Protocols.SetHTTP2(true)
