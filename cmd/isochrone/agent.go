@@ -35,7 +35,8 @@ type agentFlags struct {
 	anywhere             bool
 	wait                 time.Duration
 	maxBytes             int64
-	onlyTCP, verbose     bool
+	onlyTCP, earlyData   bool
+	verbose              bool
 }
 
 func newAgentCommand() *cobra.Command {
@@ -79,6 +80,7 @@ The API key stands in --key-file, or in the environment variable ISOCHRONE_API_K
 	flags.DurationVar(&f.wait, "wait", 5*time.Second, "how long a program waits for the PoP's answer; 0 answers as soon as the payload is queued")
 	flags.Int64Var(&f.maxBytes, "max-bytes", 64<<20, "of the queue; what does not fit is answered 503")
 	flags.BoolVar(&f.onlyTCP, "h2", false, "use HTTP/2 over TCP alone")
+	flags.BoolVar(&f.earlyData, "early-data", true, "save a round trip on new connections where the service allows it, by TLS early data (0-RTT)")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "log more to the terminal")
 	return command
 }
@@ -122,7 +124,7 @@ func (f *agentFlags) start(command *cobra.Command, l *layers) error {
 		return err
 	}
 	log := newLogger(command, f.verbose)
-	config := intakeclient.Config{}
+	config := intakeclient.Config{Early: f.earlyData}
 	if f.ca != "" && f.ca != "system" {
 		if config.Roots, err = readRoots(f.ca); err != nil {
 			return err
