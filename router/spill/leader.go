@@ -19,9 +19,10 @@ type Leader struct {
 	population *Population
 	of         []Client // the clients of the population
 	loads      map[string]float64
-	at         time.Time // of the last plan
-	past       []past    // shares that clients may follow still, in order of time
-	wrote      time.Time // when there were other shares last
+	at         time.Time          // of the last plan
+	past       []past             // shares that clients may follow still, in order of time
+	wrote      time.Time          // when there were other shares last
+	factors    map[string]float64 // by first choice of classes: how much more clients ask for than the population says
 }
 
 // past is shares since a time.
@@ -74,6 +75,7 @@ const (
 	smoothing   = 5 * time.Second  // of loads
 	lossesEvery = 30 * time.Second // how often shares are replaced for the sake of losses alone, at the most
 	mostClients = 20_000           // in the crowds of all services together
+	ramp        = 0.5              // of its room that one plan fills at most of a PoP
 	leastLoad   = 1e-3             // of all capacity: an idle world is planned for as if it were so busy
 )
 
@@ -99,6 +101,7 @@ func (l *Leader) Next(t Told) Outcome {
 		o.PoPs = l.outcomes(t, capacities, nil, nil)
 		return o
 	}
+	t.Options.Ramp = ramp
 	t.Options.Still = t.Now.Sub(l.Moved) < t.TTL+lag
 	away, returning := t.View.State.Away(t.View.Table), t.View.State.Returning(t.View.Table)
 	world := func(away []string) *World {
@@ -260,6 +263,7 @@ func (l *Leader) populate(t Told) {
 		}
 	}
 	l.population, l.of = NewPopulation(table, demand), t.Clients
+	l.factors = nil
 }
 
 // capacities are what PoPs can do.
@@ -300,10 +304,12 @@ func (l *Leader) demand(t Told, capacities map[string]float64) (weights []float6
 	if all == 0 {
 		all = 1 / leastLoad
 	}
-	cells, more := w.reckon(measured, l.followed(t, state.Away(t.View.Table)), leastLoad*all/max(w.total, 1e-300))
+	factors, more := w.reckon(measured, l.followed(t, state.Away(t.View.Table)), l.factors)
+	l.factors = factors
+	floor := leastLoad * all / max(w.total, 1e-300)
 	weights, besides = make([]float64, len(l.population.crowds)), map[string]float64{}
-	for i, c := range w.Cells {
-		weights[c.crowd] = cells[i]
+	for i, c := range l.population.crowds {
+		weights[i] = c.weight * max(factors[c.leading[0]], floor)
 	}
 	for p, rps := range more {
 		if rps > 0 {

@@ -1,7 +1,9 @@
 package spill
 
 import (
+	"maps"
 	"math"
+	"slices"
 
 	"github.com/isochrone/isochrone/router"
 )
@@ -13,88 +15,91 @@ type followed struct {
 }
 
 // reckonings is how often weights are brought nearer to what PoPs tell.
-const reckonings = 15
+const reckonings = 200
 
-// reckon returns a weight for each cell, at which PoPs get what was measured of them, NaN where that is not known. Of all such weights they are about
-// those that differ the least from what the cells have, and no less than a floor times that. What cannot be so is returned as well: what PoPs get besides.
+// reckon finds how much more or less clients ask for than the cells' weights say, by the PoP that is the first choice of their class, so that PoPs get
+// what was measured of them, NaN where that is not known. All clients of one first choice are held to do alike: then what they ask for can be told
+// wherever shares send them. It begins with the factors that are given, where they are, and changes no more of them than it has to. What
+// cannot be so is returned as well: what PoPs get besides.
 //
-// This is the maximum-likelihood estimate from sums (Vardi, "Network tomography", 1996), which begins with the weights that there are.
-func (w *World) reckon(measured []float64, by []followed, floor float64) (weights, besides []float64) {
-	chances := w.chances(by)
-	weights, besides = make([]float64, len(w.Cells)), make([]float64, len(w.PoPs))
-	total, known := 0.0, 0.0
-	for i, c := range w.Cells {
-		weights[i] = c.Weight
-	}
-	loads := w.sum(weights, chances)
-	for p, load := range loads {
-		if !math.IsNaN(measured[p]) {
-			total, known = total+measured[p], known+load
+// This is the maximum-likelihood estimate from sums (Vardi, "Network tomography", 1996).
+func (w *World) reckon(measured []float64, by []followed, factors map[string]float64) (found map[string]float64, besides []float64) {
+	homes, from := w.homes(by)
+	names := slices.Sorted(maps.Keys(homes))
+	known, told, sum := 0.0, 0.0, make([]float64, len(w.PoPs))
+	add := func(factor func(string) float64) {
+		clear(sum)
+		for _, home := range names {
+			for p, load := range homes[home] {
+				sum[p] += factor(home) * load
+			}
 		}
 	}
-	if !(known > 0) {
-		return weights, besides
+	add(func(string) float64 { return 1 })
+	for p, load := range sum {
+		if !math.IsNaN(measured[p]) {
+			told, known = told+measured[p], known+load
+		}
 	}
-	for i := range weights { // where nothing is known of a PoP, as of all the others
-		weights[i] *= total / known
+	found, besides = map[string]float64{}, make([]float64, len(w.PoPs))
+	for _, home := range names {
+		if found[home] = factors[home]; !(found[home] > 0) {
+			found[home] = max(told/max(known, 1e-300), 1e-12)
+		}
 	}
 	ratio := make([]float64, len(w.PoPs))
 	for range reckonings {
-		loads = w.sum(weights, chances)
-		for p, load := range loads {
+		add(func(home string) float64 { return found[home] })
+		worst := 0.0
+		for p, load := range sum {
 			if ratio[p] = 1; !math.IsNaN(measured[p]) && load > 0 {
 				ratio[p] = measured[p] / load
+				worst = max(worst, math.Abs(ratio[p]-1))
 			}
 		}
-		for i, parts := range chances {
-			factor, all := 0.0, 0.0
-			for _, c := range parts {
-				factor, all = factor+c.weight*ratio[c.hop], all+c.weight
+		if worst < 1e-4 {
+			break
+		}
+		for _, home := range names {
+			factor := 0.0
+			for p, load := range homes[home] {
+				factor += load * ratio[p]
 			}
-			if all > 0 {
-				weights[i] *= factor / all
+			if from[home] > 0 {
+				found[home] *= factor / from[home]
 			}
 		}
 	}
-	loads = w.sum(weights, chances)
-	for p, load := range loads {
+	add(func(home string) float64 { return found[home] })
+	for p, load := range sum {
 		if more := measured[p] - load; more > 0.01*measured[p] {
 			besides[p] = more
 		}
 	}
-	for i, c := range w.Cells {
-		weights[i] = max(weights[i], floor*c.Weight)
-	}
-	return weights, besides
+	return found, besides
 }
 
-// chances returns with which chance each cell is at which PoP: of each part, hop is the PoP.
-func (w *World) chances(by []followed) []parts {
+// homes returns what PoPs get of the clients of each first choice, by the cells' weights, and what that is in all.
+func (w *World) homes(by []followed) (homes map[string][]float64, from map[string]float64) {
 	w.index()
-	chances := make([]parts, len(w.Cells))
+	homes, from = map[string][]float64{}, map[string]float64{}
 	var one parts
 	for _, f := range by {
 		rows := w.rowsOf(f.takes)
 		for g := range w.groups {
+			home := w.groups[g].leading[0]
+			if homes[home] == nil {
+				homes[home] = make([]float64, len(w.PoPs))
+			}
 			for _, i := range w.groups[g].cells {
-				cell := w.Cells[i]
-				cell.Weight = f.part
+				cell := &w.Cells[i]
 				one = cell.spread(rows[g], -1, one[:0])
 				for _, p := range one {
-					chances[i] = chances[i].add(0, cell.Hops[p.hop].PoP, p.weight)
+					homes[home][cell.Hops[p.hop].PoP] += f.part * p.weight
+					from[home] += f.part * p.weight
 				}
 			}
 		}
 	}
-	return chances
-}
-
-func (w *World) sum(weights []float64, chances []parts) []float64 {
-	loads := make([]float64, len(w.PoPs))
-	for i, parts := range chances {
-		for _, p := range parts {
-			loads[p.hop] += weights[i] * p.weight
-		}
-	}
-	return loads
+	return homes, from
 }
