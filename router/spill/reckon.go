@@ -14,69 +14,84 @@ type followed struct {
 	part  float64
 }
 
-// reckonings is how often weights are brought nearer to what PoPs tell.
-const reckonings = 200
+// model is what PoPs get of the clients of each first choice: all whose class has the same first PoP are held to do alike, so that it can be told what
+// they ask for wherever shares send them.
+type model struct {
+	homes []string       // by name, in order
+	from  []float64      // of each: what the population says that they ask for
+	to    [2][][]float64 // what each PoP gets of it: when clients follow at once, and when they do so as late as can be
+}
 
-// reckon finds how much more or less clients ask for than the cells' weights say, by the PoP that is the first choice of their class, so that PoPs get
-// what was measured of them, NaN where that is not known. All clients of one first choice are held to do alike: then what they ask for can be told
-// wherever shares send them. It begins with the factors that are given, where they are, and changes no more of them than it has to. What
-// cannot be so is returned as well: what PoPs get besides.
+// newModel makes a model of a world.
+func newModel(w *World, early, late []followed) *model {
+	m := &model{}
+	for i, by := range [][]followed{early, late} {
+		homes, from := w.homes(by)
+		if i == 0 {
+			m.homes = slices.Sorted(maps.Keys(homes))
+		}
+		for _, home := range m.homes {
+			m.to[i] = append(m.to[i], homes[home])
+			if i == 0 {
+				m.from = append(m.from, from[home])
+			}
+		}
+	}
+	return m
+}
+
+// between returns what PoPs get at the least and at the most when homes ask for so many times what the population says.
+func (m *model) between(factors map[string]float64, pops int) (least, most []float64) {
+	var loads [2][]float64
+	for i := range loads {
+		loads[i] = make([]float64, pops)
+		for h, home := range m.homes {
+			for p, load := range m.to[i][h] {
+				loads[i][p] += factors[home] * load
+			}
+		}
+	}
+	least, most = loads[0], slices.Clone(loads[1])
+	for p := range least {
+		least[p], most[p] = min(loads[0][p], loads[1][p]), max(loads[0][p], loads[1][p])
+	}
+	return least, most
+}
+
+// reckon brings factors nearer to those by which PoPs get what was measured of them, NaN where that is not known: in so many rounds, of which each goes
+// a part of the way. What lies between what clients come to who follow at once and late is right as it is.
 //
-// This is the maximum-likelihood estimate from sums (Vardi, "Network tomography", 1996).
-func (w *World) reckon(measured []float64, by []followed, factors map[string]float64) (found map[string]float64, besides []float64) {
-	homes, from := w.homes(by)
-	names := slices.Sorted(maps.Keys(homes))
-	known, told, sum := 0.0, 0.0, make([]float64, len(w.PoPs))
-	add := func(factor func(string) float64) {
-		clear(sum)
-		for _, home := range names {
-			for p, load := range homes[home] {
-				sum[p] += factor(home) * load
-			}
-		}
-	}
-	add(func(string) float64 { return 1 })
-	for p, load := range sum {
-		if !math.IsNaN(measured[p]) {
-			told, known = told+measured[p], known+load
-		}
-	}
-	found, besides = map[string]float64{}, make([]float64, len(w.PoPs))
-	for _, home := range names {
-		if found[home] = factors[home]; !(found[home] > 0) {
-			found[home] = max(told/max(known, 1e-300), 1e-12)
-		}
-	}
-	ratio := make([]float64, len(w.PoPs))
-	for range reckonings {
-		add(func(home string) float64 { return found[home] })
+// With many rounds and all of the way this is the maximum-likelihood estimate from sums (Vardi, "Network tomography", 1996). With few it
+// does not take each error of shares, which divide clients by buckets that are not alike, for news of what clients ask for.
+func (m *model) reckon(measured []float64, factors map[string]float64, rounds int, part float64) {
+	ratio := make([]float64, len(measured))
+	for range rounds {
+		least, most := m.between(factors, len(measured))
 		worst := 0.0
-		for p, load := range sum {
-			if ratio[p] = 1; !math.IsNaN(measured[p]) && load > 0 {
-				ratio[p] = measured[p] / load
-				worst = max(worst, math.Abs(ratio[p]-1))
+		for p := range ratio {
+			switch ratio[p] = 1; {
+			case math.IsNaN(measured[p]):
+			case measured[p] > most[p] && most[p] > 0:
+				ratio[p] = measured[p] / most[p]
+			case measured[p] < least[p]:
+				ratio[p] = measured[p] / least[p]
 			}
+			worst = max(worst, math.Abs(ratio[p]-1))
 		}
 		if worst < 1e-4 {
-			break
+			return
 		}
-		for _, home := range names {
-			factor := 0.0
-			for p, load := range homes[home] {
-				factor += load * ratio[p]
+		for h, home := range m.homes {
+			sum, all := 0.0, 0.0
+			for p := range ratio {
+				load := m.to[0][h][p] + m.to[1][h][p]
+				sum, all = sum+load*ratio[p], all+load
 			}
-			if from[home] > 0 {
-				found[home] *= factor / from[home]
+			if all > 0 {
+				factors[home] = max(factors[home]*math.Pow(sum/all, part), 1e-12)
 			}
 		}
 	}
-	add(func(home string) float64 { return found[home] })
-	for p, load := range sum {
-		if more := measured[p] - load; more > 0.01*measured[p] {
-			besides[p] = more
-		}
-	}
-	return found, besides
 }
 
 // homes returns what PoPs get of the clients of each first choice, by the cells' weights, and what that is in all.
