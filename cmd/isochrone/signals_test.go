@@ -102,3 +102,52 @@ func TestNames(t *testing.T) {
 		}
 	}
 }
+
+// TestRestartWithoutEtcd ends etcd for good, and with it five PoPs, and then restarts a DNS node: from its first answer on it sends nobody to the dead,
+// and it hears others, and they hear it.
+func TestRestartWithoutEtcd(t *testing.T) {
+	t.Parallel()
+	r := startUp(t, "", "--without", "sin1")
+	reports := func() string { return sockettest.Free(t).String() }
+	start(t, "PoP sin1 serves", "pop", "sin1", "--dir", r.dir, "--http", "127.0.0.1:0", "--reports", reports())
+	dir, at := t.TempDir(), reports()
+	a := startDNS(t, r, dir, "--etcd", r.Etcd, "--name", "a", "--reports", at)
+	b := startDNS(t, r, t.TempDir(), "--etcd", r.Etcd, "--name", "b", "--reports", reports())
+	r.sees(t, map[string]health.Status{"pop/sin1": "up", "pop/fra1": "up", "dns/a": "up", "dns/b": "up"})
+	a.leads(t, "frankfurt", "fra1")
+	heard := regexp.MustCompile(`"(\d) of 3 others are heard"`)
+	hears := func(d *dnsProcess, least string) {
+		t.Helper()
+		eventually(t, "it hears "+least+" others", func() error {
+			_, body, err := d.get("/ready")
+			if found := heard.FindStringSubmatch(body); err == nil && (found == nil || found[1] < least) {
+				err = fmt.Errorf("/ready says %s", body)
+			}
+			return err
+		})
+	}
+	hears(a, "3")
+	hears(b, "3")
+
+	r.kill()
+	a.leads(t, "frankfurt", "sin1")
+	hears(a, "2")
+	eventually(t, "the verdicts to be on disk", func() error {
+		text, err := os.ReadFile(filepath.Join(dir, "dns", verdictsFile))
+		for _, dead := range []string{"fra1", "gru1", "iad1", "jnb1", "nrt1"} {
+			if err == nil && !strings.Contains(string(text), `"Name":"`+dead+`","status":"down"`) {
+				err = fmt.Errorf("%s is not down in %s", dead, text)
+			}
+		}
+		return err
+	})
+	for _, end := range []func(){a.kill, func() { a.interrupt(t) }} {
+		end()
+		a = startDNSIn(t, r, dir, "--etcd", r.Etcd, "--name", "a", "--reports", at)
+		if addrs, err := a.ask("18.184.0.0/24"); err != nil || a.popAt(addrs) != "sin1" {
+			t.Errorf("its first answer leads to %v, %v: want sin1", addrs, err)
+		}
+		hears(a, "2")
+		hears(b, "2")
+	}
+}
