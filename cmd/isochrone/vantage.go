@@ -19,6 +19,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/isochrone/isochrone/controlplane"
 	"github.com/isochrone/isochrone/health"
 	"github.com/isochrone/isochrone/health/direct"
 	"github.com/isochrone/isochrone/health/probe"
@@ -40,6 +41,7 @@ type looks struct {
 	mu      sync.Mutex                // never held while a vantage is called, which calls back
 	vantage *vantage.Node             // nil while it does not look
 	reports map[string]*health.Report // that are stored, by vantage
+	answers answering                 // where DNS nodes answer
 	peers   map[string]direct.Peer    // that are known, if stored or not
 }
 
@@ -52,7 +54,8 @@ func (l *looks) stored() []byte {
 }
 
 // moment takes what the store tells of the moment.
-func (l *looks) moment(u store.Update) {
+// isDown is asked with the names of nodes that have gone.
+func (l *looks) moment(u store.Update, isDown func(node string) bool) {
 	l.telling.Lock()
 	defer l.telling.Unlock()
 	news, gone := map[string]*health.Report{}, []string(nil)
@@ -82,9 +85,11 @@ func (l *looks) moment(u store.Update) {
 	for name, r := range news {
 		l.reports[name] = r
 		l.meet(r)
+		l.answers.hear(r)
 	}
 	for _, name := range gone {
 		delete(l.reports, name)
+		l.answers.gone(name, isDown(name))
 	}
 	v := l.vantage
 	l.mu.Unlock()
@@ -171,12 +176,11 @@ func (n *node) checkHealth(ctx context.Context, list func(*topology.Snapshot) []
 	}
 	prober := probe.New(probe.Config{Roots: roots, Keys: keys, Log: n.log})
 	defer prober.Close()
-	l, v := &n.looks, (*vantage.Node)(nil)
-	known := n.readKnown()
-	v = vantage.New(vantage.Config{
+	l, known := &n.looks, n.readKnown()
+	v := vantage.New(vantage.Config{
 		Vantage: health.Vantage{Name: store.NodeName(n.kind, n.name), Region: n.region(), Looks: kindsOf(n.kind, hasKey)},
 		Log:     n.log, Before: n.before, Known: known,
-		Targets: func() []health.Target { return n.targets(list) },
+		Targets: func() []health.Target { return n.targets(list, hasKey) }, Describe: func(r *health.Report) { r.Serves = n.served() },
 		Probe: func(ctx context.Context, t health.Target) health.Observation {
 			if details := l.details.Load(); details != nil {
 				return prober.Probe(ctx, (*details)[t])
@@ -196,17 +200,33 @@ func (n *node) checkHealth(ctx context.Context, list func(*topology.Snapshot) []
 	l.begin(v)
 	defer l.end()
 	running.Go(func() { n.attend(ctx, v) })
+	if n.kind == "pop" || n.kind == "up" {
+		running.Go(func() { n.tellOfPoPs(ctx, v) })
+	}
 	return v.Run(ctx)
 }
 
+// vantages tells what those say whose reports count here.
+func (n *node) vantages() []controlplane.VantageStatus {
+	v := n.looks.now()
+	if v == nil {
+		return []controlplane.VantageStatus{}
+	}
+	return controlplane.VantagesOf(v.Reports(), v.Judgement().Doubted)
+}
+
 // targets lists what there is to look at, and remembers how.
-func (n *node) targets(list func(*topology.Snapshot) []probe.Target) []health.Target {
+func (n *node) targets(list func(*topology.Snapshot) []probe.Target, dnsToo bool) []health.Target {
 	snap := n.Snapshot()
 	if snap == nil {
 		return nil
 	}
 	details, names := map[health.Target]probe.Target{}, []health.Target(nil)
-	for _, t := range list(snap) {
+	all := list(snap)
+	if dnsToo {
+		all = append(all, n.dnsTargets(snap)...)
+	}
+	for _, t := range all {
 		details[t.Target] = t
 		names = append(names, t.Target)
 	}
@@ -413,6 +433,7 @@ func (n *node) runDirect(ctx context.Context, v *vantage.Node, conn *net.UDPConn
 		Name: store.NodeName(n.kind, n.name), Key: key, Conn: conn, Peer: l.peer, All: l.receivers(n.kind), Log: n.log,
 		Heard: func(name string, text []byte) {
 			if r, err := health.DecodeReport(text, time.Now()); err == nil && r.Name == name {
+				l.heardDirectly(r)
 				v.Hear(r, false)
 			}
 		},

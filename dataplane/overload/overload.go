@@ -114,6 +114,9 @@ func (o *Overload) inside() int64 {
 // Full reports whether half of what may be let in is inside: it may come to refusals.
 func (o *Overload) Full() bool { return o.inside() >= o.limit.Load()/2 }
 
+// Working reports whether any request counts.
+func (o *Overload) Working() bool { return o.inside() > 0 }
+
 // Received tells that a request's body is here.
 func (o *Overload) Received(t *Ticket) {
 	if t.state == coming {

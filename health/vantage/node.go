@@ -73,8 +73,12 @@ type Node struct {
 	// incarnation is when the node began, in nanoseconds since 1970, or more if one of its name has been later than that.
 	incarnation int64
 	outlived    bool // the latter
+	namesake    namesake
+	contested   bool      // the store has its report in place of this node's
+	insisted    time.Time // when this one last said all anew because of that
 	sequence    uint64
-	degraded    string
+	self        health.Self
+	hosts       []health.Hosted
 	ahead       time.Duration // of this node's wall clock, the common one
 	unsaid      time.Time     // since when the store does not know of a suspicion that has come or gone; zero when it knows all
 	reviewed    time.Time
@@ -261,6 +265,20 @@ func (n *Node) Known() []health.Vantage {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return slices.SortedFunc(maps.Values(n.known), func(a, b health.Vantage) int { return strings.Compare(a.Name, b.Name) })
+}
+
+// Heard returns the names of the other vantages that are alive.
+func (n *Node) Heard() []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var heard []string
+	now := time.Now()
+	for name := range n.known {
+		if n.alive(name, now) {
+			heard = append(heard, name)
+		}
+	}
+	return heard
 }
 
 // Alone reports whether there are other vantages, of which this node hears none: it sees with its own eyes only.

@@ -34,7 +34,7 @@ func isTime(unit string) bool { return unit != "" && unit != "%" }
 var (
 	operator   = regexp.MustCompile(`<=|>=|<|>|~`)
 	tolerance  = regexp.MustCompile(`^(.*\S)\s+within\s+([0-9.]+)\s*%$`)
-	figureForm = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]*$`)
+	figureForm = regexp.MustCompile(`^[a-z][a-z0-9._-]*$`)
 	boundForm  = regexp.MustCompile(`^([-+]?[0-9.]+(?:e[-+]?[0-9]+)?)\s*([a-zµ%]*)$`)
 )
 
@@ -108,7 +108,7 @@ func parseOperand(text string) (operand, error) {
 	if len(parts) > 0 {
 		o.policy, parts = PolicyName(parts[0]), parts[1:]
 	}
-	if len(parts) > 0 || !figureForm.MatchString(o.figure) {
+	if len(parts) > 0 || o.policy != "" && !nameForm.MatchString(string(o.policy)) || strings.HasPrefix(text, "/") || !figureForm.MatchString(o.figure) {
 		return o, fmt.Errorf("%q is neither a bound nor a figure, such as rtt.p99 or flow/ours/rtt.p99", text)
 	}
 	return o, nil

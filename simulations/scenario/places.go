@@ -43,7 +43,9 @@ var Places = sync.OnceValue(func() []Place {
 var placesByIATA = sync.OnceValue(func() map[string]Place {
 	places := map[string]Place{}
 	for _, p := range Places() {
-		places[p.IATA] = p
+		if p.IATA != "" {
+			places[p.IATA] = p
+		}
 	}
 	return places
 })

@@ -193,6 +193,7 @@ func (c *checker) clusters(w *World) {
 	within(c, "world.clusters.at", len(w.Clusters.At), 1, MaxClusters)
 	for i, at := range w.Clusters.At {
 		c.place(fmt.Sprintf("world.clusters.at[%d]", i), at)
+		once(c, "world.clusters.at", w.Clusters.At, i)
 	}
 }
 
@@ -249,9 +250,7 @@ func (c *checker) network(n *Network) {
 	within(c, at+"loss", n.Loss, 0, 0.5)
 	within(c, at+"reorder", n.Reorder, 0, 0.5)
 	within(c, at+"bandwidth", n.Bandwidth, 0, 1e12)
-	if n.MTU != 0 {
-		within(c, at+"mtu", n.MTU, 1280, 9000)
-	}
+	within(c, at+"mtu", n.MTU, 1280, 9000)
 	for _, link := range slices.Sorted(maps.Keys(n.RTT)) {
 		if a, b, ok := strings.Cut(link, ","); !ok || strings.TrimSpace(a) == "" || strings.TrimSpace(b) == "" {
 			c.fault(at+"rtt."+link, "want two names with a comma between them, such as sin,iad")

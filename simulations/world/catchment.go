@@ -74,7 +74,7 @@ func (w *World) mislead(pops []int, blur *[1 << tableBits]uint32) {
 	slices.SortFunc(order, func(a, b int) int {
 		return cmp.Or(cmp.Compare(draw(w.Seed, forFar, w.Providers[a].salt), draw(w.Seed, forFar, w.Providers[b].salt)), cmp.Compare(a, b))
 	})
-	left := int64(w.Spec.Network.Catchment.Far * float64(w.Nodes))
+	left, all, very := int64(w.Spec.Network.Catchment.Far*float64(w.Nodes)), int64(0), int64(0)
 	for _, g := range order {
 		nodes, salt := int64(w.Providers[g].Nodes), draw(w.Seed, forFarPick, w.Providers[g].salt)
 		if nodes == 0 || nodes > left {
@@ -90,10 +90,13 @@ func (w *World) mislead(pops []int, blur *[1 << tableBits]uint32) {
 				near = append(near, p)
 			}
 		}
-		if len(near) == 0 || len(far) > 0 && below(draw(salt, 1), veryFar) {
+		all += nodes
+		if len(near) == 0 || len(far) > 0 && float64(very+nodes/2) < veryFar*float64(all) {
 			near = far
+			very += nodes
 		}
 		if len(near) == 0 {
+			all, very = all-nodes, very-nodes
 			continue
 		}
 		seen := func(p int) uint32 { return times(w.providerWay(g, p), at(blur, draw(salt, w.popSalts[p]))) }
