@@ -121,8 +121,8 @@ func (o operand) String() string {
 	return name
 }
 
-// checkAssertion checks what can be known of an assertion before anything has run.
-func (s *Scenario) checkAssertion(text string) error {
+// CheckAssertion checks what can be known of an assertion before anything has run.
+func (s *Scenario) CheckAssertion(text string) error {
 	st, err := parseStatement(text)
 	if err != nil {
 		return err

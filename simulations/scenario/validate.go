@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -105,7 +106,7 @@ func (s *Scenario) Validate() []topology.Fault {
 		}
 	}
 	for i, a := range s.Asserts {
-		if err := s.checkAssertion(a.That); err != nil {
+		if err := s.CheckAssertion(a.That); err != nil {
 			c.fault(fmt.Sprintf("assert[%d].that", i), "%v", err)
 		}
 	}
@@ -117,6 +118,15 @@ func (s *Scenario) Validate() []topology.Fault {
 
 // PolicyNames are all policies.
 var PolicyNames = []PolicyName{Ours, Nearest, Random, Country, Distance, Anycast, FastRoute, Oracle}
+
+// KnownPolicy returns an error that names those that are near, if there is no policy of a name.
+func KnownPolicy(name string) error {
+	c := &checker{}
+	if word(c, "", PolicyName(name), PolicyNames...); len(c.faults) > 0 {
+		return errors.New(c.faults[0].Message)
+	}
+	return nil
+}
 
 func once[T comparable](c *checker, path string, list []T, i int) {
 	if slices.Contains(list[:i], list[i]) {
