@@ -124,7 +124,7 @@ func (e *engine) choose(policy scenario.PolicyName) error {
 		}
 		e.policy = r
 		if policy == scenario.Ours {
-			e.planner = newPlanner(e, r)
+			e.planner = newPlanner(e)
 		}
 	case scenario.Random:
 		e.policy = randomly{}
@@ -150,21 +150,20 @@ func (e *engine) choose(policy scenario.PolicyName) error {
 func (e *engine) begin() {
 	e.rates(0, 1)
 	e.decide()
+	e.placeAll()
+	if r, ok := e.policy.(*routed); ok && e.planner != nil {
+		e.planner.begin(e, r)
+	}
+	e.fine = 0
+}
+
+// placeAll puts all clients where the view that holds says.
+func (e *engine) placeAll() {
 	e.each(len(e.shards), func(i int) {
 		for n := e.shards[i].from; n < e.shards[i].to; n++ {
 			e.place(n)
 		}
 	})
-	if e.planner != nil {
-		e.planner.begin(e)
-		e.views = e.views[:1]
-		e.each(len(e.shards), func(i int) {
-			for n := e.shards[i].from; n < e.shards[i].to; n++ {
-				e.place(n)
-			}
-		})
-	}
-	e.fine = 0
 }
 
 // place puts a network's clients where the view that holds says.
