@@ -12,7 +12,7 @@ import (
 )
 
 func newSimulateCommand() *cobra.Command {
-	return newGroup("simulate", "Run a simulated world on the real code, in virtual time", newSimulateSingaporeFrankfurt())
+	return newGroup("simulate", "Run a simulated world on the real code, in virtual time", newSimulateSingaporeFrankfurt(), newSimulateCalibrate())
 }
 
 func newSimulateSingaporeFrankfurt() *cobra.Command {
