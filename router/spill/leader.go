@@ -117,6 +117,7 @@ func (l *Leader) Next(t Told) Outcome {
 	next, report := Plan(now, t.InForce, t.Options)
 	if len(returning) > 0 {
 		back := world(slices.DeleteFunc(slices.Clone(away), func(name string) bool { _, is := slices.BinarySearch(returning, name); return is }))
+		back.unlimited(returning)
 		next = l.whenBack(t, now, back, returning, next, &report)
 	}
 	if o.Report, o.Demand = report, now.total; report.Why != "" && (report.Why != "loss" || t.Now.Sub(l.wrote) >= lossesEvery) {
@@ -173,6 +174,17 @@ func (l *Leader) whenBack(t Told, now, back *World, returning []string, next rou
 		report.Why = later.Why
 	}
 	return all
+}
+
+// unlimited lets PoPs, by name in order, take all their clients, whatever they take now.
+func (w *World) unlimited(names []string) {
+	for i := range w.Cells {
+		for j := range w.Cells[i].Hops {
+			if _, is := slices.BinarySearch(names, w.PoPs[w.Cells[i].Hops[j].PoP].Name); is {
+				w.Cells[i].Hops[j].Limit = 0
+			}
+		}
+	}
 }
 
 func allKeys(a, b map[Leading]router.Takes) map[Leading]bool {
