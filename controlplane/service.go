@@ -25,7 +25,9 @@ type Service struct {
 	Registrar *Registrar // of nodes that join; nil: none can be invited here
 
 	// What may be nil: nothing is known of it.
-	Verdicts func() health.Verdicts // newest; those of the view are as they were when the last one changed
+	Verdicts func() health.Verdicts   // newest; those of the view are as they were when the last one changed
+	Vantages func() []VantageStatus   // whose reports count here
+	DNS      func() map[string]string // where DNS nodes answer, by name: address and port
 	Activity func() Activity
 	Geo      func() GeoStatus
 	Traffic  func() (perSecond float64, known bool)      // requests to all PoPs

@@ -54,14 +54,7 @@ func (n *node) followUpstream(ctx context.Context, up *upstream, also func(*topo
 		running.Go(func() { n.register(ctx, up) })
 	}
 	running.Go(func() { n.keepShares(ctx) })
-	moment := func(u store.Update) {
-		n.looks.moment(u)
-		n.hearShares(u)
-		if n.announces != nil {
-			n.announces.hear(u)
-		}
-	}
-	follower := store.Follower{Feed: up.feed, Last: last, Contact: n.contact.note, Moment: moment, Publish: func(snap *topology.Snapshot) {
+	follower := store.Follower{Feed: up.feed, Last: last, Contact: n.contact.note, Moment: n.moment, Publish: func(snap *topology.Snapshot) {
 		n.take(snap, also)
 		n.fresh()
 		select {
