@@ -319,9 +319,13 @@ func (l *Leader) populate(t Told) {
 		kinds[at].count++
 	}
 	var demand []Demand
-	each := max(1, min(len(t.Clients), mostClients/max(len(kinds), 1)))
-	stride := (len(t.Clients) + each - 1) / each
 	for _, k := range kinds {
+		orders := 1 // PoPs that share clients make many
+		for i := 0; i < len(t.Clients); i += len(t.Clients)/16 + 1 {
+			orders = max(orders, len(table.Orders(k.id, router.IPv4, t.Clients[i].Client.Addr())))
+		}
+		each := max(1, min(len(t.Clients), max(mostClients/len(kinds)/orders, 500)))
+		stride := (len(t.Clients) + each - 1) / each
 		for i := 0; i < len(t.Clients); i += max(stride, 1) {
 			c := t.Clients[i]
 			for _, next := range t.Clients[i+1 : min(i+stride, len(t.Clients))] {
