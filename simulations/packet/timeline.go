@@ -22,7 +22,7 @@ import (
 )
 
 // warmUp is how long everything runs before a scenario with a timeline begins: nodes hear of each other, and reach verdicts.
-const warmUp = 20 * time.Second
+const warmUp = 10 * time.Second
 
 // settleFor is how long envelopes are waited for in the end that no cluster has acknowledged yet.
 const settleFor = 2 * time.Minute
