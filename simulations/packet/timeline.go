@@ -22,7 +22,7 @@ import (
 )
 
 // warmUp is how long everything runs before a scenario with a timeline begins: nodes hear of each other, and reach verdicts.
-const warmUp = 20 * time.Second
+const warmUp = 10 * time.Second
 
 // settleFor is how long envelopes are waited for in the end that no cluster has acknowledged yet.
 const settleFor = 2 * time.Minute
@@ -76,7 +76,10 @@ func (e *engine) play(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// prime has each PoP do what it does for the first post of its life: it gets a quota, and connects to its cluster.
+// firstPosts is how many posts a PoP gets before a scenario begins: with each that is answered its forwarder trusts the connection with more at a time.
+const firstPosts = 6
+
+// prime has each PoP do what it does for the first posts of its life: it gets a quota, and connects to its cluster.
 func (e *engine) prime() error {
 	var posting errgroup.Group
 	for i, p := range e.pops {
@@ -88,15 +91,17 @@ func (e *engine) prime() error {
 			defer c.Close()
 			ctx, cancel := context.WithTimeout(context.Background(), patience)
 			defer cancel()
-			answer, err := c.Post(ctx, []intakeclient.Endpoint{{Target: p.name, Addr: at}}, &intakeclient.Request{
-				Service: e.world.Service, Path: dataplane.Path, Body: e.body(nil, 0),
-				Header: http.Header{"X-Api-Key": {e.key}, "Content-Type": {"application/json"}, "Idempotency-Key": {fmt.Sprintf("first-%d", i)}},
-			})
-			if err == nil && answer.Status != http.StatusAccepted {
-				err = fmt.Errorf("answered %d: %s", answer.Status, answer.Body)
-			}
-			if err != nil {
-				return fmt.Errorf("PoP %s takes no posts: %w", p.name, err)
+			for n := range firstPosts {
+				answer, err := c.Post(ctx, []intakeclient.Endpoint{{Target: p.name, Addr: at}}, &intakeclient.Request{
+					Service: e.world.Service, Path: dataplane.Path, Body: e.body(nil, 0),
+					Header: http.Header{"X-Api-Key": {e.key}, "Content-Type": {"application/json"}, "Idempotency-Key": {fmt.Sprintf("first-%d-%d", i, n)}},
+				})
+				if err == nil && answer.Status != http.StatusAccepted {
+					err = fmt.Errorf("answered %d: %s", answer.Status, answer.Body)
+				}
+				if err != nil {
+					return fmt.Errorf("PoP %s takes no posts: %w", p.name, err)
+				}
 			}
 			return nil
 		})
