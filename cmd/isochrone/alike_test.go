@@ -83,11 +83,11 @@ func (w *alikeWorld) alike() error {
 	if told == nil {
 		return errors.New("the page has been told nothing")
 	}
-	world, err := metricsAt(w.API)
+	world, err := metricsAt(w.t.Context(), w.API, w.token)
 	if err != nil {
 		return err
 	}
-	node, err := metricsAt(w.dns.http)
+	node, err := metricsAt(w.t.Context(), w.dns.http, "")
 	if err != nil {
 		return err
 	}
@@ -161,7 +161,7 @@ func (w *alikeWorld) announced(s *controlplane.TargetStatus, p *alikePoP, routes
 	if err != nil || len(says.Prefixes) != 1 || (says.Prefixes[0].Action == bgp.Announce) != want {
 		return fmt.Errorf("%s, answered: %v, says of BGP %s, %v", s.Name, s.Answered, text, err)
 	}
-	metrics, err := metricsAt(own.http)
+	metrics, err := metricsAt(w.t.Context(), own.http, "")
 	if err != nil {
 		return err
 	}
@@ -313,7 +313,7 @@ func (w *alikeWorld) unanswered() (map[string]bool, error) {
 
 // downAtNode are the PoPs that are down by the metrics of the DNS node, and not forced up.
 func (w *alikeWorld) downAtNode() (map[string]bool, error) {
-	metrics, err := metricsAt(w.dns.http)
+	metrics, err := metricsAt(w.t.Context(), w.dns.http, "")
 	if err != nil {
 		return nil, err
 	}

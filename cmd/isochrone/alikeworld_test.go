@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"maps"
@@ -33,6 +34,7 @@ type alikeWorld struct {
 	*running
 	t      *testing.T
 	dns    *dnsProcess
+	token  string // of the API
 	api    *controlplane.Client
 	store  *clientv3.Client
 	routes func() string // what BIRD has
@@ -87,11 +89,11 @@ func startAlike(t *testing.T) *alikeWorld {
 	w.routes = startAlikeBIRD(t, network)
 	w.running = startUp(t, "", "--without", strings.Join(alikePoPs, ","))
 	w.apply(network)
-	token, err := stateDir(w.dir).read(tokenFile)
-	if err != nil {
+	var err error
+	if w.token, err = stateDir(w.dir).read(tokenFile); err != nil {
 		t.Fatal(err)
 	}
-	if w.api, err = controlplane.NewClient(controlplane.ClientConfig{URL: w.API, Token: func() (string, error) { return token, nil }}); err != nil {
+	if w.api, err = controlplane.NewClient(controlplane.ClientConfig{URL: w.API, Token: func() (string, error) { return w.token, nil }}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.api.Close)
@@ -286,20 +288,30 @@ func monitorOf(p *process) *monitored {
 	return &monitored{regexp.MustCompile(`\((http://[^)]*)\)`).FindStringSubmatch(p.output.String())[1]}
 }
 
-// metricsAt returns the metrics of a process, by name with labels.
-func metricsAt(url string) (map[string]string, error) {
-	status, text, err := (&monitored{url}).get("/metrics")
-	if err == nil && status != http.StatusOK {
-		err = fmt.Errorf("status %d", status)
-	}
+// metricsAt returns the metrics of a process, by name with labels; the token is empty where none is needed.
+func metricsAt(ctx context.Context, url, token string) (map[string]string, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/metrics", nil)
 	if err != nil {
 		return nil, err
 	}
+	if token != "" {
+		request.Header.Set("Authorization", "Bearer "+token)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s: %s", url, response.Status)
+	}
 	all := map[string]string{}
-	for line := range strings.Lines(text) {
-		if i := strings.LastIndexByte(line, ' '); i > 0 && line[0] != '#' {
-			all[line[:i]] = strings.TrimSpace(line[i+1:])
+	lines := bufio.NewScanner(response.Body)
+	for lines.Scan() {
+		if line := lines.Text(); line != "" && line[0] != '#' {
+			i := strings.LastIndexByte(line, ' ')
+			all[line[:max(i, 0)]] = line[i+1:]
 		}
 	}
-	return all, nil
+	return all, lines.Err()
 }
