@@ -61,8 +61,7 @@ func (e *engine) apply(next *topology.Topology) {
 			return
 		}
 		if e.planner != nil {
-			e.planner = newPlanner(e, r)
-			e.planner.soon(e)
+			e.planner.soon(e, r)
 		}
 	}
 	e.reach()

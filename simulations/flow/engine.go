@@ -38,6 +38,7 @@ type engine struct {
 	fine    time.Duration // until when steps are short
 	views   []*view       // the one that holds, and those before it that caches may have something of
 	spare   []*view
+	aged    []float64 // by view: which part of answers in caches is of it, in a step
 	landing [][]int16 // by VIP and network: where BGP carries its packets
 	epoch   uint32
 
@@ -187,7 +188,8 @@ func (e *engine) advance(d time.Duration) {
 	seconds, middle := d.Seconds(), e.now+d/2
 	e.rates(middle, seconds)
 	e.hits()
-	e.each(len(e.shards), func(i int) { e.pass(&e.shards[i], middle) })
+	e.ages(middle)
+	e.each(len(e.shards), func(i int) { e.pass(&e.shards[i]) })
 	e.gather(seconds)
 	e.queues()
 	e.each(len(e.shards), func(i int) { e.observe(&e.shards[i], seconds) })
@@ -195,6 +197,9 @@ func (e *engine) advance(d time.Duration) {
 	e.now += d
 	e.measured.step(e, d)
 	e.overload(d)
+	if r, ok := e.policy.(*routed); ok && e.planner != nil {
+		e.planner.watch(e, r)
+	}
 }
 
 // rates finds what a client of each class does.
@@ -231,14 +236,22 @@ func (e *engine) hits() {
 	})
 }
 
+// ages finds which part of the answers in caches is of each view before the one that holds.
+func (e *engine) ages(at time.Duration) {
+	e.aged = e.aged[:0]
+	for _, v := range e.views {
+		e.aged = append(e.aged, e.stale(v, at))
+	}
+}
+
 // pass lets the units of a shard move, and adds up what they bring to PoPs.
-func (e *engine) pass(s *shard, at time.Duration) {
+func (e *engine) pass(s *shard) {
 	clear(s.load)
 	clear(s.clients)
 	s.posts, s.lost, s.asks, s.misses, s.entries, s.moved = 0, 0, 0, 0, 0, 0
 	for u := s.from; u < s.to; u++ {
 		x, clients := &e.state[u], e.clients[u]
-		e.move(u, at, x, &s.moved)
+		e.move(u, x, &s.moved)
 		metro := e.metro[u]
 		posts := float64(clients * e.rate[metro])
 		s.posts += posts

@@ -35,7 +35,8 @@ func run(tb testing.TB, s *scenario.Scenario, policy scenario.PolicyName, seed u
 func TestTry(t *testing.T) {
 	s := small(20_000, 30, 3*time.Hour)
 	s.Timeline = []scenario.Event{{At: scenario.Duration(time.Hour), For: scenario.Duration(20 * time.Minute), Lose: []string{"largest"}}}
-	for _, p := range []scenario.PolicyName{scenario.Nearest, scenario.Ours, scenario.Random, scenario.Distance, scenario.Country, scenario.Anycast, scenario.FastRoute, scenario.Oracle} {
+	s.World.Clients.Resolvers = scenario.Resolvers{}
+	for _, p := range []scenario.PolicyName{scenario.Ours} {
 		b := time.Now()
 		r := run(t, s, p, 1)
 		text, _ := json.Marshal(r.Figures)

@@ -1,173 +1,128 @@
 package flow
 
 import (
-	"math"
+	"cmp"
+	"slices"
 	"time"
 
 	"github.com/isochrone/isochrone/router"
 	"github.com/isochrone/isochrone/router/spill"
-	"github.com/isochrone/isochrone/simulations/world"
+	"github.com/isochrone/isochrone/simulations/scenario"
 )
 
-// planner plans shares as the leader does: at the beginning, when a PoP is nearly full, after a verdict, and when demand has changed.
+// planner is the leader that plans shares: the real one, told what PoPs tell of themselves.
 type planner struct {
-	routed *routed
-	cells  []spill.Cell // with all PoPs of the table
-	of     []int32      // by asker: its cell
-	weight []float64    // by cell, of the last plan
-	due    bool         // a plan is on its way
+	leader   spill.Leader
+	clients  []spill.Client
+	revision int64
+	due      bool // a plan is on its way
 }
 
-// How soon the leader plans anew: within seconds when something is wrong, else it looks at demand now and then.
+// How often the leader plans: every few seconds, as it does in the field, while something is wrong or clients are on the move, else now and then.
 const (
 	planSoon  = 5 * time.Second
 	planEvery = 5 * time.Minute
-	planFull  = 0.96 // part of a PoP's capacity
-	planDrift = 0.01 // part of demand that has moved between cells, or come or gone
+	planFull  = 0.96 // part of a PoP's capacity from which on something is wrong
 )
 
-// newPlanner groups askers into cells: those with one place and one order; a resolver's address is a cell of its own, since its clients cannot be
-// divided.
-func newPlanner(e *engine, r *routed) *planner {
-	type key struct {
-		location uint32
-		leading  router.Leading
-		resolver int32
+// How it begins: with so many plans before the begin of the scenario.
+const (
+	warmUps    = 12
+	warmUpStep = 10 * time.Second
+)
+
+// newPlanner has a leader that knows from where our servers are asked, and for how many clients.
+func newPlanner(e *engine) *planner {
+	weight := make([]float64, len(e.askers))
+	for n, clients := range e.clients {
+		weight[e.of[n]] += clients
 	}
-	p := &planner{routed: r, of: make([]int32, len(e.askers))}
-	numbers, meter := map[key]int32{}, r.table.Meter()
+	p := &planner{}
 	for a := range e.askers {
-		asker := &e.askers[a]
-		order, leading := r.table.Order(r.id, router.IPv4, asker.client.Addr())
-		location, _ := r.table.Location(asker.client.Addr())
-		k := key{location, leading, -1}
-		alone := asker.resolver != world.Own && !asker.ecs
-		if alone {
-			k.resolver = asker.resolver
-		}
-		n, known := numbers[k]
-		if !known {
-			n = int32(len(p.cells))
-			numbers[k] = n
-			c := spill.Cell{Leading: leading, Answers: e.answers}
-			for _, choice := range order {
-				at := int(r.number[choice])
-				c.Hops = append(c.Hops, spill.Hop{PoP: at, MS: meter.Milliseconds(asker.client.Addr(), choice)})
-				if alone {
-					c.Draws = append(c.Draws, router.Draw(asker.client.Addr(), e.pops[at].name))
-				}
-			}
-			p.cells = append(p.cells, c)
-		}
-		p.of[a] = n
+		p.clients = append(p.clients, spill.Client{Client: e.askers[a].client, Weight: weight[a]})
 	}
-	p.weight = make([]float64, len(p.cells))
+	slices.SortStableFunc(p.clients, func(a, b spill.Client) int { return cmp.Compare(number4(a.Client.Addr()), number4(b.Client.Addr())) })
 	return p
 }
 
-// demand is what cells ask for now.
-func (p *planner) demand(e *engine) []float64 {
-	weight := make([]float64, len(p.cells))
-	for n, clients := range e.clients {
-		weight[p.of[e.of[n]]] += float64(clients * e.rate[e.metro[n]])
-	}
-	return weight
-}
-
 // begin plans for the demand at the beginning, and looks from then on.
-func (p *planner) begin(e *engine) {
-	e.rates(e.now, 1)
-	p.plan(e)
-	p.look(e)
+func (p *planner) begin(e *engine, r *routed) {
+	for i := range warmUps {
+		e.ages(e.now)
+		e.each(len(e.shards), func(i int) { e.pass(&e.shards[i]) })
+		e.gather(1)
+		e.queues()
+		if p.next(e, r, e.now-time.Duration(warmUps-i)*warmUpStep) {
+			e.decide()
+			e.views = e.views[:1]
+			e.placeAll()
+		}
+	}
+	p.look(e, r)
 }
 
-// look plans when demand has changed.
-func (p *planner) look(e *engine) {
+// look plans now and then.
+func (p *planner) look(e *engine, r *routed) {
 	e.when(e.now+planEvery, func() {
-		weight, drift, sum := p.demand(e), 0.0, 0.0
-		for i := range weight {
-			drift += math.Abs(weight[i] - p.weight[i])
-			sum += weight[i]
-		}
-		if drift > planDrift*sum {
-			p.plan(e)
-		}
-		p.look(e)
+		p.plan(e, r)
+		p.look(e, r)
 	})
 }
 
 // soon plans within seconds.
-func (p *planner) soon(e *engine) {
+func (p *planner) soon(e *engine, r *routed) {
 	if p.due {
 		return
 	}
 	p.due = true
 	e.when(e.now+planSoon, func() {
 		p.due = false
-		p.plan(e)
+		p.plan(e, r)
 	})
 }
 
-// watch has a plan made soon if a PoP is nearly full.
-func (p *planner) watch(e *engine) {
+// watch has plans made every few seconds while a PoP is nearly full, or clients are on the move.
+func (p *planner) watch(e *engine, r *routed) {
+	busy := e.now < e.fine
 	for i := range e.pops {
-		if capacity := e.capacity(i); capacity > 0 && e.load[i] > planFull*capacity && e.dead[i] == 0 {
-			p.soon(e)
-			return
-		}
+		capacity := e.capacity(i)
+		busy = busy || capacity > 0 && e.load[i] > planFull*capacity && e.dead[i] == 0
+	}
+	if busy {
+		p.soon(e, r)
 	}
 }
 
-// plan makes shares, and a view of them if they are others.
-func (p *planner) plan(e *engine) {
-	if e.etcd > 0 {
-		return // the last shares stay in force
+// plan makes a plan, and a view of it if it is another.
+func (p *planner) plan(e *engine, r *routed) {
+	if e.etcd == 0 && p.next(e, r, e.now) { // without etcd the last shares stay in force
+		e.decide()
 	}
-	state := p.routed.state(e)
-	current := &router.View{Table: p.routed.table, State: state}
-	p.weight = p.demand(e)
-	w := &spill.World{Away: state.Away(p.routed.table)}
-	number := make([]int, len(e.pops))
-	away := map[string]bool{}
-	for _, name := range w.Away {
-		away[name] = true
-	}
-	choice := make([]router.Choice, len(e.pops))
-	for c := range p.routed.table.PoPs() {
-		choice[p.routed.number[c]] = router.Choice(c)
-	}
+}
+
+// next has the leader plan, and reports whether there are other shares now.
+func (p *planner) next(e *engine, r *routed, now time.Duration) bool {
+	loads := map[string]spill.Load{}
 	for i, pop := range e.pops {
-		number[i] = -1
-		if !away[pop.name] {
-			number[i] = len(w.PoPs)
-			load := spill.Load{RequestsRPS: e.load[i], CapacityRPS: e.capacity(i)}
-			w.PoPs = append(w.PoPs, spill.PoP{Name: pop.name, CapacityRPS: load.Capacity(pop.capacity)})
+		if e.dead[i] != 0 {
+			continue
 		}
-	}
-	clients := make([]int32, len(p.cells))
-	for a, n := range p.of {
-		clients[n] = int32(a)
-	}
-	for n, c := range p.cells {
-		c.Weight = p.weight[n]
-		hops, draws := c.Hops, c.Draws
-		c.Hops, c.Draws = make([]spill.Hop, 0, len(hops)), nil
-		for i, h := range hops {
-			if at := number[h.PoP]; at >= 0 && current.MayAnswer(choice[h.PoP], e.askers[clients[n]].client.Addr()) {
-				c.Hops = append(c.Hops, spill.Hop{PoP: at, MS: h.MS})
-				if draws != nil {
-					c.Draws = append(c.Draws, draws[i])
-				}
+		l := spill.Load{RequestsRPS: e.load[i], ShedRPS: float64(e.load[i] * e.refused[i])}
+		if capacity := e.capacity(i); capacity > 0 {
+			// What is stated is done with processors that are busy for nine tenths.
+			l.CPU = min(1, float64(0.9*e.load[i])/capacity)
+			if e.refused[i] > 0 {
+				l.CapacityRPS = capacity
 			}
 		}
-		if len(c.Hops) > 0 {
-			w.Cells = append(w.Cells, c)
-		}
+		loads[pop.name] = l
 	}
-	next, report := spill.Plan(w, p.routed.spill, spill.Options{})
-	if report.Why == "" {
-		return
+	at := scenario.Now.Add(now)
+	outcome := p.leader.Next(spill.Told{Now: at, View: &router.View{Table: r.table, State: r.state(e)}, Clients: p.clients, Loads: loads, InForce: r.spill,
+		Revision: p.revision, TTL: e.ttl})
+	if outcome.Changed {
+		p.revision++
+		r.spill = outcome.Spill
 	}
-	p.routed.spill = next
-	e.decide()
+	return outcome.Changed
 }

@@ -39,7 +39,7 @@ func newEngine(s *scenario.Scenario, w *world.World, policy scenario.PolicyName,
 	}
 	steering := w.Topology.Services[w.Service].Steering
 	e := &engine{ground: g, scenario: s, seed: seed, ttl: time.Duration(steering.TTL), answers: steering.Answers,
-		step: orDefault(time.Duration(s.Step), defaultStep), until: time.Duration(s.Duration),
+		step: orDefault(time.Duration(s.Step), defaultStep), until: orDefault(time.Duration(s.Duration), orDefault(time.Duration(s.Step), defaultStep)), // a world without a duration is looked at for a step
 		fresh: orDefault(w.Spec.Clients.Fresh, defaultFresh), base: orDefault(w.Spec.Clients.Rate, defaultRate), diurnal: w.Spec.Clients.Diurnal}
 	e.askers, e.of = askersOf(g)
 	e.room()
@@ -124,7 +124,7 @@ func (e *engine) choose(policy scenario.PolicyName) error {
 		}
 		e.policy = r
 		if policy == scenario.Ours {
-			e.planner = newPlanner(e, r)
+			e.planner = newPlanner(e)
 		}
 	case scenario.Random:
 		e.policy = randomly{}
@@ -150,21 +150,20 @@ func (e *engine) choose(policy scenario.PolicyName) error {
 func (e *engine) begin() {
 	e.rates(0, 1)
 	e.decide()
+	e.placeAll()
+	if r, ok := e.policy.(*routed); ok && e.planner != nil {
+		e.planner.begin(e, r)
+	}
+	e.fine = 0
+}
+
+// placeAll puts all clients where the view that holds says.
+func (e *engine) placeAll() {
 	e.each(len(e.shards), func(i int) {
 		for n := e.shards[i].from; n < e.shards[i].to; n++ {
 			e.place(n)
 		}
 	})
-	if e.planner != nil {
-		e.planner.begin(e)
-		e.views = e.views[:1]
-		e.each(len(e.shards), func(i int) {
-			for n := e.shards[i].from; n < e.shards[i].to; n++ {
-				e.place(n)
-			}
-		})
-	}
-	e.fine = 0
 }
 
 // place puts a network's clients where the view that holds says.

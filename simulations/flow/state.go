@@ -2,10 +2,10 @@ package flow
 
 import "time"
 
-// held is how many PoPs a unit's clients are connected to at most; more are thrown together.
+// held is how many PoPs a network's clients are connected to at most; more are thrown together.
 const held = 6
 
-// conn is the part of a unit's clients that is connected to a PoP.
+// conn is the part of a network's clients that is connected to a PoP.
 type conn struct {
 	pop    int16
 	us     uint32  // round-trip time
@@ -13,7 +13,7 @@ type conn struct {
 	served float64 // part of the clients' posts that comes there
 }
 
-// standing is where a unit's clients are.
+// standing is where a network's clients are.
 type standing struct {
 	n       uint8
 	settled bool // nothing changes until what the engine calls its epoch does
@@ -104,15 +104,15 @@ func (a *aims) of(pop int16) float64 {
 	return 0
 }
 
-// aim finds what a unit's clients are answered at a time: by the view that holds, and from caches by those before it. What is answered from a cache
+// aim finds what a network's clients are answered in a step: by the view that holds, and from caches by those before it. What is answered from a cache
 // is as old as any number up to the TTL, with the chance of a hit: arrivals are a Poisson process, and a time of a hit is uniform among those of an
 // entry's life.
-func (e *engine) aim(u int, at time.Duration, a *aims) {
+func (e *engine) aim(u int, a *aims) {
 	a.n = 0
 	asker := e.of[u]
 	left := 1.0
-	for _, old := range e.views[1:] {
-		stale := e.stale(old, at)
+	for i := 1; i < len(e.views); i++ {
+		stale, old := e.aged[i], e.views[i]
 		if stale <= 0 {
 			continue
 		}
@@ -139,7 +139,7 @@ func (e *engine) stale(v *view, at time.Duration) float64 {
 	return float64(end-begin) / float64(e.ttl)
 }
 
-// land adds the PoPs to which a view's answer brings a unit's clients.
+// land adds the PoPs to which a view's answer brings a network's clients.
 func (e *engine) land(u int, v *view, asker int32, part float64, a *aims) {
 	if v.layers != nil {
 		network, asks := u, e.askers[asker].network
@@ -181,8 +181,8 @@ func (e *engine) land(u int, v *view, asker int32, part float64, a *aims) {
 // nowhere is in place of a PoP where there is none.
 const nowhere int16 = -1
 
-// move lets a unit's clients ask and connect, over a step whose rates are known.
-func (e *engine) move(u int, at time.Duration, s *standing, moved *float64) {
+// move lets a network's clients ask and connect, over a step whose rates are known.
+func (e *engine) move(u int, s *standing, moved *float64) {
 	if s.settled && s.epoch == e.epoch {
 		return
 	}
@@ -191,16 +191,17 @@ func (e *engine) move(u int, at time.Duration, s *standing, moved *float64) {
 		e.oracle.stand(e, u, s)
 		return
 	}
-	e.aim(u, at, &a)
+	e.aim(u, &a)
 	metro, region := e.metro[u], e.region[u]
 	stay, leave := e.staying[metro], e.leaving[metro] // parts that ask within the step
 	gone, leaves := e.gone[region], e.leaves[region]
 	asking, urge := 0.0, 0.0
 	for i := range s.c[:s.n] {
 		c := &s.c[i]
-		ask, part := stay, e.fresh
-		if c.pop == nowhere || leaves[c.pop] {
-			ask, part = leave, 1
+		ask, part := leave, 1.0
+		if c.pop != nowhere && !leaves[c.pop] {
+			refused := e.refused[c.pop] // in the step before: who is refused comes anew
+			ask, part = stay+float64((leave-stay)*refused), e.fresh+float64((1-e.fresh)*refused)
 		}
 		urge += float64(part * c.part)
 		c.served = 0

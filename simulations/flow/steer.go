@@ -84,9 +84,10 @@ func (r *routed) merge(e *engine, v *view) {
 			if !e.askers[a].ecs {
 				continue
 			}
-			order, _ := r.table.Order(r.id, router.IPv4, e.askers[a].client.Addr())
 			var three [3]router.Choice
-			copy(three[:], order)
+			if orders := r.table.Orders(r.id, router.IPv4, e.askers[a].client.Addr()); len(orders) > 0 {
+				copy(three[:], orders[0].Choices)
+			}
 			n, known := numbers[three]
 			if !known {
 				n = uint32(len(numbers))

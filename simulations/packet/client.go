@@ -24,6 +24,7 @@ type client struct {
 	resolver netip.AddrPort
 	chance   draw
 	draws    uint64
+	posts    uint64
 	sender   *intakeclient.Sender
 
 	served int // the PoP of the last 202; -1 for none yet
@@ -54,18 +55,18 @@ func (c *client) run(ctx context.Context) error {
 			return nil
 		}
 		c.post(ctx)
-		c.post(ctx)
+		c.post(ctx) // on the same connection
 		return nil
 	}
-	end := c.engine.began.Add(duration)
-	most := c.engine.highestRate()
-	for most > 0 {
-		gap := time.Duration(c.draw(forNext).exponential() / most * float64(time.Second))
-		if time.Now().Add(gap).After(end) || !wait(ctx, gap) {
+	end, most := c.engine.began.Add(duration), c.engine.highestRate()
+	for due := c.engine.began; most > 0; { // what is late does not make what follows late
+		due = due.Add(time.Duration(c.draw(forNext).exponential() / most * float64(time.Second)))
+		chosen, fresh := c.draw(forNext).uniform()*most, c.draw(forFresh).uniform()
+		if due.After(end) || !wait(ctx, time.Until(due)) {
 			return nil
 		}
-		if c.draw(forNext).uniform()*most < c.engine.rate(c.network, time.Now()) {
-			if c.draw(forFresh).uniform() < c.engine.scenario.World.Clients.Fresh {
+		if chosen < c.engine.rate(c.network, due) {
+			if fresh < c.engine.scenario.World.Clients.Fresh {
 				c.hangUp()
 			}
 			c.post(ctx)
@@ -146,8 +147,8 @@ func (e *engine) popAt(at netip.AddrPort) int {
 // post sends one payload until somebody has answered for good, or the client's patience is over.
 func (c *client) post(ctx context.Context) {
 	e := c.engine
-	c.draws++
-	number := c.draws
+	c.posts++
+	number, tries := c.posts, c.chance.with(uint64(forBackoff)).with(c.posts)
 	start := time.Now()
 	p := &post{client: c.number, network: c.network, start: start, first: -1, pop: -1}
 	ctx, cancel := context.WithTimeout(ctx, patience)
@@ -169,7 +170,7 @@ func (c *client) post(ctx context.Context) {
 			p.took = p.end.Sub(c.begun(start, isNew))
 			break
 		}
-		if ctx.Err() != nil || !wait(ctx, c.backoff(try, answer)) {
+		if ctx.Err() != nil || !wait(ctx, backoff(tries.with(uint64(try)), try, answer)) {
 			p.end, p.lost = time.Now(), true
 			break
 		}
@@ -209,7 +210,7 @@ func (c *client) begun(start time.Time, isNew bool) time.Time {
 }
 
 // backoff is that of package intakeclient, by the world's chance.
-func (c *client) backoff(failed int, answer *intakeclient.Answer) time.Duration {
+func backoff(chance draw, failed int, answer *intakeclient.Answer) time.Duration {
 	longest := min(10*time.Second, 100*time.Millisecond<<min(failed, 10))
 	after := time.Duration(0)
 	if answer != nil {
@@ -217,7 +218,7 @@ func (c *client) backoff(failed int, answer *intakeclient.Answer) time.Duration 
 			after = time.Duration(min(seconds, 60)) * time.Second
 		}
 	}
-	return c.draw(forBackoff).below(longest) + after
+	return chance.below(longest) + after
 }
 
 // rate returns how many posts a second a client of a network makes at a time.

@@ -71,6 +71,15 @@ type engine struct {
 // Clients post on connections of their own; on a new one if the last was idle for half a minute, or with the probability that the scenario says. In a
 // scenario without duration each posts once on a new connection and once more on the same. Health is looked after in scenarios in which something happens.
 func Run(ctx context.Context, s *scenario.Scenario, w *world.World, policy scenario.PolicyName, seed uint64, progress scenario.Progress) (*scenario.Run, error) {
+	e, err := simulate(ctx, s, w, policy, seed, progress)
+	if err != nil {
+		return nil, err
+	}
+	return e.figures(), nil
+}
+
+// simulate runs a scenario, and returns the world as it has been.
+func simulate(ctx context.Context, s *scenario.Scenario, w *world.World, policy scenario.PolicyName, seed uint64, progress scenario.Progress) (*engine, error) {
 	e := &engine{
 		scenario: s, world: w, policy: policy, seed: seed, chance: draw(0).with(seed), progress: progress, watched: len(s.Timeline) > 0, fixed: -1,
 		popOf: map[netip.AddrPort]int{},
@@ -87,22 +96,14 @@ func Run(ctx context.Context, s *scenario.Scenario, w *world.World, policy scena
 	}
 	defer os.RemoveAll(dir)
 	e.dir = dir
-	var run *scenario.Run
 	err = virtual.Run(func() error {
 		err := e.start()
 		if err == nil {
 			err = e.play(ctx)
 		}
-		if err = errors.Join(err, e.end()); err != nil {
-			return err
-		}
-		run = e.figures()
-		return nil
+		return errors.Join(err, e.end())
 	})
-	if err == nil {
-		err = ctx.Err()
-	}
-	return run, err
+	return e, err
 }
 
 // Scratch returns a folder for files that need not outlive the process: in memory where the system has such a folder, since a disk that is waited for

@@ -29,7 +29,7 @@ func (e *engine) figures() *scenario.Run {
 	e.seriesOf(run)
 	e.mapOf(run)
 	for _, n := range e.sortedNotes() {
-		at := n.at.Sub(e.began).Round(100 * time.Microsecond)
+		at := n.at.Sub(e.began)
 		run.Notes = append(run.Notes, fmt.Sprintf("%s %s", clock(at), n.text))
 	}
 	return run
@@ -38,16 +38,16 @@ func (e *engine) figures() *scenario.Run {
 // sortedNotes returns the notes in one order, whoever was first at one moment.
 func (e *engine) sortedNotes() []note {
 	return slices.SortedStableFunc(slices.Values(e.notes), func(a, b note) int {
-		if c := a.at.Truncate(100 * time.Microsecond).Compare(b.at.Truncate(100 * time.Microsecond)); c != 0 {
+		if c := a.at.Truncate(100 * time.Millisecond).Compare(b.at.Truncate(100 * time.Millisecond)); c != 0 {
 			return c
 		}
 		return map[bool]int{true: -1, false: 1}[a.text < b.text]
 	})
 }
 
-// clock writes a time from the begin as 06:00:00.0000.
+// clock writes a time from the begin as 06:00:00.0.
 func clock(d time.Duration) string {
-	return fmt.Sprintf("%02d:%02d:%07.4f", d/time.Hour, d/time.Minute%60, (d % time.Minute).Seconds())
+	return fmt.Sprintf("%02d:%02d:%04.1f", d/time.Hour, d/time.Minute%60, (d % time.Minute).Truncate(100*time.Millisecond).Seconds())
 }
 
 // sample is values, of which percentiles are wanted.
@@ -245,7 +245,7 @@ func (e *engine) eventsOf(run *scenario.Run) {
 			}
 		}
 		if len(h.pops) > 0 {
-			run.Notes = append(run.Notes, fmt.Sprintf("%s of %s: %d posts were sent there first", h.what, e.namesOf(h.pops), hit))
+			run.Notes = append(run.Notes, fmt.Sprintf("%s of %s: %d posts were sent there first", h.what, h.names, hit))
 		}
 	}
 }

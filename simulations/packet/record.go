@@ -59,6 +59,7 @@ type ack struct {
 // happening is an event of the timeline that hits PoPs.
 type happening struct {
 	what     string
+	names    string
 	at, end  time.Time // end is zero while it lasts
 	pops     []int
 	wrong    time.Duration // until a client was answered one of the PoPs first, by the latest
@@ -142,13 +143,16 @@ func (e *engine) answered(pop int) {
 	}
 }
 
-// happens begins an event.
-func (e *engine) happens(what string, pops []int) *happening {
+// happens begins an event that hits PoPs, which is told by their names or others.
+func (e *engine) happens(what string, pops []int, names ...string) *happening {
 	h := &happening{what: what, at: time.Now(), pops: pops, verdicts: map[string]map[int]time.Duration{}}
 	e.record.mu.Lock()
 	e.events = append(e.events, h)
 	e.record.mu.Unlock()
-	e.note("%s of %s", what, e.namesOf(pops))
+	if h.names = strings.Join(names, ", "); h.names == "" {
+		h.names = e.namesOf(pops)
+	}
+	e.note("%s of %s", what, h.names)
 	return h
 }
 
@@ -157,7 +161,7 @@ func (e *engine) over(h *happening) {
 	e.record.mu.Lock()
 	h.end = time.Now()
 	e.record.mu.Unlock()
-	e.note("end of the %s of %s", h.what, e.namesOf(h.pops))
+	e.note("end of the %s of %s", h.what, h.names)
 }
 
 func (e *engine) namesOf(pops []int) string {
@@ -184,7 +188,7 @@ func (e *engine) judged(d *dnsNode, v health.Verdicts) {
 	for i, site := range e.world.PoPs {
 		t := health.Target{Kind: health.PoP, Name: site.Name}
 		was, is := before[t].Status, v[t].Status
-		if !e.began.IsZero() && was != is && (was == health.Down || is == health.Down) {
+		if !e.began.IsZero() && was != is && is != "" && (was == health.Down || is == health.Down) {
 			changes = append(changes, change{site.Name, string(was), string(is), v[t].Reason})
 		}
 		if is != health.Down {

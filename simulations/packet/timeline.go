@@ -4,13 +4,17 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net"
+	"net/http"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
+	"golang.org/x/sync/errgroup"
 
+	"github.com/isochrone/isochrone/dataplane"
+	"github.com/isochrone/isochrone/internal/intakeclient"
 	"github.com/isochrone/isochrone/router/rtt"
 	"github.com/isochrone/isochrone/simulations/scenario"
 	"github.com/isochrone/isochrone/simulations/virtual"
@@ -34,7 +38,9 @@ func (e *engine) play(ctx context.Context) error {
 	if e.watched {
 		<-time.After(warmUp)
 	}
-	<-time.After(10 * time.Millisecond) // PoPs have got their quota
+	if err := e.prime(); err != nil {
+		return err
+	}
 	e.record.mu.Lock()
 	e.began = time.Now()
 	e.record.mu.Unlock()
@@ -68,6 +74,36 @@ func (e *engine) play(ctx context.Context) error {
 	e.clientLayer.running.Wait() // posts that have begun
 	e.settle()
 	return ctx.Err()
+}
+
+// prime has each PoP do what it does for the first post of its life: it gets a quota, and connects to its cluster.
+func (e *engine) prime() error {
+	var posting errgroup.Group
+	for i, p := range e.pops {
+		posting.Go(func() error {
+			at := netip.AddrPortFrom(p.addr, 443)
+			c := intakeclient.New(intakeclient.Config{
+				Roots: e.ca.Pool(), Listen: func() (net.PacketConn, error) { return e.network.ListenPacket(netip.AddrPortFrom(p.addr, 0)) },
+			})
+			defer c.Close()
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			defer cancel()
+			answer, err := c.Post(ctx, []intakeclient.Endpoint{{Target: p.name, Addr: at}}, &intakeclient.Request{
+				Service: e.world.Service, Path: dataplane.Path, Body: e.body(nil, 0),
+				Header: http.Header{"X-Api-Key": {e.key}, "Content-Type": {"application/json"}, "Idempotency-Key": {fmt.Sprintf("first-%d", i)}},
+			})
+			if err == nil && answer.Status != http.StatusAccepted {
+				err = fmt.Errorf("answered %d: %s", answer.Status, answer.Body)
+			}
+			if err != nil {
+				return fmt.Errorf("PoP %s takes no posts: %w", p.name, err)
+			}
+			return nil
+		})
+	}
+	err := posting.Wait()
+	e.settle()
+	return err
 }
 
 // settle waits until PoPs that can have forwarded all they have.
@@ -181,7 +217,7 @@ func (e *engine) actions() []action {
 			names := event.Partition
 			all = append(all, action{at, func() error {
 				names = e.largestIn(event.Partition)
-				h = e.happens("partition of "+strings.Join(names, ", "), e.inPartition(names))
+				h = e.happens("partition", e.inPartition(names), names...)
 				e.faults.part(names, true)
 				return nil
 			}})

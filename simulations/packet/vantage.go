@@ -124,10 +124,24 @@ func (l *looker) run(ctx context.Context) error {
 			}
 		},
 	})
+	// Whatever is done every second is done at moments of its own, in each node and among them: of two things at one moment, either may come first.
+	stagger := l.engine.chance.with(uint64(forStart)).of(l.addr, l.addr, time.Time{}).below(time.Second)
 	var running sync.WaitGroup
-	running.Go(func() { _ = l.exchange.Run(ctx) })
-	running.Go(func() { l.attend(ctx) })
-	_ = l.node.Run(ctx)
+	running.Go(func() {
+		if wait(ctx, stagger) {
+			_ = l.exchange.Run(ctx)
+		} else {
+			conn.Close()
+		}
+	})
+	running.Go(func() {
+		if wait(ctx, stagger+1_700_001) {
+			l.attend(ctx)
+		}
+	})
+	if wait(ctx, stagger+3_300_003) {
+		_ = l.node.Run(ctx)
+	}
 	running.Wait()
 	l.prober.Close()
 	return nil
