@@ -102,6 +102,9 @@ func tryMap(t *testing.T, w *world, open opener) {
 	p.await("document.querySelectorAll('.cells path').length >= 5 && document.querySelector('path.land').getAttribute('d')?.length > 50000")
 	p.see(".legend", "100–200 ms")
 	p.see("#pops", "/s of 2000") // a rate, after two readings
+	p.see("#pops", "25 %, gets 26 %")
+	p.see("#shares", "because a PoP had too much: 3.1 % of the requests moved")
+	p.see("#shares", "If fra1 were lost, iad1 would get 2200 requests a second, and can do 2000.")
 	p.picture("page-overview", false)
 	p.click("[data-key=by-pop]")
 	p.see(".legend", "gru1")

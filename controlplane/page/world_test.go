@@ -206,8 +206,10 @@ func (w *world) status() map[string]any {
 		switch o := w.top.Object(r).(type) {
 		case *topology.PoP:
 			v, why := verdict(r.Name), w.drained(r.Name)
+			wanted, realised := 0.25, 0.26
 			pops = append(pops, controlplane.TargetStatus{Name: r.Name, City: o.Location.City, Country: o.Location.Country, State: o.State, Health: v,
-				Address: []string{o.Addresses[0].String() + ":443"}, Answered: v.Status == health.Up && why == "", Why: why})
+				Address: []string{o.Addresses[0].String() + ":443"}, Answered: v.Status == health.Up && why == "", Why: why,
+				Load: &controlplane.LoadStatus{RequestsRPS: 900, Wanted: &wanted, Realised: &realised}})
 			activity.PoPs[r.Name] = controlplane.Counts{"accepted": accepted * uint64(i+2) / 4, "forwarded": accepted * uint64(i+2) / 4, "pending": uint64(i % 3), "pending_bytes": uint64(i%3) * 900}
 		case *topology.Cluster:
 			v := verdict(r.Name)
@@ -221,7 +223,11 @@ func (w *world) status() map[string]any {
 		overrides = append(overrides, o)
 	}
 	return map[string]any{"revision": w.revision, "topology_revision": w.revision, "faults": w.faults, "ignored": nil, "pops": pops, "clusters": clusters, "overrides": overrides,
-		"geo": controlplane.GeoStatus{Type: "GeoLite2-City", Built: w.began.Add(-48 * time.Hour)}, "activity": activity}
+		"geo": controlplane.GeoStatus{Type: "GeoLite2-City", Built: w.began.Add(-48 * time.Hour)}, "activity": activity,
+		"spill": controlplane.SpillStatus{
+			Last:  &controlplane.SpillPlan{At: w.began, Why: "overload", Moved: 0.031, Shifts: []controlplane.SpillShift{{PoP: "fra1", By: -0.031}, {PoP: "iad1", By: 0.031}}},
+			Risks: []controlplane.SpillRisk{{Lost: "fra1", PoP: "iad1", LoadRPS: 2200, CapacityRPS: 2000}},
+		}}
 }
 
 // milliseconds guesses a round-trip time by the distance of two places.

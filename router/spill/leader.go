@@ -268,7 +268,7 @@ func (l *Leader) reckon(w *World, measured []float64, t Told, away []string, pas
 	for p, pop := range w.PoPs {
 		more := l.besides[pop.Name] * forget
 		if !math.IsNaN(measured[p]) {
-			more = max(more, measured[p]-most[p])
+			more = max(min(more, measured[p]), measured[p]-most[p])
 		}
 		l.besides[pop.Name], besides[p] = more, more
 	}
