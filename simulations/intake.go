@@ -117,6 +117,7 @@ zones:
 services:
   spool.isochrone.test: {schema: 1, intake: {ack: spool}}
   cluster.isochrone.test: {schema: 1, intake: {ack: cluster}}
+  early.isochrone.test: {schema: 1, intake: {ack: spool, idempotency_key: required}}
 pops:
   pop: {schema: 1, location: {lat: 0, lon: 0, country: SG}, addresses: [%v], port: 443}
 clusters:

@@ -180,6 +180,11 @@ func (d *dnsNode) run(ctx context.Context) error {
 		d.node.verdicts.Store(&before)
 		d.sources.live.Verdicts(before, time.Now())
 	}
+	if d.start.probe && len(d.node.probeKeys()()) > 0 {
+		if before := d.node.recall(); before != nil {
+			d.sources.live.Verdicts(before, time.Now())
+		}
+	}
 	d.server = dns.New(dns.Config{Log: d.log, NoSegmentation: !d.start.segmentation})
 	d.configure(&settings)
 	d.sources.live.Prepare(d.server.Prepare)

@@ -63,6 +63,13 @@ func (l *looks) heardDirectly(r *health.Report) {
 	delete(l.answers, r.Name)
 }
 
+// answersAt returns where a DNS node answers, or nothing.
+func (l *looks) answersAt(name string) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.answers[name].at
+}
+
 // served is where others ask this node as a DNS node, or nothing.
 func (n *node) served() string {
 	if at := n.serves.Load(); at != nil {

@@ -19,6 +19,9 @@ func (n *Node) Hear(r *health.Report, stored bool) {
 		return
 	}
 	now := time.Now()
+	if !n.hasRoom(r.Name) {
+		return
+	}
 	was, before := n.alive(r.Name, now), n.known[r.Name]
 	if stored && !was {
 		n.ledger.Retain(func(name string) bool { return name != r.Name })
@@ -119,6 +122,42 @@ func (n *Node) outlive(r *health.Report, stored bool) {
 	}
 }
 
+// hasRoom makes room for one more vantage, and reports whether there is some.
+func (n *Node) hasRoom(name string) bool {
+	if _, is := n.known[name]; is || len(n.known) < maxKnown {
+		return true
+	}
+	longest := ""
+	for other := range n.known {
+		if s := n.signs[other]; s != nil && !s.silent.IsZero() && (longest == "" || s.silent.Before(n.signs[longest].silent)) {
+			longest = other
+		}
+	}
+	if longest == "" {
+		return false
+	}
+	n.forget(longest)
+	return true
+}
+
+// age forgets vantages that have been silent for long: such as DNS nodes whose names were those of machines that are no more.
+func (n *Node) age(now time.Time) {
+	patience := SilentPatience
+	if !n.store {
+		patience = storelessPatience
+	}
+	for name := range n.known {
+		switch s := n.sign(name); {
+		case n.alive(name, now):
+			s.silent = time.Time{}
+		case s.silent.IsZero():
+			s.silent = now
+		case now.Sub(s.silent) >= patience:
+			n.forget(name)
+		}
+	}
+}
+
 func (n *Node) sign(vantage string) *signs {
 	s := n.signs[vantage]
 	if s == nil {
@@ -168,6 +207,10 @@ func (n *Node) Store(readable bool) {
 func (n *Node) Forget(vantage string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.forget(vantage)
+}
+
+func (n *Node) forget(vantage string) {
 	delete(n.signs, vantage)
 	delete(n.known, vantage)
 	n.ledger.Retain(func(name string) bool { return name != vantage })
@@ -195,6 +238,9 @@ func (n *Node) review(number int) {
 	defer n.mu.Unlock()
 	now := time.Now()
 	n.insist(now)
+	if number%int(time.Second/review) == 0 {
+		n.age(now)
+	}
 	wakes, ok := n.watcher.Wakes(n.reviewed)
 	n.reviewed = now
 	if ok && !wakes.After(now) || !n.unsaid.IsZero() && now.Sub(n.unsaid) >= lastingAfter {

@@ -29,8 +29,10 @@ type Config struct {
 	Describe func(*health.Report) // adds to a report what else is to be known of the node; nil for nothing
 	Before   health.Verdicts      // of the process that this one replaces
 	Known    []health.Vantage     // that were known to the last that ran here
-	Clock    func() time.Time     // the wall clock, by which turns are taken where no DNS node's is known; default time.Now
-	Log      *slog.Logger
+	// Incarnation is larger than those of all that ran before, in nanoseconds since 1970; default the time of New.
+	Incarnation int64
+	Clock       func() time.Time // the wall clock, by which turns are taken where no DNS node's is known; default time.Now
+	Log         *slog.Logger
 }
 
 const (
@@ -46,6 +48,11 @@ const (
 	lastingAfter = time.Second
 	// sharing is the time between two times that targets are shared out among vantages, at least.
 	sharing = 100 * time.Millisecond
+	// SilentPatience is for how long a vantage that is not heard counts as one that there is, and storelessPatience while the store cannot be read:
+	// then it may be that none of its words comes.
+	SilentPatience, storelessPatience = time.Hour, 7 * 24 * time.Hour
+	// maxKnown is how many other vantages a node knows, at most. When there are more, those that are silent give way.
+	maxKnown = 2000
 	// maxProbes is how many probes a node makes at once. Others wait.
 	maxProbes = 256
 )
@@ -95,6 +102,7 @@ type Counts struct {
 
 // signs are those of the life of another vantage.
 type signs struct {
+	silent  time.Time     // since when it has not been alive; zero while it is
 	stored  bool          // its report is in the store, so its lease holds
 	direct  time.Time     // when it was heard directly; zero for never
 	ahead   time.Duration // its wall clock of this node's, when it was
@@ -113,10 +121,13 @@ func New(c Config) *Node {
 	if c.Publish == nil {
 		c.Publish = func(*health.Report, []string, bool) {}
 	}
+	if c.Incarnation == 0 {
+		c.Incarnation = time.Now().UnixNano()
+	}
 	n := &Node{
 		config: c, probes: make(chan struct{}, maxProbes), wake: make(chan struct{}, 1),
 		watcher: health.NewWatcher(health.Thresholds{}, health.Damping{}), schedule: health.NewSchedule(c.Name, health.Timing{}), ledger: health.NewLedger(),
-		signs: map[string]*signs{}, known: map[string]health.Vantage{}, store: true, incarnation: time.Now().UnixNano(), traffic: map[health.Target]time.Time{}, judgement: health.Judgement{Verdicts: c.Before},
+		signs: map[string]*signs{}, known: map[string]health.Vantage{}, store: true, incarnation: c.Incarnation, traffic: map[health.Target]time.Time{}, judgement: health.Judgement{Verdicts: c.Before},
 	}
 	for _, v := range c.Known {
 		if v.Name != c.Name {

@@ -332,6 +332,60 @@ func TestLocalView(t *testing.T) {
 	})
 }
 
+// TestSilent has vantages come and go under names that are never used again.
+func TestSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, "dns:a", nil, func(c *Config) { c.Known = []health.Vantage{{Name: "dns:before"}} })
+		defer r.stop()
+		r.Hear(saying("dns:stays", 1, x, health.Up, 0), true)
+		for i := range 3 {
+			r.Hear(saying(fmt.Sprint("dns:", i), 1, x, health.Up, 0), true)
+			r.Gone(fmt.Sprint("dns:", i))
+		}
+		known := func(want int, when string) {
+			t.Helper()
+			if got := len(r.Known()); got != want {
+				t.Errorf("%s: %d are known, want %d", when, got, want)
+			}
+		}
+		time.Sleep(SilentPatience - time.Minute)
+		known(5, "before their time has ended")
+		r.Store(false)
+		time.Sleep(2 * time.Minute)
+		known(5, "while the store is away")
+		r.Store(true)
+		time.Sleep(2 * time.Second)
+		known(1, "in the end")
+		if got := r.Known(); len(got) != 1 || got[0].Name != "dns:stays" {
+			t.Errorf("got %v, want the one that is alive", got)
+		}
+	})
+}
+
+// TestMaxKnown has more vantages come than a node knows: the silent ones give way, and others not.
+func TestMaxKnown(t *testing.T) {
+	n := New(Config{Vantage: health.Vantage{Name: "dns:a"}, Targets: func() []health.Target { return nil }})
+	for i := range maxKnown {
+		n.known[fmt.Sprint(i)] = health.Vantage{Name: fmt.Sprint(i)}
+		n.signs[fmt.Sprint(i)] = &signs{stored: true}
+	}
+	n.signs["7"] = &signs{silent: time.Now().Add(-time.Minute)}
+	n.signs["8"] = &signs{silent: time.Now()}
+	for _, test := range []struct {
+		name  string
+		known bool
+		gone  string
+	}{{"new", true, "7"}, {"newer", true, "8"}, {"newest", false, ""}, {"new", true, ""}} {
+		n.Hear(saying(test.name, 1, x, health.Up, 0), true)
+		if _, known := n.known[test.name]; known != test.known || len(n.known) != maxKnown {
+			t.Errorf("%s: known %v, want %v; %d in all", test.name, known, test.known, len(n.known))
+		}
+		if _, there := n.known[test.gone]; there {
+			t.Errorf("%s has not given way to %s", test.gone, test.name)
+		}
+	}
+}
+
 // TestReplayKeepsNobodyAlive plays old reports again of a vantage that is dead.
 func TestReplayKeepsNobodyAlive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

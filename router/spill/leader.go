@@ -19,9 +19,11 @@ type Leader struct {
 	population *Population
 	of         []Client // the clients of the population
 	loads      map[string]float64
-	at         time.Time // of the last plan
-	past       []past    // shares that clients may follow still, in order of time
-	wrote      time.Time // when there were other shares last
+	at         time.Time          // of the last plan
+	past       []past             // shares that clients may follow still, in order of time
+	wrote      time.Time          // when there were other shares last
+	besides    map[string]float64 // by PoP: what it gets that cannot be explained, of late
+	factors    map[string]float64 // by first choice of classes: how much more clients ask for than the population says
 }
 
 // past is shares since a time.
@@ -70,10 +72,14 @@ type PoPOutcome struct {
 }
 
 const (
-	lag         = 8 * time.Second  // from a change of what clients do to when it shows in loads, as they are smoothed
+	spillRound  = 3 * time.Second  // for each of which reckoning goes a part of the way:
+	believed    = 0.1              // this one
+	offsets     = time.Minute      // over which is forgotten what could not be explained
+	lag         = 12 * time.Second // at most, from a change of what clients do to when it shows in loads, as they are smoothed
 	smoothing   = 5 * time.Second  // of loads
 	lossesEvery = 30 * time.Second // how often shares are replaced for the sake of losses alone, at the most
 	mostClients = 20_000           // in the crowds of all services together
+	ramp        = 0.3              // of its room that one plan fills at most of a PoP
 	leastLoad   = 1e-3             // of all capacity: an idle world is planned for as if it were so busy
 )
 
@@ -94,11 +100,12 @@ func (l *Leader) Next(t Told) Outcome {
 	l.populate(t)
 	capacities := l.capacities(t, passed)
 	o := Outcome{Spill: t.InForce}
-	weights, besides, known := l.demand(t, capacities)
+	weights, besides, known := l.demand(t, capacities, passed)
 	if !known {
 		o.PoPs = l.outcomes(t, capacities, nil, nil)
 		return o
 	}
+	t.Options.Ramp = ramp
 	t.Options.Still = t.Now.Sub(l.Moved) < t.TTL+lag
 	away, returning := t.View.State.Away(t.View.Table), t.View.State.Returning(t.View.Table)
 	world := func(away []string) *World {
@@ -110,6 +117,7 @@ func (l *Leader) Next(t Told) Outcome {
 	next, report := Plan(now, t.InForce, t.Options)
 	if len(returning) > 0 {
 		back := world(slices.DeleteFunc(slices.Clone(away), func(name string) bool { _, is := slices.BinarySearch(returning, name); return is }))
+		back.unlimited(returning)
 		next = l.whenBack(t, now, back, returning, next, &report)
 	}
 	if o.Report, o.Demand = report, now.total; report.Why != "" && (report.Why != "loss" || t.Now.Sub(l.wrote) >= lossesEvery) {
@@ -168,6 +176,17 @@ func (l *Leader) whenBack(t Told, now, back *World, returning []string, next rou
 	return all
 }
 
+// unlimited lets PoPs, by name in order, take all their clients, whatever they take now.
+func (w *World) unlimited(names []string) {
+	for i := range w.Cells {
+		for j := range w.Cells[i].Hops {
+			if _, is := slices.BinarySearch(names, w.PoPs[w.Cells[i].Hops[j].PoP].Name); is {
+				w.Cells[i].Hops[j].Limit = 0
+			}
+		}
+	}
+}
+
 func allKeys(a, b map[Leading]router.Takes) map[Leading]bool {
 	keys := make(map[Leading]bool, len(a)+len(b))
 	for leading := range a {
@@ -191,14 +210,14 @@ func (l *Leader) follow(t Told) {
 	}
 }
 
-// followed are the shares that clients follow, each by a part of them: answers expire one after the other.
-func (l *Leader) followed(t Told, away []string) []followed {
+// followed are the shares that clients follow, each by a part of them: answers expire one after the other, from some time after there are others on.
+func (l *Leader) followed(t Told, away []string, after time.Duration) []followed {
 	var by []followed
 	rest := 1.0 // that follows these or later ones
 	for i := len(l.past) - 1; i >= 0; i-- {
 		part := rest
 		if since := l.past[i].since; !since.IsZero() {
-			reached := max(0, min((t.Now.Sub(since)-lag).Seconds()/max(t.TTL.Seconds(), 1), 1))
+			reached := max(0, min((t.Now.Sub(since)-after).Seconds()/max(t.TTL.Seconds(), 1), 1))
 			part = max(0, min(rest, reached-(1-rest)))
 		}
 		if part > 0 {
@@ -207,6 +226,58 @@ func (l *Leader) followed(t Told, away []string) []followed {
 		rest -= part
 	}
 	return by
+}
+
+// reckon finds what clients ask for, and returns what PoPs get besides: more than can be explained yet. It is slow to believe that clients
+// ask for more or less, and quick to see that a PoP has too much.
+func (l *Leader) reckon(w *World, measured []float64, t Told, away []string, passed time.Duration) (besides []float64) {
+	m := newModel(w, l.followed(t, away, -t.TTL), l.followed(t, away, lag))
+	if l.factors == nil {
+		l.factors = map[string]float64{}
+		sum, told := 0.0, 0.0
+		for _, home := range m.homes {
+			l.factors[home] = 1
+		}
+		for p, load := range l.loadsOf(m, w) {
+			if !math.IsNaN(measured[p]) {
+				sum, told = sum+load, told+measured[p]
+			}
+		}
+		for _, home := range m.homes {
+			l.factors[home] = max(told/max(sum, 1e-300), 1e-12)
+		}
+		m.reckon(measured, l.factors, 200, 1)
+	} else {
+		mean := 0.0
+		for _, home := range m.homes {
+			mean += l.factors[home] / float64(len(m.homes))
+		}
+		for _, home := range m.homes {
+			if !(l.factors[home] > 0) {
+				l.factors[home] = mean
+			}
+		}
+		m.reckon(measured, l.factors, max(1, min(int(passed/spillRound), 200)), believed)
+	}
+	_, most := m.between(l.factors, len(w.PoPs))
+	besides = make([]float64, len(w.PoPs))
+	forget := math.Exp(-passed.Seconds() / offsets.Seconds())
+	if l.besides == nil {
+		l.besides = map[string]float64{}
+	}
+	for p, pop := range w.PoPs {
+		more := l.besides[pop.Name] * forget
+		if !math.IsNaN(measured[p]) {
+			more = max(more, measured[p]-most[p])
+		}
+		l.besides[pop.Name], besides[p] = more, more
+	}
+	return besides
+}
+
+func (l *Leader) loadsOf(m *model, w *World) []float64 {
+	_, most := m.between(l.factors, len(w.PoPs))
+	return most
 }
 
 // smooth takes the loads that PoPs tell.
@@ -248,9 +319,13 @@ func (l *Leader) populate(t Told) {
 		kinds[at].count++
 	}
 	var demand []Demand
-	each := max(1, min(len(t.Clients), mostClients/max(len(kinds), 1)))
-	stride := (len(t.Clients) + each - 1) / each
 	for _, k := range kinds {
+		orders := 1 // PoPs that share clients make many
+		for i := 0; i < len(t.Clients); i += len(t.Clients)/16 + 1 {
+			orders = max(orders, len(table.Orders(k.id, router.IPv4, t.Clients[i].Client.Addr())))
+		}
+		each := max(1, min(len(t.Clients), max(mostClients/len(kinds)/orders, 500)))
+		stride := (len(t.Clients) + each - 1) / each
 		for i := 0; i < len(t.Clients); i += max(stride, 1) {
 			c := t.Clients[i]
 			for _, next := range t.Clients[i+1 : min(i+stride, len(t.Clients))] {
@@ -260,6 +335,7 @@ func (l *Leader) populate(t Told) {
 		}
 	}
 	l.population, l.of = NewPopulation(table, demand), t.Clients
+	l.factors = nil
 }
 
 // capacities are what PoPs can do.
@@ -277,7 +353,7 @@ func (l *Leader) capacities(t Told, passed time.Duration) map[string]float64 {
 }
 
 // demand reckons what the crowds ask for, from what PoPs tell, and what PoPs get besides, by name. It is not known when no PoP tells.
-func (l *Leader) demand(t Told, capacities map[string]float64) (weights []float64, besides map[string]float64, known bool) {
+func (l *Leader) demand(t Told, capacities map[string]float64, passed time.Duration) (weights []float64, besides map[string]float64, known bool) {
 	state := t.View.State
 	returning := state.Returning(t.View.Table)
 	gone := slices.DeleteFunc(state.Away(t.View.Table), func(name string) bool { _, is := slices.BinarySearch(returning, name); return is })
@@ -300,10 +376,11 @@ func (l *Leader) demand(t Told, capacities map[string]float64) (weights []float6
 	if all == 0 {
 		all = 1 / leastLoad
 	}
-	cells, more := w.reckon(measured, l.followed(t, state.Away(t.View.Table)), leastLoad*all/max(w.total, 1e-300))
+	more := l.reckon(w, measured, t, state.Away(t.View.Table), passed)
+	floor := leastLoad * all / max(w.total, 1e-300)
 	weights, besides = make([]float64, len(l.population.crowds)), map[string]float64{}
-	for i, c := range w.Cells {
-		weights[c.crowd] = cells[i]
+	for i, c := range l.population.crowds {
+		weights[i] = c.weight * max(l.factors[c.leading[0]], floor)
 	}
 	for p, rps := range more {
 		if rps > 0 {

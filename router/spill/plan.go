@@ -15,6 +15,7 @@ type Options struct {
 	Return  float64 // clients return to a PoP when no more than this part of its capacity is used then; 0.85
 	Gain    float64 // part of the mean round-trip time that is worth a change; 0.02
 	MaxMove float64 // part of the demand that one plan moves at most, when no PoP has too much; 0.02
+	Ramp    float64 // part of its room that one plan fills at most of a PoP, where that is enough; none for all
 	Still   bool    // no client moves, unless a PoP has too much
 	Work    int     // steps that a plan may take, of which the best so far counts then; about 600 million a second; none for 1,000 million
 }
@@ -131,12 +132,20 @@ func (p *planner) hold() {
 func (p *planner) calm() (next *ledger, why string) {
 	room := p.rooms(p.Fill, -1)
 	best := p.target(room)
+	if ramped := p.ramped(room); ramped != nil {
+		if least := p.target(ramped); least.whole() && least.over <= best.over+1e-6*p.total {
+			room, best = ramped, least
+		}
+	}
 	least := best.total() + p.costly
 	p.best = least / p.total
 	// Somewhat more than a plan may give is borne, so that not each step of a rising demand makes a plan.
 	borne := p.rooms((1+p.Fill)/2, -1)
-	if p.before.excess(borne) > 1e-6*p.total {
-		return p.relieve(room, best), "overload"
+	if excess := p.before.excess(borne); excess > 1e-6*p.total {
+		if next := p.relieve(room, best); next.excess(borne) < 0.98*excess {
+			return next, "overload"
+		}
+		return p.before, "" // whoever could be sent elsewhere is
 	}
 	if p.Still {
 		return p.before, ""
@@ -163,6 +172,20 @@ func (p *planner) calm() (next *ledger, why string) {
 		}
 	}
 	return p.before, ""
+}
+
+// ramped is how much of their rooms PoPs may be given by one plan; nil for all. What comes of shares is not just what they say.
+func (p *planner) ramped(room []float64) []float64 {
+	if p.Ramp <= 0 || p.Ramp >= 1 {
+		return nil
+	}
+	ramped := slices.Clone(room)
+	for i, load := range p.before.load {
+		if room[i] < inf && load < room[i] {
+			ramped[i] = load + p.Ramp*(room[i]-load)
+		}
+	}
+	return ramped
 }
 
 // relieve finds shares by which no PoP has too much, at about the lowest round-trip time, and of those the ones that move the fewest.

@@ -21,7 +21,7 @@ type Demand struct {
 // is so, as far as their first four choices allow.
 const maxCrowds = 4000
 
-// Population is the clients of a table in crowds that rank PoPs alike. It is immutable.
+// Population is the clients of a table in crowds that rank PoPs alike.
 type Population struct {
 	table  *router.Table
 	crowds []crowd

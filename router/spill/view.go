@@ -26,7 +26,7 @@ func (p *Population) World(v *router.View, capacities map[string]float64, away [
 		if _, gone := slices.BinarySearch(away, name); !gone {
 			number[c] = len(w.PoPs)
 			_, pinned := v.State.Limit(v.Table, router.Choice(c))
-			w.PoPs = append(w.PoPs, PoP{name, capacities[name], pinned})
+			w.PoPs = append(w.PoPs, PoP{Name: name, CapacityRPS: capacities[name], Pinned: pinned})
 		}
 	}
 	for i := range p.crowds {

@@ -40,6 +40,7 @@ type Short struct {
 type Variant struct {
 	Name  string    `yaml:"name"`  // lower case with hyphens
 	World yaml.Node `yaml:"world"` // keys of World, which replace those of the scenario's, deep
+	whole *World    `yaml:"-"`     // the scenario's world with these
 }
 
 // Scale is the engine that runs a scenario.
@@ -50,8 +51,11 @@ const (
 	Packet   Scale = "packet"
 	Flow     Scale = "flow"
 	Analytic Scale = "analytic"
-	Placing  Scale = "placement" // where the next PoPs save most, of the places of World.PoPs.Sites
+	Placing  Scale = "placement" // where PoPs save most, of the places of World.PoPs.Sites
 )
+
+// Scales are all of them.
+var Scales = []Scale{Packet, Flow, Analytic, Placing}
 
 // PolicyName is a way to steer clients.
 type PolicyName string
@@ -234,9 +238,9 @@ type Claim struct {
 // Assertion is what must hold, as "FIGURE OP BOUND": figures by the names of Run.Figures, with variant, scale and policy before it where there are
 // several of these, in this order ("flow/ours/rtt.p99 <= 80 ms", "ours/rtt.mean <= 1.03 * oracle/rtt.mean", "packet/ours/rtt.p50 ~ flow/ours/rtt.p50 within 2 %").
 type Assertion struct {
-	That string `yaml:"that"`
-	Why  string `yaml:"why,omitempty"`
-	Full bool   `yaml:"full,omitempty"` // it is not held against the short form
+	That string `yaml:"that" json:"that"`
+	Why  string `yaml:"why,omitempty" json:"why,omitempty"`
+	Full bool   `yaml:"full,omitempty" json:"full,omitempty"` // it is not held against the short form
 }
 
 // Duration is a time in YAML, such as 90s or 24h.
