@@ -1,6 +1,6 @@
 // Health: the verdict on each target, since when and why, and who says so.
 import { el, fill, table } from "./dom.js";
-import { isSet, ms, span } from "./format.js";
+import { isSet, ms, plural, span } from "./format.js";
 import { stated } from "./glyph.js";
 import { now } from "./api.js";
 import { regions, sayings, votes, whoSays } from "./votes.js";
@@ -59,7 +59,7 @@ function lookers(all) {
     const down = v.statements.filter((s) => s.status === "down");
     return {
       kind: v.doubted ? "down" : null,
-      cells: [v.name, v.region || "–", `${v.statements.length} targets${down.length ? `, ${down.length} down` : ""}`, v.degraded || (v.shedding ? "sheds" : "–"), v.doubted ? `no: ${v.doubted}` : "yes"],
+      cells: [v.name, v.region || "–", `${plural(v.statements.length, "target")}${down.length ? `, ${down.length} down` : ""}`, v.degraded || (v.shedding ? "sheds" : "–"), v.doubted ? `no: ${v.doubted}` : "yes"],
     };
   }), "This control plane does not look.");
 }
