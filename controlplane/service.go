@@ -8,6 +8,7 @@ import (
 
 	"github.com/isochrone/isochrone/health"
 	"github.com/isochrone/isochrone/router"
+	"github.com/isochrone/isochrone/router/spill"
 	"github.com/isochrone/isochrone/topology"
 	"github.com/isochrone/isochrone/topology/store"
 )
@@ -33,6 +34,8 @@ type Service struct {
 	Traffic  func() (perSecond float64, known bool)      // requests to all PoPs
 	Leader   func() bool                                 // whether this process does the leader's tasks
 	Alive    func(context.Context) ([]NodeStatus, error) // the nodes; Behind is filled in here
+	Loads    func() map[string]spill.Load                // of the PoPs that tell, by name
+	Spill    func() *SpillState                          // what the leader says of shares; nil for nothing yet
 
 	foreseen foresight
 	coloured colouring

@@ -28,6 +28,7 @@ type Status struct {
 	Alone     bool             `json:"alone"`    // this control plane hears no other vantage, though there are some: local view
 	Geo       GeoStatus        `json:"geo"`
 	Activity  Activity         `json:"activity"`
+	Spill     *SpillStatus     `json:"spill,omitempty"` // none: no leader has said anything yet
 }
 
 // TargetStatus is a PoP's or a cluster's.
@@ -40,6 +41,7 @@ type TargetStatus struct {
 	Health   health.Verdict `json:"health"`
 	Answered bool           `json:"answered"` // clients may be sent here now
 	Why      string         `json:"why,omitempty"`
+	Load     *LoadStatus    `json:"load,omitempty"` // of a PoP that tells, or that the leader has a share for
 }
 
 // DNSStatus is a DNS node's.
@@ -144,6 +146,7 @@ func (s *Service) Status(context.Context) (*Status, error) {
 		}
 		status.PoPs = append(status.PoPs, target)
 	}
+	s.loaded(status)
 	clusters := view.Table.Snapshot().Topology.Clusters
 	for _, name := range slices.Sorted(maps.Keys(clusters)) {
 		cluster := clusters[name]

@@ -17,6 +17,8 @@ type connection struct {
 	streams  atomic.Int64 // over HTTP/3, requests that were accepted and have not ended: they begin a moment later
 	second   atomic.Int64 // in which requests were given up
 	given    atomic.Int32 // how many
+	idle     atomic.Int32 // frames in that second that ask for nothing; of HTTP/2
+	metered  atomic.Bool  // those that are given up are counted as they come, by tooMany
 	turn     atomic.Int64 // the overload.Turn until which nothing is read; over TCP alone
 	deaf     atomic.Int64 // until when nothing is read, in nanoseconds since began
 	faults   atomic.Int32 // times that too many wrong requests came
@@ -94,19 +96,30 @@ func (c *connection) done(cancelled bool) {
 	}
 	c.moved()
 	c.active.Add(-1)
-	if !cancelled {
+	if !cancelled || c.metered.Load() {
 		return
 	}
-	if second := int64(c.now() / time.Second); c.second.Swap(second) != second {
-		c.given.Store(0)
-	}
-	given := c.given.Add(1)
+	given := c.gaveUp(1)
 	if given == maxCancelled+1 && c.charge != nil {
 		c.charge()
 	}
 	if given > maxCancelled {
 		c.close("too many requests were cancelled")
 	}
+}
+
+// gaveUp counts requests that the client has given up, and returns how many that were in this second.
+func (c *connection) gaveUp(n int) int32 {
+	if second := int64(c.now() / time.Second); c.second.Swap(second) != second {
+		c.given.Store(0)
+		c.idle.Store(0)
+	}
+	return c.given.Add(int32(n))
+}
+
+// tooMany counts requests that are given up and frames that ask for nothing, and reports whether a client has sent more in a second than it may.
+func (c *connection) tooMany(resets, idle int) bool {
+	return c.gaveUp(resets) > maxCancelled || c.idle.Add(int32(idle)) > maxIdleFrames
 }
 
 // stale says why a connection has no right to go on, empty if it has.

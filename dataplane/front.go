@@ -80,6 +80,7 @@ func NewFront(c FrontConfig) *Front {
 		attached: make(chan struct{}), draining: make(chan struct{}), quiet: make(chan struct{}),
 	}
 	f.limits.pressed = func() bool { return f.overload.Busy() || f.overload.ShedShare() > 0 }
+	f.limits.working = f.overload.Working
 	return f
 }
 

@@ -202,6 +202,7 @@ func (d *dnsNode) run(ctx context.Context) error {
 		return nil
 	})
 	tables := newCompiler(d.sources.live, d.log)
+	d.node.decides(d.sources.live)
 	d.node.resume(tables.take)
 	ground.run("tables", tables.run)
 	ground.run("topology", func(ctx context.Context) error { return d.node.follow(ctx, d.connect, tables.take) })
@@ -292,9 +293,14 @@ const firstViewWait = 3 * time.Second
 // announce says that questions are answered.
 func (d *dnsNode) announce(out io.Writer) {
 	var addrs []string
-	for _, l := range d.bound.TCP {
-		addrs = append(addrs, l.Addr().String())
+	add := func(listeners []net.Listener, over string) {
+		for _, l := range listeners {
+			addrs = append(addrs, l.Addr().String()+over)
+		}
 	}
+	add(d.bound.TCP, "")
+	add(d.bound.TLS, " over TLS")
+	add(d.bound.HTTPS, " over HTTPS")
 	on := ""
 	if d.http != nil {
 		on = ", http://" + d.http.Addr().String()

@@ -159,4 +159,8 @@ func (n *node) moment(u store.Update) {
 	n.looks.moment(u, func(node string) bool {
 		return n.Verdicts().IsDown(health.Target{Kind: health.DNS, Name: strings.TrimPrefix(node, "dns:")})
 	})
+	n.hearShares(u)
+	if n.announces != nil {
+		n.announces.hear(u)
+	}
 }

@@ -54,6 +54,7 @@ type node struct {
 	snapshot atomic.Pointer[topology.Snapshot]
 	verdicts atomic.Pointer[health.Verdicts]
 	looks    looks
+	shares   spilling
 	running  sync.Map      // the PoPs that run here, by name
 	calling  sync.Map      // how they call others, likewise
 	reports  reporting     // of vantages, directly
@@ -94,10 +95,14 @@ func (n *node) tell(before, snap *topology.Snapshot) {
 	switch {
 	case before != nil && before.Good != snap.Good:
 		n.log.Info("new topology in force", "revision", snap.Good)
-	case len(snap.Faults) > 0 && (before == nil || len(before.Faults) == 0):
+	case len(snap.Faults) > 0:
 		for _, fault := range snap.Faults {
-			n.log.Error("the newest topology is invalid, the last good one stays in force", "good", snap.Good, "fault", fault.String())
+			if before == nil || !slices.Contains(before.Faults, fault) {
+				n.log.Error("the newest topology is invalid, the last good one stays in force", "good", snap.Good, "fault", fault.String())
+			}
 		}
+	case before != nil && len(before.Faults) > 0:
+		n.log.Info("the newest topology is valid again, and is the one in force", "good", snap.Good)
 	}
 }
 

@@ -92,6 +92,10 @@ func printStatus(w io.Writer, status *controlplane.Status, now time.Time) error 
 	for _, p := range status.PoPs {
 		printTarget(table, p, now)
 	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	printLoads(w, status, now)
 	fmt.Fprintln(table, "\nCLUSTER\tPLACE\tADDRESS\tSTATE\tHEALTH\tENVELOPES")
 	for _, c := range status.Clusters {
 		printTarget(table, c, now)

@@ -158,6 +158,7 @@ func (w *world) ensureKey(ctx context.Context, snap *topology.Snapshot, file str
 // startFollowing waits for the first snapshot.
 func (w *world) startFollowing(ctx context.Context) error {
 	tables := newCompiler(w.live, w.log)
+	w.node.decides(w.live)
 	connect := func(context.Context) (*upstream, error) {
 		up := etcdUpstream(w.client, storeRoot, "up", hostName())
 		up.close = func() error { return nil } // PoPs may need the client after it

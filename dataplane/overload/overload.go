@@ -4,9 +4,8 @@
 //
 // What is refused, and how that is said to a client, is the intake's part.
 //
-//	ticket, ok := o.Enter()
+//	ticket, refusal, ok := o.Ask(false, …)
 //	if !ok {
-//		refusal := o.Refuse(false)
 //		// answer 503 with refusal.RetryAfter at once, and do not hear that connection until o.Await(refusal.Turn, …) returns
 //	}
 //	defer o.Drop(&ticket)
@@ -91,14 +90,53 @@ func New(o Options) *Overload {
 
 // Enter lets a request in, or not. It costs some nanoseconds, takes no lock and allocates nothing. Each Ticket has one Leave or Drop.
 func (o *Overload) Enter() (Ticket, bool) {
-	if o.inside() >= o.limit.Load() {
+	t, ok := o.enter()
+	if !ok {
 		o.shed.Add(1)
+	}
+	return t, ok
+}
+
+func (o *Overload) enter() (Ticket, bool) {
+	if o.inside() >= o.limit.Load() {
 		return Ticket{}, false
 	}
+	return o.place(), true
+}
+
+// place counts one more that is let in.
+func (o *Overload) place() Ticket {
 	t := Ticket{o.epoch.Load(), coming}
 	o.coming[t.epoch%epochs].Add(1)
 	o.entered.Add(1)
-	return t, true
+	return t
+}
+
+// Ask lets a request in, or tells how to refuse it; some transports refuse at a low cost. Where there is no room it waits for some or for its
+// turn to be refused, whichever comes first, and no longer than Options.Delay, or until one of two channels is closed. If all were refused at
+// once, those who keep to Retry-After would all be silent together, and come back together.
+func (o *Overload) Ask(cheap bool, ended, stop <-chan struct{}) (Ticket, Refusal, bool) {
+	if t, ok := o.enter(); ok {
+		return t, Refusal{}, true
+	}
+	cost := int64(dear)
+	if cheap {
+		cost = 1
+	}
+	perSecond := o.refusals.Load()
+	turn, away := o.turns.take(cost, perSecond*int64(maxPause/time.Second))
+	if away > 0 {
+		if t, ok := o.hold(turn, ended, stop); ok {
+			return t, Refusal{}, true
+		}
+		away = max(0, int64(turn)-o.turns.reached.Load())
+	}
+	o.shed.Add(1)
+	r := Refusal{RetryAfter: retryAfter(o.ShedShare(), rand.Float64()), Turn: turn}
+	if pause := time.Duration(float64(away) / float64(perSecond) * float64(time.Second)); pause > r.RetryAfter {
+		r.RetryAfter = (pause + time.Second - 1).Truncate(time.Second)
+	}
+	return Ticket{}, r, false
 }
 
 // inside returns how many requests count: those whose bodies do not come soon are not worked on, and nobody shall be able to take the
@@ -113,6 +151,9 @@ func (o *Overload) inside() int64 {
 
 // Full reports whether half of what may be let in is inside: it may come to refusals.
 func (o *Overload) Full() bool { return o.inside() >= o.limit.Load()/2 }
+
+// Working reports whether any request counts.
+func (o *Overload) Working() bool { return o.inside() > 0 }
 
 // Received tells that a request's body is here.
 func (o *Overload) Received(t *Ticket) {
@@ -138,6 +179,7 @@ func (o *Overload) Leave(t *Ticket, waited time.Duration) {
 	o.left.Add(1)
 	o.waited.Add(int64(waited))
 	o.Drop(t)
+	o.grant()
 	if o.turns.waiting.Load() > 0 && o.inside() < o.limit.Load()*3/4 {
 		o.turns.hear(1)
 	}
@@ -160,22 +202,6 @@ type Refusal struct {
 	Turn       Turn          // when its connection is heard again; not after RetryAfter
 }
 
-// Refuse tells how to refuse a request; some transports refuse at a low cost. A client gets its answer at once, and if it keeps to
-// Retry-After, it does not notice the pause. One that asks on and on, or on many streams, is slowed down to what may be spent on refusals.
-func (o *Overload) Refuse(cheap bool) Refusal {
-	cost := int64(dear)
-	if cheap {
-		cost = 1
-	}
-	perSecond := o.refusals.Load()
-	turn, away := o.turns.take(cost, perSecond*int64(maxPause/time.Second))
-	r := Refusal{RetryAfter: retryAfter(o.ShedShare(), rand.Float64()), Turn: turn}
-	if pause := time.Duration(float64(away) / float64(perSecond) * float64(time.Second)); pause > r.RetryAfter {
-		r.RetryAfter = (pause + time.Second - 1).Truncate(time.Second)
-	}
-	return r
-}
-
 // pace has refusals come as seldom as what is done in a second allows.
 func (o *Overload) pace(done float64) {
 	procs := float64(runtime.GOMAXPROCS(0))
@@ -187,6 +213,7 @@ func (o *Overload) pace(done float64) {
 // proceed lets connections be heard again, at a look.
 func (o *Overload) proceed(since time.Duration) {
 	o.turns.pass(int64(float64(o.refusals.Load()) * since.Seconds()))
+	o.grant()
 	if room := o.limit.Load()/2 - o.inside(); room > 0 {
 		o.turns.hear(room/8 + 1)
 	}

@@ -148,9 +148,18 @@ func TestTurns(t *testing.T) {
 		}
 		hold()
 		began, perSecond := time.Now(), refusalsPerCore*runtime.GOMAXPROCS(0)
+		gone := make(chan struct{})
+		close(gone)
+		refuse := func(cheap bool) Refusal {
+			_, r, ok := s.Ask(cheap, gone, nil)
+			if ok {
+				t.Fatal("there is room")
+			}
+			return r
+		}
 		var group sync.WaitGroup
 		for range perSecond {
-			r := s.Refuse(true)
+			r := refuse(true)
 			if r.RetryAfter < time.Second || r.RetryAfter > 10*time.Second {
 				t.Errorf("got %+v", r)
 			}
@@ -160,9 +169,9 @@ func TestTurns(t *testing.T) {
 		if took := time.Since(began); took < 900*time.Millisecond || took > 1100*time.Millisecond {
 			t.Errorf("a second's worth of refusals took %v", took)
 		}
-		far := s.Refuse(true).Turn
+		far := refuse(true).Turn
 		for range 100 * perSecond {
-			far = s.Refuse(false).Turn
+			far = refuse(false).Turn
 		}
 		ended := make(chan struct{})
 		group.Go(func() { s.Await(far, ended, nil) })
@@ -186,6 +195,51 @@ func TestTurns(t *testing.T) {
 			t.Errorf("one waited for %v", time.Since(began))
 		}
 	})
+}
+
+// TestObedientClients has clients that are silent for as long as they are told, and together want three times what can be done: next to all
+// of it is done.
+func TestObedientClients(t *testing.T) {
+	for _, clients := range []int{64, 1000} {
+		synctest.Test(t, func(t *testing.T) {
+			const perSecond = 10_000
+			s := serve(t, time.Second/perSecond)
+			s.offer(3*time.Second, 0.7*perSecond)
+			ctx, cancel := context.WithCancel(t.Context())
+			var all sync.WaitGroup
+			var refused, late atomic.Int64
+			for i := range clients {
+				random := rand.New(rand.NewPCG(1, uint64(i)))
+				all.Go(func() {
+					for ctx.Err() == nil {
+						time.Sleep(time.Duration(random.ExpFloat64() * float64(clients) / (3 * perSecond) * float64(time.Second)))
+						began := time.Now()
+						ticket, why, ok := s.Ask(true, nil, nil)
+						if took := time.Since(began); took > 100*time.Millisecond {
+							late.Add(1)
+						}
+						if !ok {
+							refused.Add(1)
+							time.Sleep(why.RetryAfter)
+							continue
+						}
+						s.Received(&ticket)
+						s.work <- &job{ticket, time.Now()}
+					}
+				})
+			}
+			time.Sleep(time.Second)
+			before := s.done.Load()
+			time.Sleep(10 * time.Second)
+			done := float64(s.done.Load()-before) / (10 * perSecond)
+			cancel()
+			all.Wait()
+			t.Logf("%d clients: %.2f of what can be done, %d refused", clients, done, refused.Load())
+			if done < 0.9 || refused.Load() == 0 || late.Load() > 0 {
+				t.Errorf("%d clients: %.2f of what can be done was done, %d were refused, %d waited for too long", clients, done, refused.Load(), late.Load())
+			}
+		})
+	}
 }
 
 func TestRetryAfter(t *testing.T) {
@@ -250,7 +304,7 @@ func TestNoAllocation(t *testing.T) {
 		ticket, _ := o.Enter()
 		o.Received(&ticket)
 		o.Leave(&ticket, time.Millisecond)
-		o.Refuse(true)
+		o.Ask(true, nil, nil)
 	}); n > 0 {
 		t.Errorf("%v allocations", n)
 	}

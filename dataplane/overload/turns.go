@@ -2,6 +2,7 @@ package overload
 
 import (
 	"container/heap"
+	"container/list"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,8 +18,16 @@ type turns struct {
 	reached atomic.Int64 // the place that has gone by last
 	waiting atomic.Int64
 
-	mu   sync.Mutex
-	heap waiters
+	mu      sync.Mutex
+	heap    waiters
+	holding list.List    // of *holder, the first one first: requests that may still be let in
+	held    atomic.Int64 // how many
+}
+
+// holder is a request that waits for room, or for its turn to be refused.
+type holder struct {
+	at   Turn
+	told chan Ticket // has one when there is room; closed when it is its turn
 }
 
 type waiter struct {
@@ -57,11 +66,15 @@ func (t *turns) take(cost, most int64) (turn Turn, away int64) {
 // pass lets so many places go by.
 func (t *turns) pass(places int64) {
 	reached := Turn(t.reached.Add(places))
-	if t.waiting.Load() == 0 {
+	if t.waiting.Load() == 0 && t.held.Load() == 0 {
 		return
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	for e := t.holding.Front(); e != nil && e.Value.(*holder).at <= reached; e = t.holding.Front() {
+		close(t.holding.Remove(e).(*holder).told)
+		t.held.Add(-1)
+	}
 	for len(t.heap) > 0 && t.heap[0].at <= reached {
 		t.first()
 	}
@@ -82,6 +95,48 @@ func (t *turns) hear(n int64) {
 func (t *turns) first() {
 	close(heap.Pop(&t.heap).(waiter).heard)
 	t.waiting.Add(-1)
+}
+
+// hold waits until there is room, or not: then it is time to refuse.
+func (o *Overload) hold(turn Turn, ended, stop <-chan struct{}) (Ticket, bool) {
+	t, h := &o.turns, &holder{turn, make(chan Ticket, 1)}
+	t.mu.Lock()
+	place := t.holding.PushBack(h)
+	t.held.Add(1)
+	t.mu.Unlock()
+	timer := time.NewTimer(o.options.Delay)
+	defer timer.Stop()
+	select {
+	case ticket, ok := <-h.told:
+		return ticket, ok
+	case <-timer.C:
+	case <-ended:
+	case <-stop:
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	select {
+	case ticket, ok := <-h.told: // meanwhile
+		return ticket, ok
+	default:
+	}
+	t.holding.Remove(place)
+	t.held.Add(-1)
+	return Ticket{}, false
+}
+
+// grant lets those in that wait for room, while there is some.
+func (o *Overload) grant() {
+	t := &o.turns
+	if t.held.Load() == 0 {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for first := t.holding.Front(); first != nil && o.inside() < o.limit.Load(); first = t.holding.Front() {
+		t.holding.Remove(first).(*holder).told <- o.place() // it has room for one
+		t.held.Add(-1)
+	}
 }
 
 // Await returns when it is a connection's turn, when there is room before, when one of two channels is closed, or after five seconds.

@@ -25,6 +25,7 @@ type params struct {
 type Metro struct {
 	topology.Location
 	Weight float64 // its share of the nodes
+	Hosted float64 // part of them in hosting networks
 }
 
 // Metros returns where the world's nodes are. The slice must not be changed.
@@ -36,7 +37,7 @@ var Metros = sync.OnceValue(func() []Metro {
 	metros := make([]Metro, len(rows))
 	for i, row := range rows {
 		metros[i].City, metros[i].Country = row.text[0], row.text[1]
-		metros[i].LatDeg, metros[i].LonDeg, metros[i].Weight = row.number(2), row.number(3), row.number(7)
+		metros[i].LatDeg, metros[i].LonDeg, metros[i].Hosted, metros[i].Weight = row.number(2), row.number(3), row.number(6), row.number(7)
 		if row.err != nil {
 			panic("rtt: embedded tables: " + row.err.Error())
 		}

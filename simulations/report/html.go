@@ -26,7 +26,7 @@ func (r *Report) HTML(out io.Writer) error {
 		About    []string
 		Short    bool
 		Failed   int
-		Outcomes []Outcome
+		Outcomes []scenario.Outcome
 		Columns  []string
 		Rows     [][]string
 		Claims   [][]string

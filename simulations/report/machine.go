@@ -17,11 +17,11 @@ func (r *Report) JSON(out io.Writer) error {
 	encoder.SetIndent("", "  ")
 	encoder.SetEscapeHTML(false)
 	return encoder.Encode(struct {
-		Scenario string          `json:"scenario"`
-		Short    bool            `json:"short,omitempty"`
-		Runs     []*scenario.Run `json:"runs"`
-		Outcomes []Outcome       `json:"assertions"`
-		Failed   int             `json:"failed"`
+		Scenario string             `json:"scenario"`
+		Short    bool               `json:"short,omitempty"`
+		Runs     []*scenario.Run    `json:"runs"`
+		Outcomes []scenario.Outcome `json:"assertions"`
+		Failed   int                `json:"failed"`
 	}{r.Scenario.Name, r.Short, r.Runs, r.Outcomes, r.Failed()})
 }
 

@@ -21,10 +21,10 @@ func (r *Report) Markdown(out io.Writer) error {
 		rows := [][]string{{"", "assertion", "measured"}}
 		for _, o := range r.Outcomes {
 			mark := "✅"
-			if !o.Pass {
+			if !o.Held {
 				mark = "❌"
 			}
-			rows = append(rows, []string{mark, "`" + strings.ReplaceAll(o.That, "`", "'") + "`", escape(o.Got)})
+			rows = append(rows, []string{mark, "`" + strings.ReplaceAll(o.Assertion.That, "`", "'") + "`", escape(o.Got)})
 		}
 		grid(w, rows)
 	}

@@ -17,24 +17,16 @@ import (
 	"github.com/isochrone/isochrone/simulations/scenario"
 )
 
-// Outcome is an assertion held against the runs.
-type Outcome struct {
-	That string `json:"that"`
-	Why  string `json:"why,omitempty"`
-	Pass bool   `json:"pass"`
-	Got  string `json:"got"` // the figures that it names, as they were, in words
-}
-
 // Report is what is shown.
 type Report struct {
 	Scenario *scenario.Scenario
 	Runs     []*scenario.Run // by variant, scale, policy and seed
-	Outcomes []Outcome
+	Outcomes []scenario.Outcome
 	Short    bool // the runs are of the scenario's short form
 }
 
 // New returns a report of some runs, in any order.
-func New(sc *scenario.Scenario, runs []*scenario.Run, outcomes []Outcome) *Report {
+func New(sc *scenario.Scenario, runs []*scenario.Run, outcomes []scenario.Outcome) *Report {
 	r := &Report{Scenario: sc, Runs: slices.Clone(runs), Outcomes: outcomes}
 	slices.SortStableFunc(r.Runs, func(a, b *scenario.Run) int {
 		return cmp.Or(cmp.Compare(variant(sc, a.Variant), variant(sc, b.Variant)), cmp.Compare(rank(sc.Scales, a.Scale), rank(sc.Scales, b.Scale)),
@@ -60,7 +52,7 @@ func rank[T comparable](list []T, of T) int {
 func (r *Report) Failed() int {
 	n := 0
 	for _, o := range r.Outcomes {
-		if !o.Pass {
+		if !o.Held {
 			n++
 		}
 	}
@@ -104,24 +96,23 @@ func (r *Report) title(c column) string {
 	return strings.Join(parts, ", ")
 }
 
-// estimate is a figure of a column: its mean over the seeds, and half of the 95 % interval of that.
-type estimate struct {
-	Mean, Half float64
-	Unit       string
-	Seeds      int // that have the figure; 0 when none has
-}
+// estimate is a figure of a column over its seeds; of none when the column does not have the figure.
+type estimate scenario.Estimate
 
 func (c column) figure(name string) estimate {
 	var values []float64
-	e := estimate{}
+	unit := ""
 	for _, run := range c {
 		if f, ok := run.Figures[name]; ok {
-			values, e.Unit = append(values, f.Value), f.Unit
+			values, unit = append(values, f.Value), f.Unit
 		}
 	}
-	e.Seeds = len(values)
-	e.Mean, e.Half = interval(values)
-	return e
+	if len(values) == 0 {
+		return estimate{}
+	}
+	e := scenario.Over(values)
+	e.Unit = unit
+	return estimate(e)
 }
 
 // rows are the names of all figures, those that belong together side by side.

@@ -7,7 +7,6 @@ import (
 	"encoding/xml"
 	"flag"
 	"io"
-	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -48,9 +47,9 @@ func example() *Report {
 			})
 		}
 	}
-	return New(sc, runs, []Outcome{
-		{That: "ours/rtt.p50 <= 40 ms", Pass: true, Got: "32 ± 2.5 ms"},
-		{That: "ours/load.max <= 1 | x", Why: "no PoP is full", Got: "1.02 <b>"},
+	return New(sc, runs, []scenario.Outcome{
+		{Assertion: scenario.Assertion{That: "ours/rtt.p50 <= 40 ms"}, Held: true, Got: "32 ± 2.5 ms"},
+		{Assertion: scenario.Assertion{That: "ours/load.max <= 1 | x", Why: "no PoP is full"}, Got: "1.02 <b>"},
 	})
 }
 
@@ -99,7 +98,7 @@ func TestMachines(t *testing.T) {
 	var read struct {
 		Runs       []*scenario.Run
 		Failed     int
-		Assertions []Outcome
+		Assertions []scenario.Outcome
 	}
 	if err := json.Unmarshal(text.Bytes(), &read); err != nil {
 		t.Fatal(err)
@@ -156,15 +155,6 @@ func TestPictures(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"rtt", "load-over-time", "map", "nothing", "one"}, names); diff != "" {
 		t.Error(diff)
-	}
-}
-
-func TestInterval(t *testing.T) {
-	if mean, half := interval([]float64{1, 2, 3}); mean != 2 || math.Abs(half-4.303/math.Sqrt(3)) > 1e-9 {
-		t.Errorf("got %v ± %v", mean, half)
-	}
-	if mean, half := interval([]float64{7}); mean != 7 || !math.IsNaN(half) {
-		t.Errorf("of one: got %v ± %v", mean, half)
 	}
 }
 

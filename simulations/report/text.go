@@ -28,16 +28,16 @@ func (r *Report) Text(out io.Writer, width int) error {
 	}
 	for _, o := range r.Outcomes {
 		mark := "ok  "
-		if !o.Pass {
+		if !o.Held {
 			mark = "FAIL"
 		}
-		fmt.Fprintf(w, "%s  %s", mark, o.That)
+		fmt.Fprintf(w, "%s  %s", mark, o.Assertion.That)
 		if o.Got != "" {
 			fmt.Fprintf(w, "   (%s)", o.Got)
 		}
 		fmt.Fprintln(w)
-		if !o.Pass && o.Why != "" {
-			fmt.Fprintf(w, "      %s\n", o.Why)
+		if !o.Held && o.Assertion.Why != "" {
+			fmt.Fprintf(w, "      %s\n", o.Assertion.Why)
 		}
 	}
 	if n := r.Failed(); n > 0 {

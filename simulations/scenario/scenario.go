@@ -40,6 +40,7 @@ type Short struct {
 type Variant struct {
 	Name  string    `yaml:"name"`  // lower case with hyphens
 	World yaml.Node `yaml:"world"` // keys of World, which replace those of the scenario's, deep
+	whole *World    `yaml:"-"`     // the scenario's world with these
 }
 
 // Scale is the engine that runs a scenario.
@@ -50,8 +51,11 @@ const (
 	Packet   Scale = "packet"
 	Flow     Scale = "flow"
 	Analytic Scale = "analytic"
-	Placing  Scale = "placement" // where the next PoPs save most, of the places of World.PoPs.Sites
+	Placing  Scale = "placement" // where PoPs save most, of the places of World.PoPs.Sites
 )
+
+// Scales are all of them.
+var Scales = []Scale{Packet, Flow, Analytic, Placing}
 
 // PolicyName is a way to steer clients.
 type PolicyName string
@@ -75,9 +79,10 @@ type World struct {
 	PoPs     *PoPs              `yaml:"pops,omitempty"`     // instead of a file
 	Clusters *Clusters          `yaml:"clusters,omitempty"`
 	Policy   *topology.Policy   `yaml:"policy,omitempty"`  // of the world's one service
-	Answers  int                `yaml:"answers,omitempty"` // of its answers, 1..8, default 1
-	TTL      Duration           `yaml:"ttl,omitempty"`     // default 20s
+	Answers  int                `yaml:"answers,omitempty"` // how many PoPs its answers name, 1..4; 0 is as the topology says, or 1
+	TTL      Duration           `yaml:"ttl,omitempty"`     // of its answers; 0 is as the topology says, or 20s
 	Scopes   Scopes             `yaml:"scopes,omitempty"`  // of answers to questions with a client subnet; default ours
+	Geo      GeoKind            `yaml:"geo,omitempty"`     // what the geo database of our servers is like; default city
 	Clients  Clients            `yaml:"clients"`
 	Network  Network            `yaml:"network,omitempty"`
 }
@@ -90,6 +95,16 @@ const (
 	ScopesOurs  Scopes = "ours"  // the widest that is right for the answer given
 	ScopesEcho  Scopes = "echo"  // that of the question
 	ScopesMerge Scopes = "merge" // networks with equal first three choices merged, as gdnsd does
+)
+
+// GeoKind is what a geo database is like. The router sees the world through it; package world says how each errs.
+type GeoKind string
+
+// The kinds of geo database.
+const (
+	GeoCity    GeoKind = "city"    // knows cities, and errs as commercial ones do
+	GeoCountry GeoKind = "country" // knows countries alone, and errs sometimes
+	GeoExact   GeoKind = "exact"   // knows all metros
 )
 
 // PoPs says where a world's PoPs are, by IATA codes of the built-in places, or how many are chosen among these, one after the other
@@ -142,7 +157,8 @@ type Resolvers struct {
 
 // Network is what carries packets. Zero values are the defaults, which RTT_MODEL.md of the docs tells.
 type Network struct {
-	Matrix    string              `yaml:"matrix,omitempty"`    // CSV of from,to,rtt_ms by PoP names, metros or IATA codes; in place of the model where it has a pair
+	Matrix    string              `yaml:"matrix,omitempty"`    // CSV of from,to,rtt_ms by names of PoPs, clusters, metros or IATA codes; in place of the model and of detours where it has a pair
+	Measured  *Matrix             `yaml:"-"`                   // what that file says
 	Spread    *float64            `yaml:"spread,omitempty"`    // standard deviation, in the logarithm, of a factor for each network and PoP; default 0.11
 	Detours   *float64            `yaml:"detours,omitempty"`   // part of pairs of network and PoP that take a detour nobody can foresee, 0..1; default 0.03
 	Jitter    *bool               `yaml:"jitter,omitempty"`    // default true: as measured on long paths
@@ -150,7 +166,7 @@ type Network struct {
 	Reorder   float64             `yaml:"reorder,omitempty"`   // of packets that come after their successor, 0..0.5
 	Bandwidth float64             `yaml:"bandwidth,omitempty"` // bits a second of a client's line; 0 is without bound
 	MTU       int                 `yaml:"mtu,omitempty"`       // 1280..9000; default 1500
-	RTT       map[string]Duration `yaml:"rtt,omitempty"`       // of single links, such as "sin,iad"; above all else
+	RTT       map[string]Duration `yaml:"rtt,omitempty"`       // of single links, such as "sin,iad", by the names of a matrix; above all else, and without spread
 	Catchment Catchment           `yaml:"catchment,omitempty"` // where BGP carries packets to VIPs
 }
 
@@ -181,7 +197,7 @@ type BrownOut struct {
 	PoP      string   `yaml:"pop"`
 	Delay    Duration `yaml:"delay,omitempty"`    // added to what it does
 	Loss     float64  `yaml:"loss,omitempty"`     // of packets, added
-	Capacity float64  `yaml:"capacity,omitempty"` // part that is left, 0..1
+	Capacity float64  `yaml:"capacity,omitempty"` // part that is left, 0..1; 0 leaves all
 }
 
 // Flap is a PoP that dies and comes back again and again.
@@ -222,9 +238,9 @@ type Claim struct {
 // Assertion is what must hold, as "FIGURE OP BOUND": figures by the names of Run.Figures, with variant, scale and policy before it where there are
 // several of these, in this order ("flow/ours/rtt.p99 <= 80 ms", "ours/rtt.mean <= 1.03 * oracle/rtt.mean", "packet/ours/rtt.p50 ~ flow/ours/rtt.p50 within 2 %").
 type Assertion struct {
-	That string `yaml:"that"`
-	Why  string `yaml:"why,omitempty"`
-	Full bool   `yaml:"full,omitempty"` // it is not held against the short form
+	That string `yaml:"that" json:"that"`
+	Why  string `yaml:"why,omitempty" json:"why,omitempty"`
+	Full bool   `yaml:"full,omitempty" json:"full,omitempty"` // it is not held against the short form
 }
 
 // Duration is a time in YAML, such as 90s or 24h.
