@@ -58,6 +58,7 @@ type Verdict struct {
 	Code      Code                     `json:"code,omitempty"` // what kind of failure decided
 	Votes     Votes                    `json:"votes"`
 	Suspected bool                     `json:"suspected,omitempty"` // a vantage has seen a first failure, and the others look
+	Shedding  bool                     `json:"shedding,omitempty"`  // it says itself that it refuses requests because it is overloaded
 	Regions   map[string]RegionVerdict `json:"regions,omitempty"`   // by continent; where a region has none, Status holds there
 
 	Recovered time.Time `json:"recovered,omitzero"` // when this node saw it come back from down; zero when it has not

@@ -12,6 +12,7 @@ import (
 
 	"github.com/isochrone/isochrone/dataplane"
 	"github.com/isochrone/isochrone/internal/intakeclient"
+	"github.com/isochrone/isochrone/simulations/packet"
 	"github.com/isochrone/isochrone/simulations/virtual"
 )
 
@@ -27,7 +28,7 @@ func MeasureResumed(rtts RTTs, path Path) (early, waits time.Duration, err error
 	}
 	defer os.RemoveAll(dir)
 	err = virtual.Run(func() error {
-		w, err := newIntakeWorld(rtts, path, dir)
+		w, err := newIntakeWorld(packet.Config{Way: rtts.Way}, path, dir)
 		if err != nil {
 			return err
 		}
@@ -43,7 +44,7 @@ func MeasureResumed(rtts RTTs, path Path) (early, waits time.Duration, err error
 func (w *intakeWorld) resumed(early bool) (time.Duration, error) {
 	host := w.network.Host(w.path.Client)
 	c := intakeclient.New(intakeclient.Config{Roots: w.ca.Pool(), Early: early, Listen: func() (net.PacketConn, error) {
-		return w.network.ListenPacket(netip.AddrPortFrom(host, 40000)), nil
+		return w.network.ListenPacket(netip.AddrPortFrom(host, 40000))
 	}})
 	defer c.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -51,12 +52,12 @@ func (w *intakeWorld) resumed(early bool) (time.Duration, error) {
 	var took time.Duration
 	for again := range 2 {
 		c.Keep(func(netip.AddrPort) bool { return false })
-		w.posted++
+		number := w.posted.Add(1)
 		start := time.Now()
 		answer, err := c.Post(ctx, []intakeclient.Endpoint{{Target: "pop." + earlyService, Addr: w.pop}}, &intakeclient.Request{
 			Service: earlyService, Path: dataplane.Path,
 			Header: http.Header{"X-Api-Key": {w.key}, "Content-Type": {"application/json"}, "Idempotency-Key": {fmt.Sprint(early, again)}},
-			Body:   fmt.Appendf(nil, `{"hash":"0x%064x","sender":"0x%040x","amount":"1"}`, w.posted, w.posted),
+			Body:   fmt.Appendf(nil, `{"hash":"0x%064x","sender":"0x%040x","amount":"1"}`, number, number),
 		})
 		took = time.Since(start)
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -112,6 +113,10 @@ func (d *decoder) value(node *yaml.Node, path string, target reflect.Value, dept
 		d.text(node, path, text)
 		return
 	}
+	if raw, ok := target.Addr().Interface().(*yaml.Node); ok { // read later, by whoever asked for it
+		*raw = *node
+		return
+	}
 	switch target.Kind() {
 	case reflect.Struct:
 		d.object(node, path, target, depth)
@@ -173,6 +178,9 @@ func collectFields(target reflect.Value, fields map[string]reflect.Value) {
 			continue
 		}
 		name, options, _ := strings.Cut(target.Type().Field(i).Tag.Get("yaml"), ",")
+		if name == "-" {
+			continue
+		}
 		if options == "inline" {
 			collectFields(target.Field(i), fields)
 			continue
@@ -264,11 +272,11 @@ func (d *decoder) scalar(node *yaml.Node, path string, target reflect.Value) {
 			d.number(node, path, "a whole number", err)
 		}
 		target.SetInt(v)
-	case reflect.Uint16, reflect.Uint32:
+	case reflect.Uint16, reflect.Uint32, reflect.Uint64:
 		var v uint64
 		bits := target.Type().Bits()
 		if v, err = strconv.ParseUint(node.Value, 10, bits); err != nil {
-			d.number(node, path, fmt.Sprintf("a whole number in 0..%d", uint64(1)<<bits-1), err)
+			d.number(node, path, fmt.Sprintf("a whole number in 0..%d", uint64(math.MaxUint64)>>(64-bits)), err)
 		}
 		target.SetUint(v)
 	case reflect.Float64:

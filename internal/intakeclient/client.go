@@ -32,7 +32,14 @@ type Config struct {
 	Listen           func() (net.PacketConn, error) // makes the UDP socket of HTTP/3; nil takes any port
 	HandshakeTimeout time.Duration                  // of a new connection; default 5 s
 	Early            bool                           // small requests with an Idempotency-Key go in 0-RTT where a session can be resumed; an attacker can send them again
+	Dial             Dial                           // opens connections of TCP; nil takes those of the system
+
+	// Wrap stands between the client and each of its connections, as a simulation may have it; nil for nothing.
+	Wrap func(http.RoundTripper) http.RoundTripper
 }
+
+// Dial opens a connection, as the method DialContext of net.Dialer does.
+type Dial = func(ctx context.Context, network, address string) (net.Conn, error)
 
 // Client holds connections to PoPs, one to each. It may be used concurrently.
 type Client struct {
@@ -145,7 +152,7 @@ func (c *Client) post(ctx context.Context, e Endpoint, r *Request) (_ *Answer, s
 	if r.Header != nil {
 		request.Header = r.Header.Clone()
 	}
-	response, early, err := conn.send(request, r)
+	response, early, err := conn.send(request, r, c.config.Wrap)
 	if err != nil {
 		c.failed(ctx, target{e.Addr, r.Service}, conn, connected)
 		return nil, true, err
@@ -168,15 +175,19 @@ func (c *Client) post(ctx context.Context, e Endpoint, r *Request) (_ *Answer, s
 	return answer, true, nil
 }
 
-// send sends a request, in 0-RTT if that may be.
-func (c *connection) send(request *http.Request, r *Request) (_ *http.Response, early bool, _ error) {
+// send sends a request, in 0-RTT if that may be, and else through what wraps the transport, if anything does.
+func (c *connection) send(request *http.Request, r *Request, wrap func(http.RoundTripper) http.RoundTripper) (_ *http.Response, early bool, _ error) {
 	if c.quic != nil && mayBeEarly(r) {
 		response, err := c.quic.sendEarly(request, r.Body)
 		if !errors.Is(err, errLater) {
 			return response, true, err
 		}
 	}
-	response, err := c.transport.RoundTrip(request)
+	transport := c.transport
+	if wrap != nil {
+		transport = wrap(transport)
+	}
+	response, err := transport.RoundTrip(request)
 	return response, false, err
 }
 
@@ -261,11 +272,15 @@ func (c *Client) socket() (*quic.Transport, error) {
 }
 
 func (c *Client) dialTCP(ctx context.Context, to target, _ bool) (*connection, error) {
+	dial := c.config.Dial
+	if dial == nil {
+		dial = new(net.Dialer).DialContext
+	}
 	transport := &http.Transport{
 		Protocols:       new(http.Protocols),
 		TLSClientConfig: c.tls(to),
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "tcp", to.addr.String())
+			return dial(ctx, "tcp", to.addr.String())
 		},
 	}
 	transport.Protocols.SetHTTP2(true)

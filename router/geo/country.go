@@ -57,6 +57,9 @@ var countries = sync.OnceValue(func() map[string]router.Place {
 	return places
 })
 
+// PlaceOf returns the place that stands for a country, by its ISO 3166-1 code, and false for a code that is none.
+func PlaceOf(country string) (router.Place, bool) { return countryPlace(country) }
+
 // ContinentOf returns the code of the continent of a country, by its ISO 3166-1 code, or nothing when it is not known.
 func ContinentOf(country string) string { return countries()[country].Continent }
 
