@@ -231,3 +231,36 @@ func TestUnsupported(t *testing.T) {
 		t.Error("a run that is given up has no error")
 	}
 }
+
+const upgraded = `
+scenario: upgraded
+summary: all PoPs get new processes
+scales: [packet]
+duration: 60s
+world:
+  pops: {at: [SIN, FRA]}
+  clusters: {at: [FRA, SIN]}
+  ttl: 2s
+  clients: {count: 6, rate: 1, near: [{place: SIN, weight: 1}, {place: FRA, weight: 1}]}
+timeline:
+  - {at: 2s, rolling_upgrade: {at_once: 1, pause: 5s, away: 3s}}
+`
+
+// While PoPs are replaced one after the other, nobody waits longer than before by more than another PoP is farther, and nothing is lost.
+func TestUpgrade(t *testing.T) {
+	s, w := scene(t, upgraded)
+	e, err := simulate(context.Background(), s, w, scenario.Ours, 1, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := e.figures()
+	if len(e.acks) < len(e.posts) || run.Figures["accepted"] != run.Figures["posts"] || run.Figures["fresh.p99"].Value > 1000 {
+		t.Errorf("got %d acknowledgements, %+v", len(e.acks), run.Figures)
+	}
+	notes := strings.Join(run.Notes, "\n")
+	for _, want := range []string{"00:00:02.0 fra1 is drained", "00:00:14.0 the process of fra1 ends", "fra1 has another process", "00:00:22.0 sin1 is drained", "sin1 has another process"} {
+		if !strings.Contains(notes, want) {
+			t.Errorf("%q is not noted: got\n%s", want, notes)
+		}
+	}
+}
