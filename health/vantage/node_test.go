@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -137,8 +138,9 @@ func TestAlone(t *testing.T) {
 // TestSaysOfItself holds that what a node says of itself is told once, at once, and that it is in each report from then on.
 func TestSaysOfItself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		serves := "192.0.2.53:53"
-		r := start(t, "dns:a", []health.Target{x}, func(c *Config) { c.Describe = func(r *health.Report) { r.Serves = serves } })
+		var serves atomic.Value
+		serves.Store("192.0.2.53:53")
+		r := start(t, "dns:a", []health.Target{x}, func(c *Config) { c.Describe = func(r *health.Report) { r.Serves = serves.Load().(string) } })
 		defer r.stop()
 		time.Sleep(5 * time.Second)
 		last := func() (*health.Report, int) {
@@ -153,10 +155,10 @@ func TestSaysOfItself(t *testing.T) {
 			r.Host([]health.Hosted{{PoP: "b", Degraded: "its spool is full"}})
 		}
 		said, after := last()
-		if after != before+3 || said.Self.Degraded != "no cluster can be reached" || !said.Self.Shedding || len(said.Hosts) != 1 || said.Serves != serves {
+		if after != before+3 || said.Self.Degraded != "no cluster can be reached" || !said.Self.Shedding || len(said.Hosts) != 1 || said.Serves != serves.Load() {
 			t.Errorf("told %d times: %+v", after-before, said)
 		}
-		serves = ""
+		serves.Store("")
 		r.Say()
 		if said, _ := last(); said.Serves != "" || said.Self.Degraded == "" {
 			t.Errorf("got %+v", said)
@@ -472,7 +474,10 @@ func TestNamesake(t *testing.T) {
 		}
 		begin("two")
 		stop := nodes["two"].stop
-		writes, waiting = 0, map[string][]*health.Report{}
+		mu.Lock()
+		writes = 0
+		clear(waiting)
+		mu.Unlock()
 		for range 60 {
 			time.Sleep(time.Second)
 			deliver("one")
@@ -481,9 +486,11 @@ func TestNamesake(t *testing.T) {
 		if !nodes["one"].Namesake() || !nodes["two"].Namesake() {
 			t.Errorf("%v and %v, want both to know", nodes["one"].Namesake(), nodes["two"].Namesake())
 		}
+		mu.Lock()
 		if writes < 5 || writes > 40 {
 			t.Errorf("%d reports in a minute", writes)
 		}
+		mu.Unlock()
 		stop()
 		time.Sleep(2 * namesakePatience)
 		if nodes["one"].Namesake() {
