@@ -28,6 +28,7 @@ type Service struct {
 	Verdicts func() health.Verdicts   // newest; those of the view are as they were when the last one changed
 	Vantages func() []VantageStatus   // whose reports count here
 	DNS      func() map[string]string // where DNS nodes answer, by name: address and port
+	BGP      func() []AnnouncerStatus // what nodes announce
 	Activity func() Activity
 	Geo      func() GeoStatus
 	Traffic  func() (perSecond float64, known bool)      // requests to all PoPs
