@@ -29,6 +29,7 @@ type Service struct {
 	Vantages func() []VantageStatus   // whose reports count here
 	Alone    func() bool              // this process hears no other vantage, though there are some
 	DNS      func() map[string]string // where DNS nodes answer, by name: address and port
+	BGP      func() []AnnouncerStatus // what nodes announce
 	Activity func() Activity
 	Geo      func() GeoStatus
 	Traffic  func() (perSecond float64, known bool)      // requests to all PoPs

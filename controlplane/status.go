@@ -16,19 +16,20 @@ import (
 
 // Status is the state of everything, for people and scripts.
 type Status struct {
-	Revision  int64            `json:"revision"`          // of the store, newest read
-	Good      int64            `json:"topology_revision"` // of the topology in force
-	Faults    []topology.Fault `json:"faults"`            // why a newer topology is not in force
-	Ignored   []topology.Fault `json:"ignored"`           // overrides and keys without effect
-	PoPs      []TargetStatus   `json:"pops"`
-	Clusters  []TargetStatus   `json:"clusters"`
-	DNS       []DNSStatus      `json:"dns"` // DNS nodes that others look at
-	Overrides []OverrideStatus `json:"overrides"`
-	Vantages  []VantageStatus  `json:"vantages"` // whose reports count here now
-	Alone     bool             `json:"alone"`    // this control plane hears no other vantage, though there are some: local view
-	Geo       GeoStatus        `json:"geo"`
-	Activity  Activity         `json:"activity"`
-	Spill     *SpillStatus     `json:"spill,omitempty"` // none: no leader has said anything yet
+	Revision  int64             `json:"revision"`          // of the store, newest read
+	Good      int64             `json:"topology_revision"` // of the topology in force
+	Faults    []topology.Fault  `json:"faults"`            // why a newer topology is not in force
+	Ignored   []topology.Fault  `json:"ignored"`           // overrides and keys without effect
+	PoPs      []TargetStatus    `json:"pops"`
+	Clusters  []TargetStatus    `json:"clusters"`
+	DNS       []DNSStatus       `json:"dns"`           // DNS nodes that others look at
+	BGP       []AnnouncerStatus `json:"bgp,omitempty"` // nodes that announce, or did
+	Overrides []OverrideStatus  `json:"overrides"`
+	Vantages  []VantageStatus   `json:"vantages"` // whose reports count here now
+	Alone     bool              `json:"alone"`    // this control plane hears no other vantage, though there are some: local view
+	Geo       GeoStatus         `json:"geo"`
+	Activity  Activity          `json:"activity"`
+	Spill     *SpillStatus      `json:"spill,omitempty"` // none: no leader has said anything yet
 }
 
 // TargetStatus is a PoP's or a cluster's.
@@ -115,6 +116,9 @@ func (s *Service) Status(context.Context) (*Status, error) {
 		status.Vantages = s.Vantages()
 	}
 	status.Alone = s.Alone != nil && s.Alone()
+	if s.BGP != nil {
+		status.BGP = s.BGP()
+	}
 	if s.Geo != nil {
 		status.Geo = s.Geo()
 	}

@@ -45,7 +45,7 @@ type Candidate struct {
 	Group       int            `json:"group"`             // PoPs of one group share their clients; 0 behind those that are ranked for this client
 	Share       float64        `json:"share"`             // of its clients that it gets, 0..1
 	State       topology.State `json:"state"`
-	Health      health.Status  `json:"health"`             // what health says, even while an operator says otherwise
+	Health      health.Status  `json:"health"`             // what health says to clients of this region, even while an operator says otherwise
 	Verdict     health.Verdict `json:"verdict"`            // with votes, regions, and since when
 	Says        []Said         `json:"says,omitempty"`     // what each vantage says, where that is known
 	Override    string         `json:"override,omitempty"` // the operator's decisions about it, in words
@@ -113,10 +113,10 @@ func (tr *Trace) candidates(v *View, q *question, o origin, a Answer) {
 		x := Candidate{
 			PoP: pop.name, City: pop.Location.City, PredictedMS: inMS(predicted[c]), RTTMS: inMS(us[c]),
 			Share: shareFor(v, q, c), State: pop.State, Chosen: slices.Contains(a.Choices[:a.N], c),
+			Health:  v.State.healthFor(q, pop.name),
 			Verdict: v.State.inputs.Verdicts[health.Target{Kind: health.PoP, Name: pop.name}],
 		}
-		x.Health = cmp.Or(x.Verdict.Status, health.Unknown)
-		x.Verdict.Status = x.Health
+		x.Verdict.Status = cmp.Or(x.Verdict.Status, health.Unknown)
 		decision := v.State.decided.PoP(pop.name)
 		for _, o := range []*topology.Override{decision.Drain, decision.Force, decision.Pin} {
 			if o != nil {
@@ -183,6 +183,15 @@ func (tr *Trace) candidates(v *View, q *question, o origin, a Answer) {
 		}
 		tr.Candidates = append(tr.Candidates, x)
 	}
+}
+
+// healthFor returns what health says of a PoP to clients like this one.
+func (s *State) healthFor(q *question, pop string) health.Status {
+	v := s.inputs.Verdicts[health.Target{Kind: health.PoP, Name: pop}]
+	if q.ranking != nil && q.class.region > 0 {
+		return v.In(topology.Continents[q.class.region-1])
+	}
+	return v.In("")
 }
 
 // shareFor returns what share of clients like this one a choice takes, in 0..1.

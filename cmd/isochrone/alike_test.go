@@ -51,6 +51,9 @@ func TestAlike(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if line := lineOf(shown, "pop:nrt1 "); !strings.Contains(line, alikePrefix("nrt1")) {
+		t.Errorf("the command shows of the BGP of nrt1 %q:\n%s", line, shown)
+	}
 	for _, p := range status.PoPs {
 		if line := lineOf(shown, p.Name+" "); !strings.Contains(line, "  "+string(p.Health.Status)) || strings.Contains(line, "  yes") != p.Answered {
 			t.Errorf("%s is %s, answered: %v; the command shows %q", p.Name, p.Health.Status, p.Answered, line)
@@ -94,7 +97,7 @@ func (w *alikeWorld) alike() error {
 	routes := w.routes()
 	for i, p := range status.PoPs {
 		if done := w.pops[p.Name]; done != nil {
-			if err := errors.Join(asDone(&p, done), w.announced(&p, done, routes)); err != nil {
+			if err := errors.Join(asDone(&p, done), w.announced(status, &p, done, routes)); err != nil {
 				return err
 			}
 		}
@@ -144,8 +147,11 @@ func asDone(s *controlplane.TargetStatus, p *alikePoP) error {
 }
 
 // announced compares a PoP's route with its status, and with what the PoP itself tells.
-func (w *alikeWorld) announced(s *controlplane.TargetStatus, p *alikePoP, routes string) error {
+func (w *alikeWorld) announced(status *controlplane.Status, s *controlplane.TargetStatus, p *alikePoP, routes string) error {
 	want := p.well() && s.Answered
+	if says := standingOf(status, s.Name); (says == string(bgp.Stays)) != want && p.well() { // of one that is not well it is what it said last
+		return fmt.Errorf("%s is %s, answered: %v; by the status its BGP %s", s.Name, s.Health.Status, s.Answered, says)
+	}
 	if has := strings.Contains(routes, alikePrefix(s.Name)); has != want {
 		return fmt.Errorf("%s is %s, answered: %v; BIRD has its route: %v", s.Name, s.Health.Status, s.Answered, has)
 	}
@@ -169,6 +175,16 @@ func (w *alikeWorld) announced(s *controlplane.TargetStatus, p *alikePoP, routes
 		return fmt.Errorf("at %s %s is %q", s.Name, name, metrics[name])
 	}
 	return nil
+}
+
+// standingOf returns what a PoP says of its prefix by the status.
+func standingOf(status *controlplane.Status, pop string) string {
+	for _, a := range status.BGP {
+		if a.Node == "pop:"+pop && len(a.Prefixes) == 1 && a.Prefixes[0].Prefix.String() == alikePrefix(pop) {
+			return a.Prefixes[0].Standing
+		}
+	}
+	return ""
 }
 
 // explained compares the answers for a place with explanations of them, and those with the status.

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/isochrone/isochrone/controlplane"
 	"github.com/isochrone/isochrone/dataplane/bgp"
 	"github.com/isochrone/isochrone/internal/privatefile"
 	"github.com/isochrone/isochrone/topology"
@@ -148,10 +149,10 @@ func checkBGPPassword(password string) error {
 	return nil
 }
 
-// announcements are what nodes say that they announce by BGP: this one, and the others as far as they are heard. They are safe for concurrent
+// announcements are what nodes say that they announce by BGP: this one, if it does, and the others as far as they are heard. They are safe for concurrent
 // use.
 type announcements struct {
-	name    string        // of this node
+	name    string        // of this node; empty for one that announces nothing, and hears others
 	changed chan struct{} // has something after this node has something new to say; shared with what it says as a vantage
 
 	mu    sync.Mutex
@@ -222,6 +223,24 @@ func (a *announcements) others() (all map[netip.Prefix][]bgp.Other, confirmed bo
 		}
 	}
 	return all, len(a.own) > 0 && a.heard[a.name] == string(a.own)
+}
+
+// all tells what nodes announce, by name.
+func (a *announcements) all() (all []controlplane.AnnouncerStatus) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, node := range slices.Sorted(maps.Keys(a.heard)) {
+		standings, err := bgp.ParseStandings([]byte(a.heard[node]))
+		if err != nil || len(standings) == 0 {
+			continue
+		}
+		one := controlplane.AnnouncerStatus{Node: node}
+		for _, prefix := range slices.SortedFunc(maps.Keys(standings), netip.Prefix.Compare) {
+			one.Prefixes = append(one.Prefixes, controlplane.AnnouncedRoute{Prefix: prefix, Standing: string(standings[prefix])})
+		}
+		all = append(all, one)
+	}
+	return all
 }
 
 // wishFor says what operators want of a PoP.

@@ -54,7 +54,7 @@ func newControlParts(etcd *clientv3.Client, root, name string, n *node, s *sourc
 		},
 	}
 	c.service.Loads = func() map[string]spill.Load { return controlplane.LoadsOf(c.known()) }
-	c.service.Spill = c.spill.Load
+	c.service.Spill, c.service.BGP = c.spill.Load, n.announces.all
 	return c
 }
 

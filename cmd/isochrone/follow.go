@@ -82,7 +82,7 @@ func (n *node) register(ctx context.Context, up *upstream) {
 	}
 	for {
 		presence := store.Presence{Node: n.record, Report: n.looks.stored, Changed: n.looks.changed}
-		if n.announces != nil {
+		if n.announces != nil && n.announces.name != "" {
 			presence.Announces = n.announces.text
 		}
 		err := up.register(ctx, presence)

@@ -43,7 +43,7 @@ type node struct {
 	contact   *contact
 	ca        *devca.CA            // nil for a DNS node, which issues no certificates
 	secrets   *secrets             // nil for who has a use for none
-	announces *announcements       // nil for who announces nothing by BGP
+	announces *announcements       // nil for who neither announces anything by BGP nor tells of it
 	before    health.Verdicts      // of the process that this one replaces
 	access    *dataplane.AccessLog // of the PoPs; nil for none
 	tracer    *tracing.Tracer      // likewise
@@ -71,6 +71,9 @@ func newNode(kind, name string, dir stateDir, lastGood string, log *slog.Logger,
 		first: make(chan struct{}), followed: make(chan struct{}),
 	}
 	n.looks.changed = make(chan struct{}, 1)
+	if kind == "control" || kind == "up" { // they tell of it in the status
+		n.announces = newAnnouncements("", n.looks.changed)
+	}
 	n.fresh = sync.OnceFunc(func() { close(n.followed) })
 	return n
 }

@@ -109,6 +109,17 @@ func printStatus(w io.Writer, status *controlplane.Status, now time.Time) error 
 	if err := table.Flush(); err != nil {
 		return err
 	}
+	if len(status.BGP) > 0 {
+		fmt.Fprintln(table, "\nBGP\tPREFIX\tSTANDING")
+	}
+	for _, a := range status.BGP {
+		for _, route := range a.Prefixes {
+			fmt.Fprintf(table, "%s\t%s\t%s\n", a.Node, route.Prefix, route.Words())
+		}
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
 	for _, o := range status.Overrides {
 		if !o.Expired {
 			fmt.Fprintf(w, "\noverride %s: %s %s for another %v, by %s: %s\n", o.Name, o.Kind, cmp.Or(o.PoP, o.Cluster),

@@ -58,7 +58,12 @@ func (n *Node) Hear(r *health.Report, stored bool) {
 // meetNamesake takes a report of this node's own name: its own, one of a process that ran before, or of one that runs besides, which none should.
 // What the store has of another is soon replaced by what this one says.
 func (n *Node) meetNamesake(r *health.Report, stored bool, now time.Time) {
-	if !stored || r.Incarnation == n.incarnation {
+	if !stored {
+		return
+	}
+	if r.Incarnation == n.incarnation {
+		n.contested = n.contested || r.Sequence < n.echoed // somebody has put an old one there
+		n.echoed = max(n.echoed, r.Sequence)
 		return
 	}
 	was := n.namesake.runs(now)

@@ -83,6 +83,7 @@ type Node struct {
 	namesake    namesake
 	contested   bool      // the store has its report in place of this node's
 	insisted    time.Time // when this one last said all anew because of that
+	echoed      uint64    // the highest sequence of its own reports that the store has had
 	sequence    uint64
 	self        health.Self
 	hosts       []health.Hosted

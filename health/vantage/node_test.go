@@ -94,6 +94,13 @@ func (r *rig) probed(of health.Target, since time.Time) (n int) {
 	return n
 }
 
+// last is the report that was made last.
+func (r *rig) last() health.Report {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return *r.reports[len(r.reports)-1]
+}
+
 func (r *rig) status(of health.Target) health.Status { return r.Judgement().Verdicts[of].Status }
 
 // saying is a report of another vantage.
@@ -495,6 +502,30 @@ func TestNamesake(t *testing.T) {
 		time.Sleep(2 * namesakePatience)
 		if nodes["one"].Namesake() {
 			t.Error("it is not forgotten when it has ended")
+		}
+	})
+}
+
+// TestReplaced has somebody put an old report of a node into the store in place of its newest: the node puts its own back, and does so for no other
+// reason.
+func TestReplaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, "dns:a", []health.Target{x}, nil)
+		defer r.stop()
+		time.Sleep(time.Minute)
+		last := r.last()
+		r.Hear(&last, true)
+		said := r.Counts().Reports
+		time.Sleep(time.Minute)
+		if n := r.Counts().Reports; n != said {
+			t.Errorf("%d reports of which nobody put an old one there", n-said)
+		}
+		old := last
+		old.Sequence--
+		r.Hear(&old, true)
+		time.Sleep(2 * insistence)
+		if r.Counts().Reports != said+1 || r.last().Sequence <= last.Sequence {
+			t.Errorf("%d reports after an old one was put there, want one", r.Counts().Reports-said)
 		}
 	})
 }

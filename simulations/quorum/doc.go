@@ -4,6 +4,6 @@
 //
 // Modelled are: round-trip times by router/rtt between the PoPs' cities, with jitter and loss; a probe as the two round trips of a fresh
 // HTTP/3 connection, with retransmissions as quic-go makes them; clocks that are wrong, and go wrong; reports that take 50..150 ms
-// through etcd, and one way by datagram. One vantage of each world is bad in a way of its own (Bad). Verdicts are reached at four DNS
-// nodes, each of its own reports.
+// through etcd, and one way by datagram. One vantage of each world is bad in a way of its own, or one
+// of the two ways of reports is cut (Bad). Verdicts are reached at four DNS nodes, each of its own reports.
 package quorum

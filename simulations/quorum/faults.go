@@ -35,10 +35,12 @@ const (
 	Silent      Bad = "silent for some" // it says nothing of half of its targets
 	ReplayedAll Bad = "replayed"        // somebody on the way sends everybody's old datagrams again
 	WrongClock  Bad = "wrong clock"     // by hours, and it is set every few seconds
+	StoreAway   Bad = "etcd away"       // no vantage is bad: reports travel directly alone
+	DirectCut   Bad = "datagrams cut"   // no vantage is bad: reports travel through etcd alone
 )
 
 // Bads are all of them.
-var Bads = []Bad{Nobody, CutOff, Slow, Contrary, LiesRegion, Alarmist, Replays, Silent, ReplayedAll, WrongClock}
+var Bads = []Bad{Nobody, CutOff, Slow, Contrary, LiesRegion, Alarmist, Replays, Silent, ReplayedAll, WrongClock, StoreAway, DirectCut}
 
 // event is a fault of one PoP.
 type event struct {
@@ -49,6 +51,12 @@ type event struct {
 	down       []time.Duration // by judge: when the verdict was down, counted from begin; 0 when it never was
 	up         []time.Duration // when it was up again, counted from end
 }
+
+// storeAway reports whether etcd is away now.
+func (w *world) storeAway() bool { return w.bad == StoreAway && w.now > warmUp/2 }
+
+// directCut reports whether no datagram arrives now.
+func (w *world) directCut() bool { return w.bad == DirectCut && w.now > warmUp/2 }
 
 const (
 	warmUp     = 90 * time.Second

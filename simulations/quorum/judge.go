@@ -54,7 +54,9 @@ func (j *judge) tick() {
 // reports returns those of vantages that are alive.
 func (j *judge) reports() []*health.Report {
 	now := j.clock.local(j.now)
-	return j.ledger.Reports(func(name string, heard time.Time) bool { return j.leases[name] || now.Sub(heard) < directLife })
+	return j.ledger.Reports(func(name string, heard time.Time) bool {
+		return j.leases[name] && !j.storeAway() || now.Sub(heard) < directLife
+	})
 }
 
 func (j *judge) judge() {

@@ -2,12 +2,14 @@ package quorum
 
 import (
 	"flag"
+	"strings"
 	"testing"
 	"time"
 )
 
 var faults = flag.Int("faults", 2, "in each world")
 var costs = flag.Bool("costs", false, "measure what health costs for 3, 30 and 300 PoPs")
+var onlyBad = flag.String("bad", "", "vantages, separated by commas, of which worlds have one; empty for all")
 var seeds = flag.Int("seeds", 0, "worlds of each kind of bad vantage; 0 stands for one of two kinds")
 
 // hard are the faults that are the same for the whole world.
@@ -19,6 +21,12 @@ func TestThirtyPoPs(t *testing.T) {
 	kinds := Bads
 	if *seeds == 0 {
 		kinds = []Bad{LiesRegion, ReplayedAll}
+	}
+	if *onlyBad != "" {
+		kinds = nil
+		for name := range strings.SplitSeq(*onlyBad, ",") {
+			kinds = append(kinds, Bad(name))
+		}
 	}
 	for _, bad := range kinds {
 		r := &Result{}

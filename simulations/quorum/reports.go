@@ -85,7 +85,7 @@ func (w *world) datagram(b []byte, from, to place, deliver func([]byte)) {
 	}
 	w.score.Datagrams++
 	w.score.DatagramOctets += int64(len(b))
-	if w.random.Float64() < loss {
+	if w.random.Float64() < loss || w.directCut() {
 		return
 	}
 	w.when(w.now+w.oneWay(from.at, to.at)+w.badDelay(from), func() { deliver(b) })
@@ -121,12 +121,15 @@ func (w *world) middle() time.Duration { return w.length() / 2 }
 
 // write has the report written to etcd, not more than four times a second. Everybody reads it there a little later.
 func (v *vantage) write() {
-	if v.writing || v.index == v.badOne && v.world.bad == Replays && v.now > v.middle() {
+	if v.writing || v.storeAway() || v.index == v.badOne && v.world.bad == Replays && v.now > v.middle() {
 		return
 	}
 	v.writing = true
 	v.when(max(v.now, v.written+etcdSpacing), v.alive(func() {
 		v.writing, v.written = false, v.now
+		if v.storeAway() {
+			return
+		}
 		b := v.report(true).Append(nil, 0, v.local())
 		v.score.Writes++
 		v.score.WriteOctets += int64(len(b))

@@ -14,13 +14,14 @@ export function show({ root, signal, href }) {
     sayMark: (mark) => !mark.isCluster && [el("a", { href: href("explain", { if: `pop ${mark.name} down` }) }, "What if it were down?"), " ",
       mayWrite() && el("a", { href: href("overrides", { pop: mark.name }) }, "Drain it")],
   });
-  const parts = Object.fromEntries(["faults", "pops", "clusters", "overrides", "nodes"].map((id) => [id, el("section.card", { id, tabindex: -1 })]));
+  const parts = Object.fromEntries(["faults", "pops", "clusters", "bgp", "overrides", "nodes"].map((id) => [id, el("section.card", { id, tabindex: -1 })]));
   const update = () => {
     const status = world.status;
     faults(parts.faults, status);
     diagnose(href);
     fill(parts.pops, el("h2", "PoPs"), table("PoPs", ["PoP", "Place", "Standing", "Load", "Share", "Spool", ""], status.pops.map((p) => popRow(p, href)), "There is no PoP."), shares(status.spill));
     fill(parts.clusters, el("h2", "Clusters"), table("Clusters", ["Cluster", "Place", "Standing", "Stores", ""], status.clusters.map((c) => clusterRow(c, href)), "There is no cluster."));
+    bgp(parts.bgp, status.bgp ?? []);
     fill(parts.overrides, el("h2", "Overrides"), table("Overrides", ["On", "What", "Reason", "By", "Ends", ""], overrideRows(status.overrides, (o) => endOverride(o)), "Nothing is drained, forced or pinned."));
     fill(parts.nodes, el("h2", "Nodes"), nodes());
   };
@@ -103,6 +104,17 @@ function clusterRow(c, href) {
     cells: [stated(c.name, true, stateOf(c, true)), `${c.city || ""} ${c.country}`.trim(), standing(c, true), rate(world.rates.of("clusters", c.name, "stored")),
       mayWrite() && el("a", { href: href("overrides", { cluster: c.name }), "data-key": "drain-cluster-" + c.name, "aria-label": `Drain or undrain cluster ${c.name}` }, "Drain…")],
   };
+}
+
+// bgp shows what nodes announce, where any does.
+function bgp(part, announcers) {
+  part.hidden = !announcers.length;
+  if (part.hidden) return;
+  const words = { stays: "announces", wants: "drains", dead: "drains: its service does not work" };
+  const rows = announcers.flatMap((a) => a.prefixes.map((p) => ({
+    kind: p.standing === "dead" ? "down" : null, cells: [a.node, el("code", p.prefix), words[p.standing] ?? "withdrawn"],
+  })));
+  fill(part, el("h2", "BGP"), table("BGP", ["Node", "Prefix", "Standing"], rows, "Nothing is announced."));
 }
 
 function nodes() {
