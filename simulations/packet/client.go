@@ -157,9 +157,15 @@ func (c *client) post(ctx context.Context) {
 		"X-Api-Key": {e.key}, "Content-Type": {"application/json"}, "Idempotency-Key": {fmt.Sprintf("simulated-%d-%d", c.number, number)},
 	}
 	isNew, body := c.sender == nil, e.body(c, number)
+	c.mu.Lock()
+	keeps := e.fixed >= 0 || start.Before(c.until)
+	c.mu.Unlock()
+	if keeps {
+		p.first = c.firstChoice()
+	}
 	for try := 0; ; try++ {
 		answer, err := c.connected().SendOnce(ctx, header, body)
-		if try == 0 {
+		if try == 0 && !keeps {
 			p.first = c.firstChoice()
 		}
 		if err == nil {

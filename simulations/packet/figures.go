@@ -229,25 +229,40 @@ func (e *engine) eventsOf(run *scenario.Run) {
 		}
 	}
 	for _, h := range e.events {
-		if h.what == "death" {
-			worst("last.wrong", h.wrong)
-		}
 		for _, byPoP := range h.verdicts {
 			for _, d := range byPoP {
 				worst("verdict", d)
 			}
 		}
-		hit := 0
+		hit, wrong := 0, h.wrong
 		for _, p := range e.posts {
-			if p.accepted() && p.end.After(h.at) && slices.Contains(h.pops, p.first) && (h.end.IsZero() || p.start.Before(h.end)) {
+			if !slices.Contains(h.pops, p.first) || !p.end.After(h.at) || !h.end.IsZero() && !p.start.Before(h.end) {
+				continue
+			}
+			wrong = max(wrong, p.start.Sub(h.at)) // by what the client's machine keeps of an answer
+			if p.accepted() && e.troubled(p) {
 				worst("next.202", p.end.Sub(h.at))
 				hit++
 			}
 		}
+		if h.what == "death" {
+			worst("last.wrong", wrong)
+		}
 		if len(h.pops) > 0 {
-			run.Notes = append(run.Notes, fmt.Sprintf("%s of %s: %d posts were sent there first", h.what, h.names, hit))
+			worst("next.202", 0)
+		}
+		if len(h.pops) > 0 {
+			run.Notes = append(run.Notes, fmt.Sprintf("%s of %s: %d posts were answered late, or elsewhere", h.what, h.names, hit))
 		}
 	}
+}
+
+// late is by how much a post takes longer than three round trips that is late: after so long another PoP is tried beside.
+const late = 250 * time.Millisecond
+
+// troubled reports whether a post was not answered where it was sent first, or late.
+func (e *engine) troubled(p *post) bool {
+	return p.pop != p.first || p.took > 3*time.Duration(e.world.RTT(p.network, p.first))*time.Microsecond+late
 }
 
 // seriesOf tells what happened over time.

@@ -87,8 +87,11 @@ func (r *resolver) serve(ctx context.Context, conn net.PacketConn, from net.Addr
 	r.mu.Lock()
 	r.asked++
 	machine := r.machines[int(r.engine.chance.with(uint64(forFarm)).of(r.addr, client, now).with(r.asked).uniform()*float64(len(r.machines)))]
+	before := len(machine[key])
 	k := find(machine, key, client, now)
+	gone := before - len(machine[key])
 	r.mu.Unlock()
+	r.engine.keeps(-gone)
 	r.engine.asked(k != nil)
 	if k == nil {
 		if k = r.ask(ctx, key, client); k != nil {
