@@ -149,11 +149,11 @@ func (s *Status) decisive() *Status {
 	still := func(targets []TargetStatus) []TargetStatus {
 		targets = slices.Clone(targets)
 		for i := range targets {
-			targets[i].Health.Seen, targets[i].Health.LastTook = time.Time{}, 0
+			targets[i].Health.Seen, targets[i].Health.LastTook, targets[i].Load = time.Time{}, 0, nil
 		}
 		return targets
 	}
-	d.PoPs, d.Clusters = still(s.PoPs), still(s.Clusters)
+	d.PoPs, d.Clusters, d.Spill = still(s.PoPs), still(s.Clusters), s.Spill.decisive()
 	return &d
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/isochrone/isochrone/health"
 	"github.com/isochrone/isochrone/router"
+	"github.com/isochrone/isochrone/router/spill"
 	"github.com/isochrone/isochrone/topology"
 	"github.com/isochrone/isochrone/topology/store"
 )
@@ -24,12 +25,17 @@ type Service struct {
 	Registrar *Registrar // of nodes that join; nil: none can be invited here
 
 	// What may be nil: nothing is known of it.
-	Verdicts func() health.Verdicts // newest; those of the view are as they were when the last one changed
+	Verdicts func() health.Verdicts   // newest; those of the view are as they were when the last one changed
+	Vantages func() []VantageStatus   // whose reports count here
+	Alone    func() bool              // this process hears no other vantage, though there are some
+	DNS      func() map[string]string // where DNS nodes answer, by name: address and port
 	Activity func() Activity
 	Geo      func() GeoStatus
 	Traffic  func() (perSecond float64, known bool)      // requests to all PoPs
 	Leader   func() bool                                 // whether this process does the leader's tasks
 	Alive    func(context.Context) ([]NodeStatus, error) // the nodes; Behind is filled in here
+	Loads    func() map[string]spill.Load                // of the PoPs that tell, by name
+	Spill    func() *SpillState                          // what the leader says of shares; nil for nothing yet
 
 	foreseen foresight
 	coloured colouring

@@ -3,9 +3,11 @@ package controlplane
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/isochrone/isochrone/health"
 	"github.com/isochrone/isochrone/router"
@@ -20,9 +22,13 @@ type Status struct {
 	Ignored   []topology.Fault `json:"ignored"`           // overrides and keys without effect
 	PoPs      []TargetStatus   `json:"pops"`
 	Clusters  []TargetStatus   `json:"clusters"`
+	DNS       []DNSStatus      `json:"dns"` // DNS nodes that others look at
 	Overrides []OverrideStatus `json:"overrides"`
+	Vantages  []VantageStatus  `json:"vantages"` // whose reports count here now
+	Alone     bool             `json:"alone"`    // this control plane hears no other vantage, though there are some: local view
 	Geo       GeoStatus        `json:"geo"`
 	Activity  Activity         `json:"activity"`
+	Spill     *SpillStatus     `json:"spill,omitempty"` // none: no leader has said anything yet
 }
 
 // TargetStatus is a PoP's or a cluster's.
@@ -35,6 +41,53 @@ type TargetStatus struct {
 	Health   health.Verdict `json:"health"`
 	Answered bool           `json:"answered"` // clients may be sent here now
 	Why      string         `json:"why,omitempty"`
+	Load     *LoadStatus    `json:"load,omitempty"` // of a PoP that tells, or that the leader has a share for
+}
+
+// DNSStatus is a DNS node's.
+type DNSStatus struct {
+	Name    string         `json:"name"`
+	Address string         `json:"address"` // and port at which it is asked
+	Health  health.Verdict `json:"health"`
+}
+
+// VantageStatus is a node that looks at targets, and what it sees.
+type VantageStatus struct {
+	Name       string        `json:"name"`
+	Region     string        `json:"region,omitempty"`   // the continent's code
+	Doubted    string        `json:"doubted,omitempty"`  // why it is not believed
+	Degraded   string        `json:"degraded,omitempty"` // why it cannot do all of its work, as it says itself
+	Shedding   bool          `json:"shedding,omitempty"` // it refuses requests because it is overloaded
+	Statements []VantageSees `json:"statements"`
+}
+
+// VantageSees is what a vantage says of a target.
+type VantageSees struct {
+	Target string        `json:"target"` // kind and name
+	Status health.Status `json:"status"`
+	Code   health.Code   `json:"code,omitempty"`
+	Reason string        `json:"reason"`
+	Since  time.Time     `json:"since"`
+	Seen   time.Time     `json:"seen"`
+	Steps  health.Steps  `json:"steps"` // in nanoseconds
+}
+
+// VantagesOf tells what vantages say, for Service.Vantages.
+func VantagesOf(reports []*health.Report, doubted []health.Doubt) []VantageStatus {
+	all := []VantageStatus{}
+	for _, r := range reports {
+		v := VantageStatus{Name: r.Name, Region: r.Region, Degraded: r.Self.Degraded, Shedding: r.Self.Shedding, Statements: []VantageSees{}}
+		for _, d := range doubted {
+			if d.Vantage == r.Name {
+				v.Doubted = fmt.Sprintf("it says of %d of %d targets that they are down; others contradict %d times", d.Failing, d.Of, d.Contradicted)
+			}
+		}
+		for _, s := range r.Statements {
+			v.Statements = append(v.Statements, VantageSees{s.Target.String(), s.Status, s.Code, s.Reason, s.Since, s.Seen, s.Steps})
+		}
+		all = append(all, v)
+	}
+	return all
 }
 
 // OverrideStatus is an override with its name.
@@ -55,8 +108,13 @@ func (s *Service) Status(context.Context) (*Status, error) {
 	}
 	status := &Status{
 		Revision: snap.Revision, Good: snap.Good, Faults: some(snap.Faults), Ignored: some(snap.Ignored),
-		PoPs: []TargetStatus{}, Clusters: []TargetStatus{}, Overrides: s.overridesOf(snap),
+		PoPs: []TargetStatus{}, Clusters: []TargetStatus{}, DNS: []DNSStatus{}, Overrides: s.overridesOf(snap),
 	}
+	status.Vantages = []VantageStatus{}
+	if s.Vantages != nil {
+		status.Vantages = s.Vantages()
+	}
+	status.Alone = s.Alone != nil && s.Alone()
 	if s.Geo != nil {
 		status.Geo = s.Geo()
 	}
@@ -88,6 +146,7 @@ func (s *Service) Status(context.Context) (*Status, error) {
 		}
 		status.PoPs = append(status.PoPs, target)
 	}
+	s.loaded(status)
 	clusters := view.Table.Snapshot().Topology.Clusters
 	for _, name := range slices.Sorted(maps.Keys(clusters)) {
 		cluster := clusters[name]
@@ -96,6 +155,12 @@ func (s *Service) Status(context.Context) (*Status, error) {
 			Name: name, City: cluster.Location.City, Country: cluster.Location.Country, Address: cluster.Endpoints,
 			State: cluster.State, Health: verdict(health.Cluster, name), Answered: takes, Why: why,
 		})
+	}
+	if s.DNS != nil {
+		at := s.DNS()
+		for _, name := range slices.Sorted(maps.Keys(at)) {
+			status.DNS = append(status.DNS, DNSStatus{Name: name, Address: at[name], Health: verdict(health.DNS, name)})
+		}
 	}
 	return status, nil
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/isochrone/isochrone/dataplane/exchange"
+	"github.com/isochrone/isochrone/dataplane/overload"
 	"github.com/isochrone/isochrone/dataplane/payload"
 	"github.com/isochrone/isochrone/dataplane/quota"
 	"github.com/isochrone/isochrone/dataplane/tracing"
@@ -116,8 +117,10 @@ func (p *PoP) contained(in *intake) (refused *refusal) {
 		return refuse(http.StatusMethodNotAllowed, "payloads are posted")
 	}
 	// A probe must not find a busy PoP dead: its clients would all go to the next one, which is then as busy.
-	if in.Header.Get("X-Isochrone-Probe") == "" && !p.enter(in) {
-		return p.overloaded(in)
+	if in.Header.Get("X-Isochrone-Probe") == "" {
+		if why, ok := p.enter(in); !ok {
+			return overloaded(in, why)
+		}
 	}
 	if refused := p.admit(in); refused != nil {
 		return refused
@@ -145,8 +148,7 @@ func (p *PoP) tellNext(in *intake) {
 }
 
 // overloaded refuses a request because of the load, before it costs anything.
-func (p *PoP) overloaded(in *intake) *refusal {
-	why := p.front.overload.Refuse(false)
+func overloaded(in *intake, why overload.Refusal) *refusal {
 	in.answer.Turn = why.Turn
 	return &refusal{status: http.StatusServiceUnavailable, detail: overloadDetail, retryAfter: why.RetryAfter}
 }

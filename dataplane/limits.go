@@ -70,6 +70,7 @@ var (
 type clientLimits struct {
 	Limits
 	pressed    func() bool // there is too much to do
+	working    func() bool // there are requests to do
 	began      time.Time
 	rates      *rateTable // of prefixes
 	all        bucket     // of verified clients
@@ -84,9 +85,11 @@ type clientLimits struct {
 
 func newClientLimits(l Limits) *clientLimits {
 	return &clientLimits{
-		Limits: l.orDefaults(), pressed: func() bool { return false }, began: time.Now(), rates: newRateTable(), prefix: map[netip.Prefix]int{},
+		Limits: l.orDefaults(), pressed: no, working: no, began: time.Now(), rates: newRateTable(), prefix: map[netip.Prefix]int{},
 	}
 }
+
+func no() bool { return false }
 
 // clientPrefix is what counts as one client: an IPv4 /24 or an IPv6 /56.
 func clientPrefix(a netip.Addr) netip.Prefix {
@@ -128,8 +131,8 @@ func (c *clientLimits) suspicious(from netip.Addr) bool {
 	return !fits || c.connections() > c.RetryConnections
 }
 
-// At most so many handshakes are computed at once, and then one after the other at the rate that Handshakes allows: one costs as much as
-// many requests, and those of other clients wait meanwhile.
+// At most so many handshakes are computed at once, and then one after the other at twice the rate of Handshakes: one costs as much as
+// many requests, and those of other clients wait meanwhile. While requests are worked on, it is one at a time and at the rate itself.
 const (
 	handshakesAtOnce = 8
 	handshakeWait    = 4 * time.Second // at most; less than handshakeTimeout
@@ -137,10 +140,13 @@ const (
 
 // pace waits until it is a handshake's turn to be computed.
 func (c *clientLimits) pace(ctx context.Context) error {
-	gap := int64(time.Second) / int64(2*c.Handshakes)
+	gap, atOnce := int64(time.Second)/int64(2*c.Handshakes), int64(handshakesAtOnce)
+	if c.working() {
+		gap, atOnce = 2*gap, 1
+	}
 	for {
 		now, next := int64(time.Since(c.began)), c.computed.Load()
-		at := max(next, now-handshakesAtOnce*gap) + gap
+		at := max(next, now-atOnce*gap) + gap
 		wait := time.Duration(at - now)
 		if wait > handshakeWait {
 			return errTooFastAll

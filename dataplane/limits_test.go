@@ -89,6 +89,27 @@ func TestHandshakesArePaced(t *testing.T) {
 	})
 }
 
+// TestHandshakesGiveWay begins many of them while requests are worked on.
+func TestHandshakesGiveWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newClientLimits(Limits{Handshakes: 50})
+		c.working = func() bool { return true }
+		time.Sleep(time.Minute)
+		began, done := time.Now(), make(chan error)
+		for range 51 {
+			go func() { done <- c.pace(t.Context()) }()
+		}
+		for range 51 {
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+		if took := time.Since(began); took != time.Second {
+			t.Errorf("one at once and 50 in a second took %v", took)
+		}
+	})
+}
+
 // TestPausedOverTCP reads from a connection that is paused: until its turn, and for a while.
 func TestPausedOverTCP(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -61,8 +61,8 @@ func (p *PoP) outcome(in *intake) *refusal {
 		in.allow = "GET, HEAD"
 		return refuse(http.StatusMethodNotAllowed, "what has become of a request is asked for by GET")
 	}
-	if !p.enter(in) {
-		return p.overloaded(in)
+	if why, ok := p.enter(in); !ok {
+		return overloaded(in, why)
 	}
 	snap := p.config.Snapshot()
 	if snap == nil {

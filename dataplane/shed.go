@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/isochrone/isochrone/dataplane/exchange"
+	"github.com/isochrone/isochrone/dataplane/overload"
 	"github.com/isochrone/isochrone/internal/problem"
 )
 
@@ -23,12 +24,11 @@ func (p *PoP) Shed(r *exchange.Request, a *exchange.Answer) bool {
 	if !post && !ask {
 		return false
 	}
-	var ok bool
-	if r.Ticket, ok = p.front.overload.Enter(); ok {
+	ticket, why, ok := p.front.overload.Ask(true, connectionOf(r.Context).toldOf(), r.Context.Done(), p.stopping)
+	if r.Ticket = ticket; ok {
 		return false
 	}
 	p.counts.refused[http.StatusServiceUnavailable].Add(1)
-	why := p.front.overload.Refuse(true)
 	a.Add("x-isochrone-pop", p.config.Name)
 	a.Add("retry-after", strconv.Itoa(int(why.RetryAfter/time.Second)))
 	a.Add("content-type", problem.ContentType)
@@ -37,11 +37,11 @@ func (p *PoP) Shed(r *exchange.Request, a *exchange.Answer) bool {
 	return true
 }
 
-// enter lets a request in, if that has not been done.
-func (p *PoP) enter(in *intake) (ok bool) {
-	if !in.Ticket.In() {
-		in.Ticket, ok = p.front.overload.Enter()
-		return ok
+// enter lets a request in, if that has not been done, or tells how to refuse it.
+func (p *PoP) enter(in *intake) (why overload.Refusal, ok bool) {
+	if in.Ticket.In() {
+		return why, true
 	}
-	return true
+	in.Ticket, why, ok = p.front.overload.Ask(false, connectionOf(in.Context).toldOf(), in.Context.Done(), p.stopping)
+	return why, ok
 }

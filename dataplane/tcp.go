@@ -71,12 +71,15 @@ func (f *Front) newTCPServer(l Listeners) *tcpServer {
 			return context.WithValue(ctx, connectionKey{}, connectionOver(c))
 		},
 	}
+	if err := s.serveHTTP2(); err != nil {
+		panic(err) // it is about the configuration above
+	}
 	return s
 }
 
 // connectionOver returns the connection that TLS runs over.
 func connectionOver(c net.Conn) *connection {
-	if wrapped, ok := c.(*tls.Conn); ok {
+	if wrapped, ok := c.(interface{ NetConn() net.Conn }); ok { // *tls.Conn, or what has one in it
 		c = wrapped.NetConn()
 	}
 	return c.(*countedConn).connection

@@ -375,7 +375,7 @@ func listen(t *testing.T, s *Server) netip.AddrPort {
 func TestOverSockets(t *testing.T) {
 	at := listen(t, serve(t, example(), nil))
 	for _, network := range []string{"udp", "tcp"} {
-		client := dns.Client{Net: network, Timeout: 5 * time.Second}
+		client := dns.Client{Net: network, Timeout: 20 * time.Second}
 		answer, _, err := client.Exchange(query(serviceName, dns.TypeA, "198.51.100.0/24"), at.String())
 		if err != nil {
 			t.Fatalf("%s: %v", network, err)

@@ -156,7 +156,7 @@ var marker = append([]byte{0xff, 0xfe}, handmade(0, [4]byte{1, 0, 0, 0}, asked("
 // overUDP returns the answer to a packet, nil for none.
 func (s *socket) overUDP(packet []byte) (answer []byte) {
 	s.t.Helper()
-	s.udp.SetDeadline(time.Now().Add(5 * time.Second))
+	s.udp.SetDeadline(time.Now().Add(20 * time.Second))
 	buffer := make([]byte, 65536)
 	s.udp.Write(packet)
 	if len(packet) < headerSize || packet[2]&0x80 != 0 { // there should be none
@@ -180,7 +180,7 @@ func (s *socket) overTCP(packet []byte) (answer []byte) {
 		s.t.Fatal(err)
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(5 * time.Second))
+	conn.SetDeadline(time.Now().Add(20 * time.Second))
 	conn.Write(append([]byte{byte(len(packet) >> 8), byte(len(packet))}, packet...))
 	length := make([]byte, 2)
 	if _, err := io.ReadFull(conn, length); err == io.EOF {

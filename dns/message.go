@@ -35,6 +35,7 @@ func (w *worker) message(kind form, from netip.Addr, over Transport, t *transact
 	a.subnet = q.clientSubnet()
 	if t != nil && t.rcode != 0 {
 		a.rcode = dns.RcodeNotAuth // RFC 8945 section 5.2
+		w.server.config.Log.Debug("TSIG refused", "from", from, "key", t.keyName(), "error", dns.RcodeToString[int(t.rcode)])
 	} else {
 		w.decide(a, kind, over, t)
 	}

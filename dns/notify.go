@@ -111,6 +111,9 @@ func (n notification) send(ctx context.Context, keys []TSIGKey, now time.Time, t
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })() // the client looks at its deadline only
 	answer, _, err := client.ExchangeWithConnContext(ctx, m, conn)
+	if err != nil && answer != nil && answer.Rcode != dns.RcodeSuccess { // who does not have the key does not sign
+		return fmt.Errorf("it answers %s: %w", dns.RcodeToString[answer.Rcode], err)
+	}
 	if err != nil {
 		return err
 	}

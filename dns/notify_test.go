@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -65,41 +66,75 @@ func with(rcode int) func(int, *dns.Msg) *dns.Msg {
 func TestNotifyTries(t *testing.T) {
 	s := serve(t, example(), nil)
 	zone := s.serving.Load().index.zones[wireName(zoneName+".")]
+	const short, long = 300 * time.Millisecond, time.Minute
 	for _, test := range []struct {
-		name   string
-		serial uint32
-		answer func(int, *dns.Msg) *dns.Msg
-		want   int // messages
+		name    string
+		serial  uint32
+		timeout time.Duration
+		answer  func(int, *dns.Msg) *dns.Msg
+		want    int // messages
 	}{
-		{"answers", zone.soa.Serial, with(dns.RcodeSuccess), 1},
-		{"answers the second try", zone.soa.Serial, func(n int, m *dns.Msg) *dns.Msg {
+		{"answers", zone.soa.Serial, long, with(dns.RcodeSuccess), 1},
+		{"answers the second try", zone.soa.Serial, time.Second, func(n int, m *dns.Msg) *dns.Msg {
 			if n < 2 {
 				return nil
 			}
 			return with(dns.RcodeSuccess)(n, m)
 		}, 2},
-		{"fails, then answers", zone.soa.Serial, func(n int, m *dns.Msg) *dns.Msg {
+		{"fails, then answers", zone.soa.Serial, long, func(n int, m *dns.Msg) *dns.Msg {
 			if n < 3 {
 				return with(dns.RcodeServerFailure)(n, m)
 			}
 			return with(dns.RcodeSuccess)(n, m)
 		}, 3},
-		{"refuses", zone.soa.Serial, with(dns.RcodeRefused), notifyTries},
-		{"is silent", zone.soa.Serial, func(int, *dns.Msg) *dns.Msg { return nil }, notifyTries},
-		{"answers another question", zone.soa.Serial, func(n int, m *dns.Msg) *dns.Msg {
+		{"refuses", zone.soa.Serial, long, with(dns.RcodeRefused), notifyTries},
+		{"is silent", zone.soa.Serial, short, func(int, *dns.Msg) *dns.Msg { return nil }, notifyTries},
+		{"answers another question", zone.soa.Serial, short, func(n int, m *dns.Msg) *dns.Msg {
 			a := with(dns.RcodeSuccess)(n, m)
 			a.Id++
 			return a
 		}, notifyTries},
-		{"refuses what is no longer new", zone.soa.Serial - 1, with(dns.RcodeRefused), 1},
+		{"refuses what is no longer new", zone.soa.Serial - 1, long, with(dns.RcodeRefused), 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			at := newSecondary(t, nil, test.answer)
-			s.tell(t.Context(), notification{NotifyTarget{Addr: at.at}, zone.name, test.serial}, nil, patience{300 * time.Millisecond, time.Millisecond})
+			s.tell(t.Context(), notification{NotifyTarget{Addr: at.at}, zone.name, test.serial}, nil, patience{test.timeout, time.Millisecond})
 			if got := len(at.received); got != test.want {
 				t.Errorf("got %d messages, want %d", got, test.want)
 			}
 		})
+	}
+}
+
+// TestNotifyTellsTheCode notifies a secondary that does not have the key: what it answers is told, and not only that it has not signed it.
+func TestNotifyTellsTheCode(t *testing.T) {
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		buffer := make([]byte, 4096)
+		n, from, err := conn.ReadFrom(buffer)
+		var m dns.Msg
+		if err != nil || m.Unpack(buffer[:n]) != nil {
+			return
+		}
+		a := with(dns.RcodeNotAuth)(1, &m)
+		a.Extra = []dns.RR{&dns.TSIG{
+			Hdr: dns.RR_Header{Name: m.IsTsig().Hdr.Name, Rrtype: dns.TypeTSIG, Class: dns.ClassANY}, Algorithm: m.IsTsig().Algorithm,
+			TimeSigned: m.IsTsig().TimeSigned, Fudge: 300, OrigId: m.Id, Error: dns.RcodeBadKey,
+		}}
+		if packet, err := a.Pack(); err == nil {
+			conn.WriteTo(packet, from)
+		}
+	}()
+	defer func() { conn.Close(); <-done }()
+	key := transferKeys()[2]
+	n := notification{NotifyTarget{Addr: conn.LocalAddr().(*net.UDPAddr).AddrPort(), Key: key.Name}, zoneName + ".", 1}
+	if err := n.send(t.Context(), []TSIGKey{key}, time.Now(), time.Minute); err == nil || !strings.Contains(err.Error(), "it answers NOTAUTH") {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -96,7 +96,7 @@ func TestQuickAgreesWithFull(t *testing.T) {
 	}
 }
 
-// FuzzQuickAgainstFull holds the fast path to the bytes of the full path.
+// FuzzQuickAgainstFull holds the fast path to the bytes of the full path, in a calm world and in those of besettings.
 func FuzzQuickAgainstFull(f *testing.F) {
 	for _, m := range []*dns.Msg{
 		query(serviceName, dns.TypeA, "192.0.2.0/24"), query("two."+zoneName, dns.TypeA, "198.51.100.0/24"), query("Canary."+zoneName, dns.TypeHTTPS, ""),
@@ -111,17 +111,23 @@ func FuzzQuickAgainstFull(f *testing.F) {
 			if err != nil {
 				f.Fatal(err)
 			}
-			f.Add(packet, []byte{192, 0, 2, 1})
+			f.Add(packet, []byte{192, 0, 2, 1}, uint8(0))
 		}
 	}
-	s := signed(f, manifold(), nil, zoneName)
-	w := s.newWorker(s.common)
-	f.Fuzz(func(t *testing.T, packet, from []byte) {
+	servers := []*Server{signed(f, manifold(), nil, zoneName)}
+	for i, b := range besettings(time.Unix(1_800_000_000, 0)) {
+		servers = append(servers, beset(f, b))
+		for _, name := range []string{"vip." + zoneName, "hybrid." + zoneName, "two." + zoneName, "panic." + zoneName} {
+			f.Add(packOf(f, query(name, familyTypes[i%3], besetClients[len(besetClients)-1-i])), []byte{100, 80, 0, 1}, uint8(i+1))
+		}
+	}
+	f.Fuzz(func(t *testing.T, packet, from []byte, which uint8) {
 		addr, ok := netip.AddrFromSlice(from)
 		if !ok || len(packet) > bufferSize {
 			return
 		}
-		agree(t, w, packet, addr.Unmap())
+		s := servers[int(which)%len(servers)]
+		agree(t, s.newWorker(s.common), packet, addr.Unmap())
 		if n := s.Stats()["panics"]; n > 0 {
 			t.Fatal("panicked")
 		}

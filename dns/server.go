@@ -30,6 +30,7 @@ type Server struct {
 
 	mu       sync.Mutex // of those who renew what is served
 	settings Settings
+	unread   string   // why the private keys could not be read last; empty for nothing
 	ahead    *ahead   // nil for none
 	popNames []string // by counter; PoPs keep their counter for good
 	popsSeen map[string]uint16
@@ -128,7 +129,7 @@ func (w *worker) full(from netip.Addr, over Transport, send func([]byte) error) 
 		}
 	}
 	if records := w.transfer(kind, since, from, over, t); records != nil {
-		return w.sendTransfer(records, over, t, send)
+		return w.sendTransfer(records, from, over, t, send)
 	}
 	if packet := w.pack(w.message(kind, from, over, t), over); packet != nil {
 		return send(packet)

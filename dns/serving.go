@@ -106,9 +106,7 @@ func (s *Server) renew(view *router.View, rekeyed bool) {
 		var isNew bool
 		next.index, isNew = s.indexOf(view.Table, next.epoch, old.index)
 		next.popCounter = s.countersOf(view.Table)
-		for _, problem := range next.index.problems {
-			s.config.Log.Error("a zone is not signed as it should be", "problem", problem)
-		}
+		s.tellProblems(old.index, next.index)
 		if old.index != nil && isNew {
 			next.headStart(began)
 		}
@@ -133,6 +131,22 @@ func (s *Server) renew(view *router.View, rekeyed bool) {
 	}
 }
 
+// tellProblems logs what is wrong with an index, unless it was with the one before, and that all is well again.
+func (s *Server) tellProblems(old, next *index) {
+	var before []string
+	if old != nil {
+		before = old.problems
+	}
+	for _, problem := range next.problems {
+		if !slices.Contains(before, problem) {
+			s.config.Log.Error("a zone is not signed as it should be", "problem", problem)
+		}
+	}
+	if len(before) > 0 && len(next.problems) == 0 {
+		s.config.Log.Info("every signed zone has its private keys")
+	}
+}
+
 // readKeys reads the private keys again, and reports whether they are others than before.
 func (s *Server) readKeys() bool {
 	if s.settings.ReadKeys == nil {
@@ -140,9 +154,13 @@ func (s *Server) readKeys() bool {
 	}
 	keys, err := s.settings.ReadKeys()
 	if err != nil {
-		s.config.Log.Error("the private keys of zones cannot be read, those that were read before stay in use", "error", err)
+		if err.Error() != s.unread { // they are looked at again and again while some are missing
+			s.config.Log.Error("the private keys of zones cannot be read, those that were read before stay in use", "error", err)
+		}
+		s.unread = err.Error()
 		return false
 	}
+	s.unread = ""
 	if s.settings.Keys.Equal(keys) {
 		return false
 	}

@@ -137,9 +137,10 @@ func (z *zone) transferredSets(calm *router.View, n *node) [][]dns.RR {
 }
 
 // sendTransfer sends records in as many messages as it takes.
-func (w *worker) sendTransfer(records []dns.RR, over Transport, t *transaction, send func([]byte) error) error {
+func (w *worker) sendTransfer(records []dns.RR, from netip.Addr, over Transport, t *transaction, send func([]byte) error) error {
 	w.counts.transfers.Add(1)
-	w.server.config.Log.Info("zone transfer", "zone", strings.TrimSuffix(records[0].Header().Name, "."), "serial", records[0].(*dns.SOA).Serial, "records", len(records))
+	w.server.config.Log.Info("zone transfer", "zone", strings.TrimSuffix(records[0].Header().Name, "."), "serial", records[0].(*dns.SOA).Serial, "records", len(records),
+		"to", from, "key", t.keyName())
 	m := w.head()
 	m.Authoritative, m.Compress = true, true
 	if w.q.edns { // in the first message (RFC 5936 section 2.2.5)
@@ -167,6 +168,7 @@ func (w *worker) sendTransfer(records []dns.RR, over Transport, t *transaction, 
 
 // noTransfer answers who asked for a transfer and gets none.
 func (w *worker) noTransfer(a *reply, over Transport, t *transaction) {
+	w.server.config.Log.Debug("zone transfer refused", "zone", presentation(a.wire), "to", a.from, "key", t.keyName(), "over", over)
 	switch {
 	case over == UDP || over == HTTPS || !w.serving.mayTransfer(a.from, t):
 		a.fail(dns.RcodeRefused, dns.ExtendedErrorCodeProhibited, "no transfer of this zone by this way to this address")

@@ -35,7 +35,7 @@ func primary(t *testing.T) (*Server, string) {
 // transferOf transfers a zone, message by message.
 func transferOf(t *testing.T, at string, m *dns.Msg, key TSIGKey) (messages [][]dns.RR, err error) {
 	t.Helper()
-	transfer := dns.Transfer{ReadTimeout: 5 * time.Second}
+	transfer := dns.Transfer{ReadTimeout: 20 * time.Second}
 	if key.Name != "" {
 		transfer.TsigSecret = map[string]string{key.Name: encoded(key.Secret)}
 		m.SetTsig(key.Name, key.Algorithm, 300, time.Now().Unix())

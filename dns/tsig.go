@@ -26,6 +26,14 @@ type transaction struct {
 	asked  *dns.TSIG
 }
 
+// keyName returns the name of the key that an asker has used, or has said to use; it is empty for none.
+func (t *transaction) keyName() string {
+	if t == nil {
+		return ""
+	}
+	return t.asked.Hdr.Name
+}
+
 // authenticate reads the TSIG record of a packet. Without one it returns nil, nil. The error is that the packet cannot be read; a
 // transaction whose rcode is set is not authenticated.
 func authenticate(packet []byte, keys []TSIGKey) (*transaction, error) {

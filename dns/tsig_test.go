@@ -28,7 +28,7 @@ func encoded(secret []byte) string { return base64.StdEncoding.EncodeToString(se
 // exchange asks a server; the error may be that the answer's signature does not verify.
 func exchange(t *testing.T, network, at string, key TSIGKey, m *dns.Msg) (*dns.Msg, error) {
 	t.Helper()
-	client := dns.Client{Net: network, Timeout: 5 * time.Second, TsigSecret: map[string]string{key.Name: encoded(key.Secret)}}
+	client := dns.Client{Net: network, Timeout: 20 * time.Second, TsigSecret: map[string]string{key.Name: encoded(key.Secret)}}
 	answer, _, err := client.Exchange(m, at)
 	if answer == nil {
 		t.Fatalf("%s over %s: %v", key.Name, network, err)

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/isochrone/isochrone/health"
+	"github.com/isochrone/isochrone/router"
 )
 
 // threadAndClient returns a thread that is driven by hand, and a socket that is connected to its own.
@@ -178,54 +179,85 @@ func TestUDPAnswersWhatWaits(t *testing.T) {
 	}
 }
 
+// TestSwapsLoseNothing replaces the view all the time, by edits too, while questions come as fast as they are answered: all are.
+func TestSwapsLoseNothing(t *testing.T) {
+	batches := 150
+	askSwapping(t, func(live *router.Live, ctx context.Context) {
+		snap := *live.View().Table.Snapshot()
+		for i := 0; ctx.Err() == nil; i++ {
+			live.Verdicts([]health.Verdicts{downed("sin1"), downed("nrt1")}[i%2], time.Now())
+			if i%50 == 0 {
+				next := snap
+				next.Topology, next.Good, next.Revision = manifold(), snap.Good+int64(i), snap.Good+int64(i)
+				if err := live.Topology(&next, time.Now()); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	}, func() bool { batches--; return batches >= 0 })
+}
+
 // BenchmarkSocket asks a thread over a real socket, 32 questions at a time, with a view that stays and with a hundred new ones a second.
 func BenchmarkSocket(b *testing.B) {
 	for _, swapping := range []bool{false, true} {
 		b.Run(map[bool]string{false: "still", true: "swapping"}[swapping], func(b *testing.B) {
-			live := following(b, manifold())
-			s := New(Config{Log: slog.New(slog.DiscardHandler)})
-			live.Prepare(s.Prepare)
-			live.Follow(s.Publish)
-			thread, client := threadAndClient(b, s)
-			packet := packOf(b, query(serviceName, dns.TypeA, "198.51.100.0/24"))
-			for _, verdicts := range []health.Verdicts{downed("sin1"), downed("nrt1")} { // so that the fast path knows both answers
-				live.Verdicts(verdicts, time.Now())
-				s.Answer(packet, netip.MustParseAddr("127.0.0.1"), UDP)
-			}
-			var running sync.WaitGroup
-			ctx, cancel := context.WithCancel(b.Context())
-			running.Go(func() { _ = thread.run() })
-			if swapping {
-				running.Go(func() {
-					tick := time.NewTicker(10 * time.Millisecond)
-					defer tick.Stop()
-					for i := 0; ; i++ {
-						select {
-						case <-tick.C:
-							live.Verdicts([]health.Verdicts{downed("sin1"), downed("nrt1")}[i%2], time.Now())
-						case <-ctx.Done():
-							return
-						}
-					}
-				})
-			}
-			answer := make([]byte, bufferSize)
-			for b.Loop() {
-				for range batchSize {
-					if _, err := unix.Write(client, packet); err != nil {
-						b.Fatal(err)
+			askSwapping(b, func(live *router.Live, ctx context.Context) {
+				tick := time.NewTicker(10 * time.Millisecond)
+				defer tick.Stop()
+				for i := 0; swapping; i++ {
+					select {
+					case <-tick.C:
+						live.Verdicts([]health.Verdicts{downed("sin1"), downed("nrt1")}[i%2], time.Now())
+					case <-ctx.Done():
+						return
 					}
 				}
-				for range batchSize {
-					if n, err := unix.Read(client, answer); err != nil || n < len(packet) || answer[3]&0xf != 0 {
-						b.Fatalf("answer %x, %v", answer[:max(n, 0)], err)
-					}
-				}
-			}
-			cancel()
-			thread.stopped.Store(true)
-			running.Wait()
+			}, b.Loop)
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*batchSize), "ns/question")
 		})
+	}
+}
+
+// askSwapping asks batch after batch while more says so, over a real socket, and beside swap, which is to end with its context.
+func askSwapping(tb testing.TB, swap func(live *router.Live, ctx context.Context), more func() bool) {
+	tb.Helper()
+	live := following(tb, manifold())
+	s := New(Config{Log: slog.New(slog.DiscardHandler)})
+	live.Prepare(s.Prepare)
+	live.Follow(s.Publish)
+	thread, client := threadAndClient(tb, s)
+	if err := unix.SetsockoptTimeval(client, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 10}); err != nil {
+		tb.Fatal(err)
+	}
+	packet := packOf(tb, query(serviceName, dns.TypeA, "198.51.100.0/24"))
+	for _, verdicts := range []health.Verdicts{downed("sin1"), downed("nrt1")} { // so that the fast path knows both answers
+		live.Verdicts(verdicts, time.Now())
+		s.Answer(packet, netip.MustParseAddr("127.0.0.1"), UDP)
+	}
+	var front, workers sync.WaitGroup
+	ctx, cancel := context.WithCancel(tb.Context())
+	front.Go(func() { _ = thread.run() })
+	front.Go(func() { swap(live, ctx) })
+	workers.Go(s.work) // the full path
+	defer func() {
+		cancel()
+		thread.stopped.Store(true)
+		front.Wait()
+		close(s.known)
+		close(s.others)
+		workers.Wait()
+	}()
+	answer := make([]byte, bufferSize)
+	for more() {
+		for range batchSize {
+			if _, err := unix.Write(client, packet); err != nil {
+				tb.Fatal(err)
+			}
+		}
+		for range batchSize {
+			if n, err := unix.Read(client, answer); err != nil || n < len(packet) || answer[3]&0xf != 0 || answer[7] != 1 {
+				tb.Fatalf("answer %x, %v", answer[:max(n, 0)], err)
+			}
+		}
 	}
 }

@@ -19,6 +19,7 @@ type ballot struct {
 	votes    []vote
 	up, down int     // of all votes, before any is doubted
 	self     *Report // of the target itself
+	says     *Self   // what the target says of itself, by that report or, without one, by its host's
 	judges   int     // vantages that there are and look at such targets, but the target itself
 	kind     Kind    // of the target
 }
@@ -47,7 +48,7 @@ func (in *Inputs) collect(reports []*Report) map[Target]*ballot {
 	for _, r := range reports {
 		self := selves[r.Name]
 		if self != nil {
-			self.self = r
+			self.self, self.says = r, &r.Self
 		}
 		for i := range r.Statements {
 			s := &r.Statements[i]
@@ -61,6 +62,14 @@ func (in *Inputs) collect(reports []*Report) map[Target]*ballot {
 				b.up++
 			case Down:
 				b.down++
+			}
+		}
+	}
+	for _, r := range reports {
+		for i := range r.Hosts {
+			h := &r.Hosts[i]
+			if b := ballots[Target{PoP, h.PoP}]; b != nil && b.says == nil && r.mayHost() {
+				b.says = &Self{Degraded: h.Degraded, Shedding: h.Shedding}
 			}
 		}
 	}
@@ -108,7 +117,7 @@ func (in *Inputs) found(status Status, degraded string, votes []vote, was Status
 	}
 	switch {
 	case was == status:
-	case status == Degraded:
+	case status == Degraded, was == Degraded && status == Up: // nothing that votes tell of
 		since = in.Now
 	default:
 		slices.SortFunc(agree, func(a, b vote) int { return a.Since.Compare(b.Since) })
@@ -141,11 +150,11 @@ func evidence(votes []vote) (Code, string) {
 
 // degraded returns what the target says of itself; of one that is not heard, what it said before.
 func (b *ballot) degraded(previous Verdict) string {
-	if b.self != nil {
-		if b.self.Self.Degraded == "" {
+	if b.says != nil {
+		if b.says.Degraded == "" {
 			return ""
 		}
-		return "it says itself: " + b.self.Self.Degraded
+		return "it says itself: " + b.says.Degraded
 	}
 	if previous.Status == Degraded {
 		return previous.Reason

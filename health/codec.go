@@ -41,13 +41,15 @@ const (
 //
 // A report is: schema, flags, vantage, region, kinds, key, address, where it serves, incarnation, sequence, degraded, load (requests a second, CPU in 1/1000, queue in 0.1 ms),
 // number of statements, statements. A statement is: kind, name, status and flags, failures, code, reason, age of since and of seen (ms),
-// took, connect, handshake, answer (0.1 ms). Numbers are unsigned varints, strings have their length before them.
+// took, connect, handshake, answer (0.1 ms). If PoPs are hosted, their number follows, and of each its name, flags and
+// why it is degraded. Numbers are unsigned varints, strings have their length before them.
 func (r *Report) Append(b []byte, limit int, now time.Time) []byte {
 	if limit <= 0 || limit > MaxReport {
 		limit = MaxReport
 	}
 	head := r.appendHead(nil)
-	size, count := len(binary.AppendUvarint(head, uint64(len(r.Statements)))), 0
+	hosts := r.appendHosts(nil)
+	size, count := len(binary.AppendUvarint(head, uint64(len(r.Statements))))+len(hosts), 0
 	packed := make([][]byte, 0, len(r.Statements))
 	for _, wanted := range []bool{false, true} { // those that are not well first
 		for i := range r.Statements {
@@ -71,6 +73,27 @@ func (r *Report) Append(b []byte, limit int, now time.Time) []byte {
 	b = binary.AppendUvarint(b, uint64(count))
 	for _, one := range packed {
 		b = append(b, one...)
+	}
+	return append(b, hosts...)
+}
+
+// maxHosted is how many PoPs of one process are told of, at most.
+const maxHosted = 64
+
+func (r *Report) appendHosts(b []byte) []byte {
+	hosts := r.Hosts[:min(len(r.Hosts), maxHosted)]
+	if len(hosts) == 0 {
+		return b
+	}
+	b = binary.AppendUvarint(b, uint64(len(hosts)))
+	for _, h := range hosts {
+		b = appendString(b, h.PoP, maxName)
+		var flags byte
+		if h.Shedding {
+			flags = flagShedding
+		}
+		b = append(b, flags)
+		b = appendString(b, h.Degraded, MaxReason)
 	}
 	return b
 }

@@ -42,6 +42,13 @@ func TestReportComesBack(t *testing.T) {
 	if fmt.Sprintf("%+v", sorted(got)) != fmt.Sprintf("%+v", sorted(r)) {
 		t.Errorf("got  %+v\nwant %+v", sorted(got), sorted(r))
 	}
+	r.Hosts = []Hosted{{"a", "no cluster can be reached", false}, {"b", "", true}, {"c", "", false}}
+	if got, err = DecodeReport(r.Append(nil, 0, epoch), epoch); err != nil || fmt.Sprint(got.Hosts) != fmt.Sprint(r.Hosts) {
+		t.Errorf("hosted PoPs: got %+v, %v", got, err)
+	}
+	if cut := r.Append(nil, 300, epoch); len(cut) > 300 {
+		t.Errorf("got %d octets with hosted PoPs, want at most 300", len(cut))
+	}
 	later, err := DecodeReport(r.Append(nil, 0, epoch), epoch.Add(time.Hour))
 	if err != nil || later.Statements[0].Seen.Sub(got.Statements[0].Seen) != time.Hour {
 		t.Errorf("ages do not count from the arrival: %v", err)
@@ -95,7 +102,8 @@ func TestReportsThatAreNone(t *testing.T) {
 		{"nothing", nil, "octet 0: schema is missing"},
 		{"a later schema", []byte{2, 0}, "schema 2, want 1"},
 		{"cut off", good[:len(good)-1], "is no number"},
-		{"too long", append(bytes.Clone(good), 0), "1 octets after the last statement"},
+		{"too long", append(bytes.Clone(good), 0), "no hosted PoP, want some or nothing"},
+		{"hosts out of order", (&Report{Vantage: Vantage{Name: "up:a"}, Sequence: 1, Hosts: []Hosted{{PoP: "b"}, {PoP: "a"}}}).Append(nil, 0, epoch), "hosted PoP a after b"},
 		{"one target twice", twice.Append(nil, 0, epoch), "a second statement of pop/p000"},
 		{"no name", nameless.Append(nil, 0, epoch), "vantage has no name"},
 		{"huge", make([]byte, MaxReport+1), "want at most 65536"},

@@ -78,9 +78,31 @@ func (d *decoder) report(now time.Time) *Report {
 		r.Statements = append(r.Statements, s)
 	}
 	if len(d.rest) > 0 {
-		d.fail("%d octets after the last statement", len(d.rest))
+		r.Hosts = d.hosts()
+	}
+	if len(d.rest) > 0 {
+		d.fail("%d octets after the end", len(d.rest))
 	}
 	return r
+}
+
+// hosts reads what hosted PoPs say, each once and by name.
+func (d *decoder) hosts() (hosts []Hosted) {
+	count := d.number("number of hosted PoPs", maxHosted)
+	if count == 0 {
+		d.fail("no hosted PoP, want some or nothing")
+	}
+	for range count {
+		h := Hosted{PoP: d.name("hosted PoP"), Shedding: d.octet("flags of a hosted PoP", flagShedding) == flagShedding, Degraded: d.text("degraded", MaxReason)}
+		if n := len(hosts); n > 0 && hosts[n-1].PoP >= h.PoP {
+			d.fail("hosted PoP %s after %s", h.PoP, hosts[n-1].PoP)
+		}
+		if d.err != nil {
+			return nil
+		}
+		hosts = append(hosts, h)
+	}
+	return hosts
 }
 
 const leastStatement = 13 // octets

@@ -72,6 +72,7 @@ func (in *Inputs) verdict(t Target, b *ballot, regions []string) Verdict {
 	}
 	v := previous
 	v.Regions, v.Suspected, v.Votes = nil, false, count(b.votes)
+	v.Shedding = b.says != nil && b.says.Shedding
 	degraded := b.degraded(previous)
 	if status, ok := v.Votes.decide(least); ok {
 		v.Status, v.Code, v.Reason, v.Since = in.found(status, degraded, b.votes, previous.Status, previous.Since)

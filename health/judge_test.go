@@ -147,6 +147,37 @@ func TestDegraded(t *testing.T) {
 	}
 }
 
+// TestHosted has the process of several PoPs speak for one of them, and others who may not.
+func TestHosted(t *testing.T) {
+	targets, _ := world(1)
+	reports, vantages := reported(targets, ":+", ":+", ":+")
+	of := func(name string, hosts ...Hosted) *Report {
+		return &Report{Vantage: Vantage{Name: name}, Incarnation: 1, Sequence: 1, Hosts: hosts}
+	}
+	bad, well := Hosted{PoP: "p000", Degraded: "no cluster can be reached", Shedding: true}, Hosted{PoP: "p000"}
+	for _, test := range []struct {
+		name  string
+		heard []*Report
+		want  Status
+	}{
+		{"its process", []*Report{of("up:a", bad)}, Degraded},
+		{"its process says that it is well", []*Report{of("up:a", well)}, Up},
+		{"another PoP", []*Report{of("pop:p001", bad)}, Up},
+		{"a DNS node", []*Report{of("dns:a", bad)}, Up},
+		{"itself, who knows better", []*Report{of("pop:p000"), of("up:a", bad)}, Up},
+	} {
+		v := Judge(Inputs{Reports: append(test.heard, reports...), Targets: targets, Vantages: vantages, Now: epoch}).Verdicts[targets[0]]
+		if v.Status != test.want || v.Shedding != (test.want == Degraded) {
+			t.Errorf("%s: got %+v", test.name, v)
+		}
+	}
+	before := Verdicts{targets[0]: {Status: Degraded, Since: second(-99)}}
+	v := Judge(Inputs{Reports: append(reports, of("up:a", well)), Targets: targets, Vantages: vantages, Now: epoch, Previous: before}).Verdicts[targets[0]]
+	if v.Status != Up || !v.Since.Equal(epoch) {
+		t.Errorf("well again: got %s since %v, want up since now", v.Status, v.Since)
+	}
+}
+
 // random returns what vantages say of targets, at random.
 func random(r *rand.Rand, targets []Target, vantages int, letters string) []string {
 	words := []string{}

@@ -53,7 +53,7 @@ func (l *Ledger) Take(r *Report, now time.Time) (changed bool, err error) {
 	latest := r.Sequence > p.report.Sequence
 	news := latest
 	if latest {
-		changed = changed || r.Self.Degraded != p.report.Self.Degraded || r.Region != p.report.Region
+		changed = changed || !r.sameSelf(&p.report) || r.Region != p.report.Region
 		p.report, p.heard = *r, now
 		p.report.Statements = nil
 	}

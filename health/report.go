@@ -2,6 +2,7 @@ package health
 
 import (
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -73,5 +74,21 @@ type Report struct {
 	Serves      string // address and port where a DNS node answers, for probes
 	Full        bool   // it has all statements; otherwise those that it lacks are as they were
 	Self        Self
+	Hosts       []Hosted // PoPs of the same process, which have no report of their own, by name: all of them, if they are well or not
 	Statements  []Statement
+}
+
+// Hosted is what a PoP says of itself that runs in a process of several ("isochrone up"), whose report stands for all of them.
+type Hosted struct {
+	PoP      string
+	Degraded string // as in Self
+	Shedding bool
+}
+
+// mayHost reports whether a vantage can have PoPs in its process: nobody else may speak for one.
+func (r *Report) mayHost() bool { return strings.HasPrefix(r.Name, "up:") }
+
+// sameSelf reports whether two reports say the same of their nodes, as far as verdicts depend on it.
+func (r *Report) sameSelf(other *Report) bool {
+	return r.Self.Degraded == other.Self.Degraded && r.Self.Shedding == other.Self.Shedding && slices.Equal(r.Hosts, other.Hosts)
 }

@@ -18,7 +18,7 @@ const (
 	burstProbes    = 2
 	burstStagger   = 100 * time.Millisecond // between them; when the first is answered by then, there is no second
 	burstSpacing   = time.Second            // from one burst of a target to the next
-	burstsPerQuiet = 3                      // of a target within Timing.Quiet, whoever suspects it
+	burstsPerQuiet = 4                      // of a target within Timing.Quiet, whoever suspects it
 )
 
 // Schedule says which targets one vantage probes when. In calm each target is probed once an interval, by its vantages in turn. Turns are
@@ -44,7 +44,9 @@ type turn struct {
 // listened is what another vantage made of a target.
 type listened struct {
 	contradicts bool
-	burst       time.Time // that it caused
+	refused     bool      // its contradiction caused no burst, since one before had
+	burst       time.Time // that a contradiction of it caused
+	insisted    time.Time // the burst that it caused by saying down after it had been refused
 }
 
 // NewSchedule returns the schedule of a vantage that has no targets yet.
@@ -158,9 +160,9 @@ func (s *Schedule) Answered(t Target, began time.Time) {
 }
 
 // Heard takes note of what another vantage says of a target; mine is what is said here. The target is probed at once when the other is
-// assigned to it and begins to contradict, unless it did so a short time ago (Timing.Quiet), or there were three such bursts in that time:
-// a vantage that lies has a target probed a few times more, and cannot hide a failure behind its lies. It reports whether there will be a
-// burst.
+// assigned to it and begins to contradict, unless it did so a short time ago (Timing.Quiet); then it is heard once more when its second
+// probe has failed, too. There are at most four such bursts in that time: a vantage that lies can cause two of them, has a target probed a
+// few times more, and cannot hide a failure behind its lies. It reports whether there will be a burst.
 func (s *Schedule) Heard(vantage string, theirs, mine Statement, now time.Time) bool {
 	x := s.turns[theirs.Target]
 	if x == nil || x.others[vantage] == nil {
@@ -169,10 +171,19 @@ func (s *Schedule) Heard(vantage string, theirs, mine Statement, now time.Time) 
 	who := x.others[vantage]
 	begins := !who.contradicts
 	who.contradicts = theirs.Suspects() || theirs.Status == Down && mine.Status != Down || theirs.Status == Up && mine.Status == Down
-	if !who.contradicts || !begins || mine.Suspects() || theirs.Suspects() && mine.Status == Down {
+	insists := who.contradicts && !begins && who.refused && theirs.Status == Down
+	if begins {
+		who.refused = false
+	}
+	if !who.contradicts || !begins && !insists || mine.Suspects() || theirs.Suspects() && mine.Status == Down {
 		return false
 	}
-	if !who.burst.IsZero() && now.Sub(who.burst) < s.t.Quiet {
+	quiet := func(since time.Time) bool { return !since.IsZero() && now.Sub(since) < s.t.Quiet }
+	if begins && quiet(who.burst) {
+		who.refused = true
+		return false
+	}
+	if insists && quiet(who.insisted) {
 		return false
 	}
 	if len(x.asked) == burstsPerQuiet && now.Sub(x.asked[0]) < s.t.Quiet {
@@ -185,7 +196,11 @@ func (s *Schedule) Heard(vantage string, theirs, mine Statement, now time.Time) 
 		}
 		at = earliest
 	}
-	who.burst = at
+	if begins {
+		who.burst = at
+	} else {
+		who.insisted, who.refused = at, false
+	}
 	x.asked = append(x.asked[max(0, len(x.asked)-burstsPerQuiet+1):], at)
 	x.begin(at)
 	return true

@@ -72,6 +72,15 @@ func TestBursts(t *testing.T) {
 		t.Error("behind the liar an honest vantage is not heard")
 	}
 	s = newSchedule()
+	for i, step := range []struct {
+		theirs Statement
+		want   bool
+	}{{late, true}, {up, false}, {failed, false}, {down, true}, {down, false}, {up, false}, {failed, false}, {down, false}} {
+		if got := s.Heard(order[1].Name, step.theirs, up, now.Add(time.Duration(i)*time.Second)); got != step.want {
+			t.Errorf("who gave a false alarm and then says down is heard once more: step %d: got %v", i, got)
+		}
+	}
+	s = newSchedule()
 	begun := 0
 	for i, v := range order[1:] {
 		if s.Heard(v.Name, late, up, now.Add(time.Duration(i)*1500*time.Millisecond)) {

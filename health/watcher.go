@@ -62,6 +62,7 @@ func (w *Watcher) Observe(o Observation) (changed bool) {
 	before := x.statement(o.Target, o.At)
 	x.seen = o.At
 	switch {
+	case o.OK && o.Passive && x.withstands():
 	case o.OK:
 		w.succeeded(x, o)
 	case o.Passive:
@@ -77,7 +78,21 @@ func (w *Watcher) Observe(o Observation) (changed bool) {
 	return !after.agrees(&before)
 }
 
+// withstands reports whether the latest failures of probes are of a kind that traffic does not meet: a cluster takes envelopes though it says that
+// it is not well, or its chain is behind the others'.
+func (x *watched) withstands() bool {
+	if x.status != Down && x.failures == 0 {
+		return false
+	}
+	switch x.code {
+	case Answered, Syncing, Lagging, Lonely, Certificate:
+		return true
+	}
+	return false
+}
+
 func (w *Watcher) succeeded(x *watched, o Observation) {
+	news := !o.Passive || x.failures > 0 || x.traffic // else a probe knows better what is to be said of it
 	x.failures, x.traffic = 0, false
 	if !o.Passive {
 		x.late, x.steps = false, o.Steps
@@ -89,7 +104,9 @@ func (w *Watcher) succeeded(x *watched, o Observation) {
 	}
 	switch x.status {
 	case Up:
-		x.against, x.code, x.reason = 0, o.Code, o.Reason
+		if x.against = 0; news {
+			x.code, x.reason = o.Code, o.Reason
+		}
 	case Down:
 		if x.against++; x.against < w.thresholds.Rise {
 			return

@@ -77,6 +77,43 @@ func TestWatcher(t *testing.T) {
 	}
 }
 
+// TestTraffic has real requests succeed at a target whose probes fail for reasons that requests meet, and for others.
+func TestTraffic(t *testing.T) {
+	for code, want := range map[Code]Status{
+		Timeout: Up, Refused: Up, Reset: Up, Unreachable: Up, Handshake: Up, Answered: Down, Syncing: Down, Lagging: Down, Lonely: Down, Certificate: Down,
+	} {
+		w := NewWatcher(Thresholds{}, Damping{})
+		seen(w, 0, "+")
+		for i := range 6 {
+			w.Observe(Observation{Target: sin1, At: second(2*i + 1), Code: code, Took: time.Millisecond})
+			w.Observe(Observation{Target: sin1, At: second(2*i + 2), OK: true, Passive: true})
+		}
+		if s, _ := w.Statement(sin1, second(13)); s.Status != want {
+			t.Errorf("probes fail by %s while requests succeed: got %s, want %s", code, s.Status, want)
+		}
+	}
+	w := NewWatcher(Thresholds{}, Damping{})
+	w.Observe(Observation{Target: sin1, At: second(0), OK: true, Code: Expiring, Reason: "soon"})
+	if w.Observe(Observation{Target: sin1, At: second(1), OK: true, Passive: true}) {
+		t.Error("requests that succeed are news where a probe has")
+	}
+	if s, _ := w.Statement(sin1, second(1)); s.Code != Expiring || s.Reason != "soon" {
+		t.Errorf("requests took back the warning of a probe: %+v", s)
+	}
+}
+
+func TestTally(t *testing.T) {
+	for _, test := range []struct {
+		well, failed uint64
+		tells, ok    bool
+	}{{0, 0, false, true}, {5, 0, true, true}, {0, 1, true, false}, {9, 1, true, false}, {10, 1, false, false}, {0, 3, true, false}} {
+		o, tells := (&Tally{Well: test.well, Failed: test.failed, Failure: "a reset"}).Observation(sin1)
+		if tells != test.tells || tells && (o.OK != test.ok || !o.Passive || o.Target != sin1 || !o.OK && o.Code != Traffic) {
+			t.Errorf("%d well, %d failed: got %+v, %v", test.well, test.failed, o, tells)
+		}
+	}
+}
+
 func TestWatcherForgets(t *testing.T) {
 	w := NewWatcher(Thresholds{}, Damping{})
 	seen(w, 0, "+")

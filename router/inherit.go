@@ -2,6 +2,7 @@ package router
 
 import (
 	"runtime"
+	"slices"
 
 	"github.com/isochrone/isochrone/topology"
 )
@@ -41,7 +42,8 @@ func (t *Table) inherit(old *Table) bool {
 		}
 	}
 	t.rankings = old.rankings
-	t.targets, t.mean, t.near = old.targets, old.mean, old.near
+	t.targets, t.near, t.mean = old.targets, old.near, slices.Clone(old.mean)
+	t.nearestAnnouncer(t.mean) // others may announce a VIP now
 	t.v4, t.v6, t.origins, t.cuts = old.v4, old.v6, old.origins, old.cuts
 	return true
 }

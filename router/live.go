@@ -61,7 +61,7 @@ func (l *Live) View() *View { return l.view.Load() }
 // Topology takes a new snapshot. The table is compiled anew only if the topology in force has changed; an override or key
 // needs only a new state. When compiling fails, the view stays as it is.
 func (l *Live) Topology(snap *topology.Snapshot, now time.Time) error {
-	if l.sameTopology(snap, now) {
+	if l.Renew(snap, now) {
 		return nil
 	}
 	l.edits.Lock()
@@ -75,8 +75,9 @@ func (l *Live) Topology(snap *topology.Snapshot, now time.Time) error {
 	return l.compile(snap, l.atlas, l.rttMap, now)
 }
 
-// sameTopology publishes a view with a new snapshot, if topology and signing are those in force.
-func (l *Live) sameTopology(snap *topology.Snapshot, now time.Time) bool {
+// Renew takes a new snapshot as Topology does, if that needs no more than a new state, since topology and signing are those in force. Else
+// it reports false, and all stays as it is.
+func (l *Live) Renew(snap *topology.Snapshot, now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	old := l.view.Load()

@@ -130,7 +130,7 @@ func (q *question) share(c Choice) (uint64, float64) {
 // turned returns what the shares of this question's class are, besides those of all classes.
 func (q *question) turned() []taken {
 	k := q.class
-	if q.state.turns == nil || k.n == 0 {
+	if q.state.turns == nil || k.n == 0 || q.service.Steering.Spill != nil && q.service.Steering.Spill.Off {
 		return nil
 	}
 	leading := k.first[:k.n]

@@ -19,6 +19,7 @@ type State struct {
 	share    []uint64            // by Choice: how much of the draws is sent here; counts where the standing is shared
 	shares   []float64           // by Choice, for traces
 	turns    [][]turn            // by first PoP of classes: what PoPs take of them; nil when all take all
+	regional bool                // some standings differ between regions
 	returns  []bool              // by Choice: was down, and does not get all again yet
 	why      []string            // by Choice: the operator's decision, or the verdict's reason; for traces
 	services []serviceState
@@ -58,17 +59,19 @@ type Inputs struct {
 func NewState(t *Table, in Inputs) *State {
 	n := len(t.pops)
 	s := &State{share: make([]uint64, n), shares: make([]float64, n), why: make([]string, n), returns: make([]bool, n), inputs: in}
+	all := make([]standing, len(s.standing)*n)
 	for r := range s.standing {
-		s.standing[r] = make([]standing, n)
+		s.standing[r] = all[r*n : (r+1)*n : (r+1)*n]
 	}
 	s.decided = topology.Decide(in.Overrides, in.Now)
 	for i := range s.share {
 		s.share[i], s.shares[i] = math.MaxUint64, 1
 	}
-	for i, pop := range t.pops[:t.popCount] {
+	for i := range t.pops[:t.popCount] {
+		pop := &t.pops[i]
 		decision := s.decided.PoP(pop.name)
-		share := s.shareOf(i, &pop, decision)
 		v := s.verdict(pop.name, decision)
+		share := s.shareOf(i, pop, decision, &v)
 		s.why[i] = v.why
 		if decision.Pin != nil {
 			s.why[i] = cmp.Or(v.why, decision.Pin.String())
@@ -82,9 +85,16 @@ func NewState(t *Table, in Inputs) *State {
 		case share < 1:
 			one, s.shares[i], s.share[i] = shared, max(share, 0), drawsOf(share)
 		}
+		own := v.ofRegions()
+		s.regional = s.regional || own
 		for r := range s.standing {
-			if s.standing[r][i] = one; one != barred && v.down(region(r)) {
+			switch {
+			case r > 0 && !own:
+				s.standing[r][i] = s.standing[0][i]
+			case one != barred && v.down(region(r)):
 				s.standing[r][i] = dead
+			default:
+				s.standing[r][i] = one
 			}
 		}
 	}
@@ -95,8 +105,9 @@ func NewState(t *Table, in Inputs) *State {
 			s.why[c] = t.pops[c].whyOf(s.standing[r][c], t)
 		}
 	}
-	for _, service := range t.services {
-		s.services = append(s.services, s.service(&service))
+	s.services = make([]serviceState, len(t.services))
+	for id := range t.services {
+		s.services[id] = s.service(&t.services[id])
 	}
 	return s
 }
@@ -125,6 +136,9 @@ type effective struct {
 	why    string // it is not simply well
 }
 
+// ofRegions reports whether the clients of some region may have another verdict than those of others.
+func (e effective) ofRegions() bool { return !e.forced && len(e.Regions) > 0 }
+
 // down reports whether the PoP is down for the clients of a region.
 func (e effective) down(r region) bool {
 	if r == 0 || e.forced {
@@ -145,6 +159,9 @@ func (s *State) verdict(pop string, decision topology.Decision) effective {
 	if e.Status == health.Down || e.Status == health.Degraded {
 		e.why = string(e.Status) + ": " + e.Reason
 	}
+	if len(e.Regions) == 0 {
+		return e
+	}
 	for _, continent := range topology.Continents {
 		if own, ok := e.Regions[continent]; ok && own.Status != e.Status {
 			e.why = strings.TrimPrefix(fmt.Sprintf("%s; %s in %s", e.why, own.Status, continent), "; ")
@@ -158,7 +175,7 @@ const comebackSteps = 10
 
 // shareOf returns what share of its clients a PoP gets, 0..1. What an operator says counts alone. Else it is the least of what spill leaves it, and
 // of what it gets so soon after it was down; one that cannot do all of its work gets none, while there are others.
-func (s *State) shareOf(c int, pop *tablePoP, decision topology.Decision) float64 {
+func (s *State) shareOf(c int, pop *tablePoP, decision topology.Decision, v *effective) float64 {
 	if share, pinned := decision.Share(); pinned {
 		return share
 	}
@@ -166,10 +183,9 @@ func (s *State) shareOf(c int, pop *tablePoP, decision topology.Decision) float6
 	if limit, limited := s.inputs.Shares[pop.name]; limited {
 		share = limit
 	}
-	if _, forced := decision.Verdict(); forced {
+	if v.forced {
 		return share
 	}
-	v := s.inputs.Verdicts[health.Target{Kind: health.PoP, Name: pop.name}]
 	if v.Status == health.Degraded {
 		return 0
 	}
@@ -194,6 +210,10 @@ func (s *State) service(service *tableService) serviceState {
 		anyWell, anyDead bool
 	)
 	for r := range regions {
+		if r > 0 && !s.regional {
+			state.panics[r] = state.panics[0]
+			continue
+		}
 		well, some := 0, 0
 		for _, c := range service.candidates {
 			switch s.standing[r][c] {

@@ -15,7 +15,10 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/isochrone/isochrone/dataplane"
 	"github.com/isochrone/isochrone/dataplane/cluster"
@@ -25,12 +28,29 @@ import (
 	"github.com/isochrone/isochrone/internal/devca"
 	"github.com/isochrone/isochrone/internal/intakeclient"
 	"github.com/isochrone/isochrone/router/rtt"
+	"github.com/isochrone/isochrone/simulations/packet"
 	"github.com/isochrone/isochrone/simulations/virtual"
 	"github.com/isochrone/isochrone/topology"
 )
 
+// What a network of links is made of.
+type (
+	Site = packet.Site
+	Link = packet.Link
+	RTTs = packet.RTTs
+)
+
 // Path is the way of a payload: from a client to a PoP, and on to a cluster.
 type Path struct{ Client, PoP, Cluster Site }
+
+// Transport is what a client posts over.
+type Transport string
+
+// The transports: HTTP/3, and HTTP/2 over TLS 1.3.
+const (
+	QUIC Transport = "QUIC"
+	TCP  Transport = "TCP"
+)
 
 // Times are what a client and a PoP see of one post.
 type Times struct {
@@ -41,22 +61,48 @@ type Times struct {
 
 // MeasureIntake posts along a path and measures, on a connection that has to be opened and then on the same one. The PoP's
 // own connection to the cluster is open, as one that works always is.
-func MeasureIntake(rtts RTTs, path Path) (fresh, warm Times, err error) {
-	dir, err := os.MkdirTemp("", "isochrone-simulation-")
+func MeasureIntake(rtts RTTs, path Path, over Transport) (fresh, warm Times, err error) {
+	return measureIntake(rtts, path, over, nil)
+}
+
+func measureIntake(rtts RTTs, path Path, over Transport, wrap wrap) (fresh, warm Times, err error) {
+	dir, err := os.MkdirTemp(packet.Scratch(), "isochrone-simulation-")
 	if err != nil {
 		return fresh, warm, err
 	}
 	defer os.RemoveAll(dir)
 	err = virtual.Run(func() error {
-		w, err := newIntakeWorld(rtts, path, dir)
+		w, err := newIntakeWorld(packet.Config{Way: rtts.Way}, path, dir)
 		if err != nil {
 			return err
 		}
-		fresh, warm, err = w.measure()
+		fresh, warm, err = w.measure(over, wrap)
 		return errors.Join(err, w.close())
 	})
 	return fresh, warm, err
 }
+
+// MeasureMany has so many clients post along a path, over a network with chance, each on a connection that has to be opened and then on the same one.
+// It returns how long each waited for its 202.
+func MeasureMany(network packet.Config, path Path, over Transport, clients int) (fresh, warm []time.Duration, err error) {
+	dir, err := os.MkdirTemp(packet.Scratch(), "isochrone-simulation-")
+	if err != nil {
+		return nil, nil, err
+	}
+	defer os.RemoveAll(dir)
+	err = virtual.Run(func() error {
+		w, err := newIntakeWorld(network, path, dir)
+		if err != nil {
+			return err
+		}
+		fresh, warm, err = w.measureMany(over, clients)
+		return errors.Join(err, w.close())
+	})
+	return fresh, warm, err
+}
+
+// wrap stands between a client and its connections; nil for nothing.
+type wrap = func(http.RoundTripper) http.RoundTripper
 
 // The services of an intake world, by what their 202 promises.
 const (
@@ -71,6 +117,7 @@ zones:
 services:
   spool.isochrone.test: {schema: 1, intake: {ack: spool}}
   cluster.isochrone.test: {schema: 1, intake: {ack: cluster}}
+  early.isochrone.test: {schema: 1, intake: {ack: spool, idempotency_key: required}}
 pops:
   pop: {schema: 1, location: {lat: 0, lon: 0, country: SG}, addresses: [%v], port: 443}
 clusters:
@@ -79,14 +126,14 @@ clusters:
 
 // intakeWorld is one PoP with one cluster, and clients that come and go.
 type intakeWorld struct {
-	network *Network
+	network *packet.Network
 	path    Path
 	pop     netip.AddrPort
 	ca      *devca.CA
 	key     string
 	cluster *cluster.Cluster
 	log     lockedBuffer
-	posted  uint64
+	posted  atomic.Uint64
 	acks    chan acknowledgement
 	stop    []func() error // the latest first
 }
@@ -97,8 +144,8 @@ type acknowledgement struct {
 }
 
 // newIntakeWorld starts a world. Its files are in dir.
-func newIntakeWorld(rtts RTTs, path Path, dir string) (*intakeWorld, error) {
-	w := &intakeWorld{network: NewNetwork(rtts), path: path, acks: make(chan acknowledgement, 16)}
+func newIntakeWorld(network packet.Config, path Path, dir string) (*intakeWorld, error) {
+	w := &intakeWorld{network: packet.New(network), path: path, acks: make(chan acknowledgement, 16)}
 	popHost, clusterHost := w.network.Host(path.PoP), w.network.Host(path.Cluster)
 	w.pop = netip.AddrPortFrom(popHost, 443)
 	t, err := topology.Parse(fmt.Appendf(nil, intakeDocument, popHost, clusterHost))
@@ -158,7 +205,11 @@ func (w *intakeWorld) startPoP(snap *topology.Snapshot, dir string) error {
 		Dial:         w.network.Dialer(w.pop.Addr()),
 		Acknowledged: func(e *spool.Envelope, _ string) { w.acks <- acknowledgement{e.ID, time.Now()} },
 	})
-	sockets := dataplane.Listeners{UDP: w.network.ListenPacket(w.pop), TLS: &tls.Config{
+	udp, err := w.network.ListenPacket(w.pop)
+	if err != nil {
+		return errors.Join(err, queue.Close())
+	}
+	sockets := dataplane.Listeners{UDP: udp, TCP: w.network.Listen(w.pop), TLS: &tls.Config{
 		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 			return w.ca.Certificate(hello.ServerName, time.Now())
 		},
@@ -182,8 +233,8 @@ func (w *intakeWorld) startPoP(snap *topology.Snapshot, dir string) error {
 }
 
 // measure posts by a first client, so that the PoP is connected to the cluster, and then by those that are measured.
-func (w *intakeWorld) measure() (fresh, warm Times, err error) {
-	first, second, third := w.client(), w.client(), w.client()
+func (w *intakeWorld) measure(over Transport, wrap wrap) (fresh, warm Times, err error) {
+	first, second, third := w.client(over, wrap), w.client(over, wrap), w.client(over, wrap)
 	defer first.Close()
 	defer second.Close()
 	defer third.Close()
@@ -201,45 +252,94 @@ func (w *intakeWorld) measure() (fresh, warm Times, err error) {
 	return fresh, warm, nil
 }
 
+// apart is the time from the first post of one client to that of the next, if there are many.
+const apart = 20 * time.Millisecond
+
+// measureMany has clients post, one after the other has begun.
+func (w *intakeWorld) measureMany(over Transport, clients int) (fresh, warm []time.Duration, err error) {
+	fresh, warm = make([]time.Duration, clients), make([]time.Duration, clients)
+	acked := make(chan struct{})
+	go func() { // each post is acknowledged once
+		defer close(acked)
+		for range 2 * clients {
+			<-w.acks
+		}
+	}()
+	var posting errgroup.Group
+	for i := range clients {
+		posting.Go(func() error {
+			<-time.After(time.Duration(i) * apart)
+			c := w.client(over, packet.Pace)
+			defer c.Close()
+			for _, took := range []*time.Duration{&fresh[i], &warm[i]} {
+				ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+				start := time.Now()
+				_, err := w.send(ctx, c, spoolService)
+				cancel()
+				if err != nil {
+					return err
+				}
+				*took = time.Since(start)
+			}
+			return nil
+		})
+	}
+	if err := posting.Wait(); err != nil {
+		return nil, nil, err
+	}
+	<-acked
+	return fresh, warm, nil
+}
+
 // client returns a client on a host of its own.
-func (w *intakeWorld) client() *intakeclient.Client {
+func (w *intakeWorld) client(over Transport, wrap wrap) *intakeclient.Client {
 	host := w.network.Host(w.path.Client)
-	return intakeclient.New(intakeclient.Config{Roots: w.ca.Pool(), Listen: func() (net.PacketConn, error) {
-		return w.network.ListenPacket(netip.AddrPortFrom(host, 40000)), nil
-	}})
+	return intakeclient.New(intakeclient.Config{
+		Roots: w.ca.Pool(), TCP: over == TCP, Dial: w.network.Dialer(host), Wrap: wrap,
+		Listen: func() (net.PacketConn, error) { return w.network.ListenPacket(netip.AddrPortFrom(host, 0)) },
+	})
 }
 
 // post posts a payload, waits until the cluster has it, and returns when that was known to the client and to the PoP.
 func (w *intakeWorld) post(c *intakeclient.Client, service string) (to202, acknowledged time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	w.posted++
 	start := time.Now()
-	answer, err := c.Post(ctx, []intakeclient.Endpoint{{Target: "pop." + service, Addr: w.pop}}, &intakeclient.Request{
-		Service: service, Path: dataplane.Path,
-		Header: http.Header{"X-Api-Key": {w.key}, "Content-Type": {"application/json"}},
-		Body:   fmt.Appendf(nil, `{"hash":"0x%064x","sender":"0x%040x","amount":"1"}`, w.posted, w.posted),
-	})
+	id, err := w.send(ctx, c, service)
 	if err != nil {
-		return 0, 0, fmt.Errorf("post to %s: %w", service, err)
+		return 0, 0, err
 	}
 	to202 = time.Since(start)
-	if answer.Status != http.StatusAccepted {
-		return 0, 0, fmt.Errorf("post to %s: answered %d: %s", service, answer.Status, answer.Body)
-	}
-	var accepted dataplane.Accepted
-	if err := json.Unmarshal(answer.Body, &accepted); err != nil {
-		return 0, 0, fmt.Errorf("post to %s: %w", service, err)
-	}
 	select {
 	case ack := <-w.acks:
-		if ack.id != accepted.ID {
-			return 0, 0, fmt.Errorf("post to %s: request %s was acknowledged instead of %s", service, ack.id, accepted.ID)
+		if ack.id != id {
+			return 0, 0, fmt.Errorf("post to %s: request %s was acknowledged instead of %s", service, ack.id, id)
 		}
 		return to202, ack.at.Sub(start), nil
 	case <-ctx.Done():
 		return 0, 0, fmt.Errorf("post to %s: not acknowledged: %w", service, ctx.Err())
 	}
+}
+
+// send posts a payload that no other is equal to, and returns the id of the request when its 202 has come.
+func (w *intakeWorld) send(ctx context.Context, c *intakeclient.Client, service string) (id string, err error) {
+	number := w.posted.Add(1)
+	answer, err := c.Post(ctx, []intakeclient.Endpoint{{Target: "pop." + service, Addr: w.pop}}, &intakeclient.Request{
+		Service: service, Path: dataplane.Path,
+		Header: http.Header{"X-Api-Key": {w.key}, "Content-Type": {"application/json"}},
+		Body:   fmt.Appendf(nil, `{"hash":"0x%064x","sender":"0x%040x","amount":"1"}`, number, number),
+	})
+	if err != nil {
+		return "", fmt.Errorf("post to %s: %w", service, err)
+	}
+	if answer.Status != http.StatusAccepted {
+		return "", fmt.Errorf("post to %s: answered %d: %s", service, answer.Status, answer.Body)
+	}
+	var accepted dataplane.Accepted
+	if err := json.Unmarshal(answer.Body, &accepted); err != nil {
+		return "", fmt.Errorf("post to %s: %w", service, err)
+	}
+	return accepted.ID, nil
 }
 
 // close ends the world, and reports what it complained about or lost.
@@ -252,8 +352,8 @@ func (w *intakeWorld) close() error {
 	if said := w.log.String(); said != "" {
 		failures = append(failures, fmt.Errorf("the PoP complained: %s", said))
 	}
-	if got := w.cluster.Stats(); got.Stored != w.posted || got.Conflicts+got.Duplicates+got.Refused > 0 {
-		failures = append(failures, fmt.Errorf("%d payloads were posted, the cluster has %+v", w.posted, got))
+	if got := w.cluster.Stats(); got.Stored != w.posted.Load() || got.Conflicts+got.Duplicates+got.Refused > 0 {
+		failures = append(failures, fmt.Errorf("%d payloads were posted, the cluster has %+v", w.posted.Load(), got))
 	}
 	return errors.Join(failures...)
 }

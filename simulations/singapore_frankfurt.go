@@ -17,6 +17,14 @@ type city struct {
 	direct, near Path
 }
 
+// way is one of the ways of a city.
+type way struct {
+	name string
+	path Path
+}
+
+func (c *city) ways() []way { return []way{{"direct", c.direct}, {"by PoP", c.near}} }
+
 // cities are those of a course on edge intake, from which this design comes. It gives 150 ms from Singapore and 100 ms from
 // Frankfurt to US-East, "total round trip 300 ms+"; with a PoP, Singapore 5 ms and 40 ms to the AP cluster, Frankfurt 5 ms
 // and 20 ms to the EU cluster, "total round trip 50 ms"; nearest PoP under 10 ms, PoP to regional cluster under 30 ms. It does
@@ -100,10 +108,23 @@ func under(want float64) func(float64) bool   { return func(got float64) bool { 
 // SingaporeFrankfurt compares posting from two cities to US-East with posting to a PoP nearby, over links of the claimed and
 // of measured round-trip times. Links in changed replace measured ones. The error says what could not be run; what came out
 // wrong is in Report.Failures.
-func SingaporeFrankfurt(changed RTTs) (*Report, error) {
+func SingaporeFrankfurt(changed RTTs) (*Report, error) { return compared(changed, spreadClients) }
+
+// compared holds a report against the golden one. Without clients it has no spread.
+func compared(changed RTTs, clients int) (*Report, error) {
 	report, err := singaporeFrankfurt(changed, MeasureIntake)
 	if err != nil {
 		return nil, err
+	}
+	measured, err := measuredWith(changed)
+	if err != nil {
+		return nil, err
+	}
+	if clients > 0 {
+		if report.Spread, err = spread(measured, clients, MeasureMany); err != nil {
+			return nil, err
+		}
+		report.checkSpread()
 	}
 	var golden Report
 	if err := json.Unmarshal(singaporeFrankfurtGolden, &golden); err != nil {
@@ -117,20 +138,16 @@ func SingaporeFrankfurt(changed RTTs) (*Report, error) {
 var singaporeFrankfurtGolden []byte
 
 // measureFunc is MeasureIntake, or that with a fault in a test.
-type measureFunc func(RTTs, Path) (fresh, warm Times, err error)
+type measureFunc func(RTTs, Path, Transport) (fresh, warm Times, err error)
 
 func singaporeFrankfurt(changed RTTs, measure measureFunc) (*Report, error) {
-	claimed, doubled, measured := claimedRTTs(), claimedRTTs(), measuredRTTs()
+	claimed, doubled := claimedRTTs(), claimedRTTs()
 	for link, rtt := range doubled {
 		doubled[link] = 2 * rtt
 	}
-	for link, rtt := range changed {
-		known := slices.Collect(measured.Links())
-		i := slices.IndexFunc(known, func(l Link) bool { return l == link || l == Link{link[1], link[0]} })
-		if i < 0 {
-			return nil, fmt.Errorf("link %v is not in this scenario; it has %v", link, known)
-		}
-		measured[known[i]] = rtt
+	measured, err := measuredWith(changed)
+	if err != nil {
+		return nil, err
 	}
 	report := &Report{Scenario: "singapore-frankfurt", Tables: make([]Table, 3)}
 	var running errgroup.Group
@@ -155,6 +172,20 @@ func singaporeFrankfurt(changed RTTs, measure measureFunc) (*Report, error) {
 	return report, nil
 }
 
+// measuredWith returns the measured links, with others in their place.
+func measuredWith(changed RTTs) (RTTs, error) {
+	measured := measuredRTTs()
+	for link, rtt := range changed {
+		known := slices.Collect(measured.Links())
+		i := slices.IndexFunc(known, func(l Link) bool { return l == link || l == Link{link[1], link[0]} })
+		if i < 0 {
+			return nil, fmt.Errorf("link %v is not in this scenario; it has %v", link, known)
+		}
+		measured[known[i]] = rtt
+	}
+	return measured, nil
+}
+
 // compareCities makes one table.
 func compareCities(title string, rtts RTTs, readings []reading, measure measureFunc) (Table, error) {
 	table := Table{Title: title}
@@ -168,12 +199,16 @@ func compareCities(title string, rtts RTTs, readings []reading, measure measureF
 			path Path
 			to   *struct{ fresh, warm figures }
 		}{{"direct", c.direct, &measured.direct}, {"by PoP", c.near, &measured.near}} {
-			fresh, warm, err := measure(rtts, way.path)
-			if err != nil {
-				return table, fmt.Errorf("%s, %s: %s: %w", title, c.name, way.name, err)
+			for _, over := range []Transport{QUIC, TCP} {
+				fresh, warm, err := measure(rtts, way.path, over)
+				if err != nil {
+					return table, fmt.Errorf("%s, %s: %s over %s: %w", title, c.name, way.name, over, err)
+				}
+				if over == QUIC {
+					way.to.fresh, way.to.warm = figuresOf(fresh), figuresOf(warm)
+				}
+				table.Rows = append(table.Rows, rows(c.name, way.name, rtts, way.path, over, figuresOf(fresh), figuresOf(warm))...)
 			}
-			way.to.fresh, way.to.warm = figuresOf(fresh), figuresOf(warm)
-			table.Rows = append(table.Rows, rows(c.name, way.name, rtts, way.path, way.to.fresh, way.to.warm)...)
 		}
 		table.Claims = append(table.Claims, judge(c.name, &measured, readings)...)
 	}
@@ -183,26 +218,22 @@ func compareCities(title string, rtts RTTs, readings []reading, measure measureF
 // rows returns what was measured on one way, beside the arithmetic of the links: with p and c the round trips from client to
 // PoP and from PoP to cluster, a QUIC handshake takes p and one of TCP with TLS 1.3 takes 2p; a request is at the PoP half of p
 // later, its answer at the client after p.
-func rows(city, way string, rtts RTTs, path Path, fresh, warm figures) []Row {
+func rows(city, way string, rtts RTTs, path Path, over Transport, fresh, warm figures) []Row {
 	p, _ := rtts.Between(path.Client, path.PoP)
 	c, _ := rtts.Between(path.PoP, path.Cluster)
-	row := func(transport, connection string, handshake time.Duration, measured *figures) Row {
-		r := Row{
-			City: city, Way: way, PMS: inMS(p), CMS: inMS(c), Transport: transport, Connection: connection,
-			To202:        Figure{Analytic: inMS(handshake + p)},
-			Acknowledged: Figure{Analytic: inMS(handshake + p/2 + c)},
-			Loop:         Figure{Analytic: inMS(handshake + p + c)},
+	row := func(connection string, handshake time.Duration, measured figures) Row {
+		return Row{
+			City: city, Way: way, PMS: inMS(p), CMS: inMS(c), Transport: string(over), Connection: connection,
+			To202:        Figure{measured.to202, inMS(handshake + p)},
+			Acknowledged: Figure{measured.acknowledged, inMS(handshake + p/2 + c)},
+			Loop:         Figure{measured.loop, inMS(handshake + p + c)},
 		}
-		if measured != nil {
-			r.To202.Measured, r.Acknowledged.Measured, r.Loop.Measured = &measured.to202, &measured.acknowledged, &measured.loop
-		}
-		return r
 	}
-	return []Row{
-		row("QUIC", "fresh", p, &fresh),
-		row("QUIC", "warm", 0, &warm),
-		row("TCP", "fresh", 2*p, nil),
+	handshake := p
+	if over == TCP {
+		handshake = 2 * p
 	}
+	return []Row{row("fresh", handshake, fresh), row("warm", 0, warm)}
 }
 
 // judge holds the claims of a city against what was measured.

@@ -113,6 +113,10 @@ func (d *decoder) value(node *yaml.Node, path string, target reflect.Value, dept
 		d.text(node, path, text)
 		return
 	}
+	if raw, ok := target.Addr().Interface().(*yaml.Node); ok { // read later, by whoever asked for it
+		*raw = *node
+		return
+	}
 	switch target.Kind() {
 	case reflect.Struct:
 		d.object(node, path, target, depth)

@@ -92,7 +92,7 @@ func TestJSONSchemaHasTheFieldsOfTheTypes(t *testing.T) {
 	}
 	for name, value := range map[string]any{
 		"zone": Zone{}, "service": Service{}, "pop": PoP{}, "cluster": Cluster{}, "override": Override{}, "key": Key{}, "location": Location{},
-		"steering": Steering{}, "intake": Intake{}, "jsonRPC": JSONRPC{}, "signature": Signature{}, "elsewhere": Elsewhere{}, "canary": Canary{}, "bgp": BGP{}, "bgpPeer": BGPPeer{}, "rule": Rule{}, "": document{},
+		"steering": Steering{}, "intake": Intake{}, "jsonRPC": JSONRPC{}, "signature": Signature{}, "elsewhere": Elsewhere{}, "canary": Canary{}, "spill": Spill{}, "bgp": BGP{}, "bgpPeer": BGPPeer{}, "rule": Rule{}, "": document{},
 	} {
 		fields := map[string]reflect.Value{}
 		collectFields(reflect.New(reflect.TypeOf(value)).Elem(), fields)

@@ -99,6 +99,9 @@ type Decisions struct {
 // Decide returns what is in effect of overrides, which are keyed by name, at a time. Of two that were created at once the one
 // counts whose name comes last in the alphabet.
 func Decide(overrides map[string]*Override, now time.Time) Decisions {
+	if len(overrides) == 0 {
+		return Decisions{}
+	}
 	d := Decisions{pops: map[string]Decision{}, clusters: map[string]Decision{}}
 	names := map[*Override]string{}
 	newer := func(o, than *Override) bool {

@@ -100,6 +100,9 @@ func (c *checker) steering(s *Steering) {
 		c.fault("steering.when_all_down", "there is no pool %q in steering.pools, or it is empty", pool)
 	}
 	within(c, "steering.panic", s.Panic, 0, 100)
+	if s.Spill != nil {
+		c.spill("steering.spill", s.Spill)
+	}
 	c.policy("steering.", &s.Policy)
 	if s.Canary != nil {
 		if !(s.Canary.Share >= 0 && s.Canary.Share <= 1) {

@@ -5,7 +5,7 @@ package topology
 type Reading struct{ d decoder }
 
 // Read reads a document of YAML or JSON into target, a pointer to a struct whose fields are named by yaml tags; a field tagged "-" is not
-// read. What the document does not say stays as it is in target. Faults tells what is wrong.
+// read, and a field that is a yaml.Node takes what stands there as it is. What the document does not say stays as it is in target. Faults tells what is wrong.
 func Read(document []byte, target any) *Reading {
 	var r Reading
 	r.d.decode(document, "", target)

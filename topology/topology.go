@@ -86,6 +86,7 @@ type Steering struct {
 	Pools       map[string][]string `yaml:"pools,omitempty" json:"pools,omitempty"` // PoPs in order, for when_all_down
 	Policy      `yaml:",inline"`
 	Canary      *Canary `yaml:"canary,omitempty" json:"canary,omitempty"`
+	Spill       *Spill  `yaml:"spill,omitempty" json:"spill,omitempty"` // none: as the defaults say
 }
 
 // Ack says what a 202 of the intake promises.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
+	"golang.org/x/net/http/httpguts"
 
 	"github.com/isochrone/isochrone/dataplane/agent"
 	"github.com/isochrone/isochrone/dataplane/spool"
@@ -35,7 +37,9 @@ type agentFlags struct {
 	anywhere             bool
 	wait                 time.Duration
 	maxBytes             int64
-	onlyTCP, verbose     bool
+	keep                 []string
+	onlyTCP, earlyData   bool
+	verbose              bool
 }
 
 func newAgentCommand() *cobra.Command {
@@ -79,6 +83,9 @@ The API key stands in --key-file, or in the environment variable ISOCHRONE_API_K
 	flags.DurationVar(&f.wait, "wait", 5*time.Second, "how long a program waits for the PoP's answer; 0 answers as soon as the payload is queued")
 	flags.Int64Var(&f.maxBytes, "max-bytes", 64<<20, "of the queue; what does not fit is answered 503")
 	flags.BoolVar(&f.onlyTCP, "h2", false, "use HTTP/2 over TCP alone")
+	flags.StringSliceVar(&f.keep, "keep-header", []string{"X-Signature", "X-Timestamp"},
+		"`fields` of a program's header that are sent on, beside Content-Type, Idempotency-Key and traceparent; at most 8")
+	flags.BoolVar(&f.earlyData, "early-data", true, "save a round trip on new connections where the service allows it, by TLS early data (0-RTT)")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "log more to the terminal")
 	return command
 }
@@ -105,7 +112,19 @@ func (f *agentFlags) complete() (key string, err error) {
 			return "", err
 		}
 	}
+	for i, name := range f.keep {
+		f.keep[i] = http.CanonicalHeaderKey(name)
+		switch f.keep[i] {
+		case "", "X-Api-Key", "Authorization", "Host", "Content-Length", "Content-Type", "Idempotency-Key", "Traceparent":
+			return "", fmt.Errorf("--keep-header: %q is the agent's own", name)
+		}
+		if !httpguts.ValidHeaderFieldName(name) {
+			return "", fmt.Errorf("--keep-header: %q is not the name of a header field", name)
+		}
+	}
 	switch {
+	case len(f.keep) > 8:
+		return "", fmt.Errorf("--keep-header: %d names, at most 8 are kept", len(f.keep))
 	case f.service == "":
 		return "", errors.New("no service: name its host by --service")
 	case key == "":
@@ -122,7 +141,7 @@ func (f *agentFlags) start(command *cobra.Command, l *layers) error {
 		return err
 	}
 	log := newLogger(command, f.verbose)
-	config := intakeclient.Config{}
+	config := intakeclient.Config{Early: f.earlyData}
 	if f.ca != "" && f.ca != "system" {
 		if config.Roots, err = readRoots(f.ca); err != nil {
 			return err
@@ -140,7 +159,7 @@ func (f *agentFlags) start(command *cobra.Command, l *layers) error {
 	}
 	resolver := &intakeclient.Resolver{Server: f.dns}
 	a := agent.New(agent.Config{
-		Service: f.service, Key: key, Queue: queue, Wait: f.wait, Log: log,
+		Service: f.service, Key: key, Queue: queue, Wait: f.wait, Log: log, Keep: f.keep,
 		Sender: intakeclient.NewSender(intakeclient.SenderConfig{Service: f.service, Resolve: resolver.Lookup, Config: config, OnlyTCP: f.onlyTCP}),
 	})
 	l.add().run("agent", func(ctx context.Context) error {

@@ -33,14 +33,22 @@ func (n *node) announcerOf(process *popProcess, passwords string) (*announcer, e
 		node: n, name: name, plan: popPlan(n, name),
 		wish: func() (bgp.Wish, string) { return wishFor(n.Snapshot(), name, time.Now()) },
 	}
-	self := health.Target{Kind: health.PoP, Name: name}
-	a.allowed = func() (bool, string) {
-		verdicts := n.Verdicts()
-		return !verdicts.IsDown(self), verdicts[self].Reason
-	}
+	a.allowed = n.allowedByVerdict(health.Target{Kind: health.PoP, Name: name})
 	a.probe = func(ctx context.Context, found func(bgp.Check)) error { return n.probeOwnPoP(ctx, process, found) }
 	a.open()
 	return a, a.readPasswords(passwords)
+}
+
+// allowedByVerdict returns what tells whether the verdict of all vantages on this node lets it announce, and the reason. One that nobody judges
+// may: it looks at itself.
+func (n *node) allowedByVerdict(self health.Target) func() (bool, string) {
+	return func() (bool, string) {
+		v, judged := n.Verdicts()[self]
+		if !judged {
+			return true, "nobody judges"
+		}
+		return v.Status != health.Down, v.Reason
+	}
 }
 
 // popPlan returns what tells what a PoP announces as the topology is.
@@ -176,10 +184,11 @@ func (d *dnsNode) announcerOf() (*dnsAnnouncer, error) {
 	if d.start.bgp == "" {
 		return nil, nil
 	}
-	known := d.start.follow.knownAs(d.start.dir, "dns", "")
+	known := d.start.follow.knownAs(d.start.dir, "dns", d.start.name)
 	d.node.announces = newAnnouncements(known, d.node.looks.changed)
 	a := &dnsAnnouncer{announcer: &announcer{
 		node: d.node, name: strings.TrimPrefix(known, "dns:"), wish: func() (bgp.Wish, string) { return bgp.AsHealth, "" }, probe: d.probeOwn,
+		allowed: d.node.allowedByVerdict(health.Target{Kind: health.DNS, Name: d.node.name}),
 	}}
 	a.plan = func() bgp.Plan { return *a.current.Load() }
 	a.open()

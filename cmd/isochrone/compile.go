@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/isochrone/isochrone/router"
@@ -16,6 +17,8 @@ type compiler struct {
 	log    *slog.Logger
 	before *topology.Snapshot      // taken last
 	newest chan *topology.Snapshot // that waits to be compiled
+
+	pending atomic.Int32 // snapshots that wait, or are being compiled
 }
 
 func newCompiler(live *router.Live, log *slog.Logger) *compiler {
@@ -32,11 +35,15 @@ func (c *compiler) take(snap *topology.Snapshot) {
 		c.compile(snap)
 		return
 	case before.Topology == snap.Topology:
+		if c.pending.Load() == 0 && c.live.Renew(snap, time.Now()) {
+			return
+		}
 		c.live.Decisions(snap, time.Now())
 	}
 	select {
 	case <-c.newest: // which is not the newest any more
 	default:
+		c.pending.Add(1)
 	}
 	c.newest <- snap
 }
@@ -53,6 +60,7 @@ func (c *compiler) run(ctx context.Context) error {
 		select {
 		case snap := <-c.newest:
 			c.compile(snap)
+			c.pending.Add(-1)
 		case <-ctx.Done():
 			return ctx.Err()
 		}

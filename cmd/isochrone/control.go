@@ -89,7 +89,9 @@ func (c *control) start(ctx context.Context, l net.Listener) (err error) {
 		return err
 	}
 	f.vantage.apply(c.node)
+	c.node.onHost = f.listen.Addr().IsLoopback()
 	tables := newCompiler(c.sources.live, c.log)
+	c.node.decides(c.sources.live)
 	c.node.resume(tables.take)
 	following := c.layers.add()
 	following.run("tables", tables.run)

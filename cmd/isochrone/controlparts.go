@@ -21,6 +21,7 @@ import (
 	"github.com/isochrone/isochrone/controlplane/leader"
 	"github.com/isochrone/isochrone/controlplane/page"
 	"github.com/isochrone/isochrone/dataplane/certs/acme"
+	"github.com/isochrone/isochrone/router/spill"
 	"github.com/isochrone/isochrone/topology/store"
 )
 
@@ -32,18 +33,19 @@ type controlParts struct {
 	name    string // by which nodes are known, of this process
 	store   *store.Store
 	service *controlplane.Service
-	nodes   atomic.Pointer[map[string]store.Node] // nil before they have been read
-	tasks   []leader.Task                         // more of the leader's
-	acme    *acme.Manager                         // nil for none
-	leads   atomic.Bool                           // does this process
-	leader  atomic.Pointer[string]                // name of the one that does; nil before it is known
+	nodes   atomic.Pointer[map[string]store.Node]   // nil before they have been read
+	tasks   []leader.Task                           // more of the leader's
+	acme    *acme.Manager                           // nil for none
+	leads   atomic.Bool                             // does this process
+	leader  atomic.Pointer[string]                  // name of the one that does; nil before it is known
+	spill   atomic.Pointer[controlplane.SpillState] // what the leader says of shares; nil for nothing yet
 }
 
 // newControlParts returns the parts of a process that follows the store as a node.
 func newControlParts(etcd *clientv3.Client, root, name string, n *node, s *sources, log *slog.Logger) *controlParts {
 	c := &controlParts{log: log, etcd: etcd, root: root, name: name, store: store.New(etcd, root)}
 	c.service = &controlplane.Service{
-		View: s.live.View, Snapshot: n.Snapshot, Now: time.Now, Store: c.store, Auth: controlplane.NewTokens(etcd, root), Alive: c.alive, Verdicts: n.Verdicts, Leader: c.leads.Load,
+		View: s.live.View, Snapshot: n.Snapshot, Now: time.Now, Store: c.store, Auth: controlplane.NewTokens(etcd, root), Alive: c.alive, Verdicts: n.Verdicts, Vantages: n.vantages, DNS: n.dnsNodes, Alone: n.alone, Leader: c.leads.Load,
 		Geo: func() controlplane.GeoStatus {
 			info := s.info()
 			return controlplane.GeoStatus{
@@ -51,6 +53,8 @@ func newControlParts(etcd *clientv3.Client, root, name string, n *node, s *sourc
 			}
 		},
 	}
+	c.service.Loads = func() map[string]spill.Load { return controlplane.LoadsOf(c.known()) }
+	c.service.Spill = c.spill.Load
 	return c
 }
 
@@ -72,14 +76,17 @@ func (c *controlParts) run(on *layer) {
 		tasks := append(slices.Clone(c.tasks),
 			leader.Task{Name: "record outside edits", Run: c.store.RecordOutside},
 			leader.Every(trimInterval, "trim history and audit", func(ctx context.Context) error { return c.store.Trim(ctx, store.Limits{}) }),
+			c.spiller().Task(),
 			leader.Task{Name: "say who leads", Run: c.lead})
 		return leader.Run(ctx, leader.Candidate{Client: c.etcd, Prefix: c.root, Name: c.name, Log: c.log}, tasks...)
 	})
 	on.run("leader", c.lookForLeader)
+	on.run("shares", c.followSpillState)
 }
 
 // measure registers what this process tells as the leader.
 func (c *controlParts) measure(registry *prometheus.Registry) {
+	c.measureSpill(registry)
 	if c.acme != nil {
 		registry.MustRegister(c.acme.Collector())
 	}

@@ -78,6 +78,7 @@ func knownMetrics(t *testing.T) map[string][]string {
 		bgp.New(bgp.Config{}).Collector().Describe(descriptions)
 		acme.New(acme.Config{}).Collector().Describe(descriptions)
 		new(certs.Source).Collector().Describe(descriptions)
+		newSpillMetrics(nil).Describe(descriptions)
 		prometheus.DefaultRegisterer.(*prometheus.Registry).Describe(descriptions) // etcd's, which is linked in
 	}()
 	known := map[string][]string{"up": {"instance", "job"}}

@@ -20,6 +20,7 @@ import (
 // dnsFlags are the flags of "isochrone dns".
 type dnsFlags struct {
 	config, dir string
+	name        string // among the DNS nodes; empty for the default
 	follow      followFlags
 
 	listen, tlsListen, httpsListen []netip.AddrPort
@@ -34,6 +35,7 @@ type dnsFlags struct {
 	readyVerdictAge time.Duration
 	readyGeoAge     time.Duration
 	probe, verbose  bool
+	serves          string // address and port, none, or empty for the default
 
 	bgp, bgpPasswords string // files
 	vantage           vantageFlags
@@ -47,6 +49,7 @@ func (f *dnsFlags) register(flags *pflag.FlagSet) {
 
 	flags.StringVar(&f.config, "config", "", "YAML `file` with values of these flags; the command line wins over it")
 	flags.StringVar(&f.dir, "dir", statedir.Default(), "`folder` that the state is kept in")
+	flags.StringVar(&f.name, "name", "", "`name` among the DNS nodes, of which no two may have the same (default: as the node has joined, else that of the machine)")
 	f.follow.register(flags)
 	listVar(flags, &f.listen, "listen", parseAddrPort, "`address` and port to answer at, UDP and TCP (repeatable)")
 	listVar(flags, &f.tlsListen, "tls-listen", parseAddrPort, "`address` and port for DNS over TLS (repeatable)")
@@ -63,6 +66,7 @@ func (f *dnsFlags) register(flags *pflag.FlagSet) {
 	flags.DurationVar(&f.readyGeoAge, "ready-geo-age", 0, "how `old` the geo database may be while /ready says yes (default: not checked)")
 	flags.BoolVar(&f.probe, "probe", true, "probe the PoPs from here, with probe.key in --dir")
 	f.vantage.register(flags, false, "the first address of --listen, port 8054")
+	flags.StringVar(&f.serves, "serves", "", "`address` and port at which other nodes look whether this one answers, or none (default: the first of --listen that BGP does not announce)")
 	flags.StringVar(&f.bgp, "bgp-config", "", "YAML `file` of the prefixes that this node announces by BGP, and of its peers")
 	registerBGPPasswords(flags, &f.bgpPasswords)
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "log more to the terminal")
@@ -95,6 +99,9 @@ func (f *dnsFlags) complete(flags *pflag.FlagSet) error {
 	fault(f.bgp == "" && f.bgpPasswords != "", "bgp-password-file: is for bgp-config, which is missing")
 	fault(f.workers < 1 || f.workers > 1024, "workers: %d is not in 1..1024", f.workers)
 	fault(f.readyVerdictAge <= 0, "ready-verdict-age: %v is not a positive duration such as 1m", f.readyVerdictAge)
+	served, err := netip.ParseAddrPort(f.serves)
+	fault(f.serves != "" && f.serves != noReports && (err != nil || served.Addr().IsUnspecified() || served.Port() == 0),
+		"serves: %q is not an address and port at which other nodes can ask this one, such as 192.0.2.53:53, and not none", f.serves)
 	fault(f.readyGeoAge < 0, "ready-geo-age: %v is negative: want 0 for no check, or a duration such as 720h", f.readyGeoAge)
 	seen := map[netip.AddrPort]string{}
 	for _, list := range []struct {
@@ -106,7 +113,7 @@ func (f *dnsFlags) complete(flags *pflag.FlagSet) error {
 			seen[at] = list.flag
 		}
 	}
-	return errors.Join(append(faults, f.vantage.check())...)
+	return errors.Join(append(faults, f.vantage.check(), f.follow.named(f.dir, "dns", f.name))...)
 }
 
 // fixed are the flags that a running process cannot take anew, by name, with their values.
@@ -116,6 +123,7 @@ func (f *dnsFlags) fixed() map[string]string {
 		"dir": f.dir, "listen": f.listen, "tls-listen": f.tlsListen,
 		"https-listen": f.httpsListen, "workers": f.workers, "segmentation": f.segmentation, "http": f.http, "user": f.user, "probe": f.probe,
 		"secret-key": f.settings.secretKey, "bgp-config": f.bgp, "reports": f.vantage.reports, "region": f.vantage.region,
+		"serves": f.serves, "name": f.name,
 	})
 	for name, value := range values {
 		texts[name] = fmt.Sprint(value)

@@ -17,7 +17,8 @@ func (d *dnsNode) readiness(now time.Time) readiness {
 	if _, failed := d.reloads.last(); failed != nil {
 		config.OK, config.Value = false, failed.Error()
 	}
-	return ready(view, d.verdictCheck(f, now), d.geoCheck(f, now), signing, d.node.etcdCheck(), d.node.topologyCheck(), config, d.node.secretsCheck())
+	return ready(view, d.verdictCheck(f, now), d.geoCheck(f, now), signing, d.node.etcdCheck(), d.node.topologyCheck(), config, d.node.secretsCheck(), d.node.vantagesCheck(),
+		d.node.nameCheck())
 }
 
 // verdictCheck tells whether the verdicts are those of now.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -49,8 +50,9 @@ type dnsNode struct {
 	configuring sync.Mutex
 	settings    dns.Settings // of flags and files
 
-	probing atomic.Bool
-	probed  atomic.Bool // each PoP, once
+	succeeded bool // by another process
+	probing   atomic.Bool
+	probed    atomic.Bool // each PoP, once
 }
 
 // servedCert is a certificate, which is renewed until stop.
@@ -83,7 +85,11 @@ func runDNSNode(command *cobra.Command, f *dnsFlags, given flagfile.Given) error
 		return errors.Join(err, d.layers.stop())
 	}
 	d.announce(command.OutOrStdout())
-	return errors.Join(d.serve(command.Context(), signals), d.layers.stop())
+	err = d.serve(command.Context(), signals)
+	if !d.succeeded {
+		d.node.retire()
+	}
+	return errors.Join(err, d.layers.stop())
 }
 
 // use takes flags as the current ones.
@@ -156,7 +162,8 @@ func (d *dnsNode) run(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, closeDNS(d.bound))
 	}
-	d.node = newNode("dns", d.start.follow.nameIn(d.start.dir, "dns"), dir, dir.path(dnsFolder, "last-good.yaml"), d.log, newContact(d.log, d.start.follow.with(d.start.dir)))
+	name := strings.TrimPrefix(d.start.follow.knownAs(d.start.dir, "dns", d.start.name), "dns:")
+	d.node = newNode("dns", name, dir, dir.path(dnsFolder, "last-good.yaml"), d.log, newContact(d.log, d.start.follow.with(d.start.dir)))
 	d.start.vantage.apply(d.node, d.start.listen...)
 	if d.node.secrets, err = newSecrets(d.start.settings.secretKey, "dns", d.log); err != nil {
 		return errors.Join(err, closeDNS(d.bound))
@@ -164,11 +171,19 @@ func (d *dnsNode) run(ctx context.Context) error {
 	if d.bgp, err = d.announcerOf(); err != nil {
 		return errors.Join(err, closeDNS(d.bound))
 	}
+	if at := d.servesAt(); at != "" {
+		d.node.serves.Store(&at)
+	}
 	d.node.secrets.changed = func() { d.configure(nil) }
 	if before := d.inherited(); before != nil {
 		d.node.before = before
 		d.node.verdicts.Store(&before)
 		d.sources.live.Verdicts(before, time.Now())
+	}
+	if d.start.probe && len(d.node.probeKeys()()) > 0 {
+		if before := d.node.recall(); before != nil {
+			d.sources.live.Verdicts(before, time.Now())
+		}
 	}
 	d.server = dns.New(dns.Config{Log: d.log, NoSegmentation: !d.start.segmentation})
 	d.configure(&settings)
@@ -187,6 +202,7 @@ func (d *dnsNode) run(ctx context.Context) error {
 		return nil
 	})
 	tables := newCompiler(d.sources.live, d.log)
+	d.node.decides(d.sources.live)
 	d.node.resume(tables.take)
 	ground.run("tables", tables.run)
 	ground.run("topology", func(ctx context.Context) error { return d.node.follow(ctx, d.connect, tables.take) })
@@ -215,6 +231,21 @@ func (d *dnsNode) run(ctx context.Context) error {
 	return nil
 }
 
+// servesAt returns where other nodes look whether this one answers.
+func (d *dnsNode) servesAt() string {
+	var listens []netip.AddrPort
+	for _, l := range d.bound.TCP {
+		if at, err := netip.ParseAddrPort(l.Addr().String()); err == nil {
+			listens = append(listens, at)
+		}
+	}
+	var announced []netip.Prefix
+	if d.bgp != nil {
+		announced = d.bgp.current.Load().Prefixes
+	}
+	return servesAt(d.start.serves, listens, d.node.reports.at.Addr(), announced)
+}
+
 // configure has the server take settings, with the TSIG keys that were sealed for this node; nil stands for those of before.
 func (d *dnsNode) configure(settings *dns.Settings) {
 	d.configuring.Lock()
@@ -227,7 +258,7 @@ func (d *dnsNode) configure(settings *dns.Settings) {
 
 // connect returns what the node follows.
 func (d *dnsNode) connect(ctx context.Context) (*upstream, error) {
-	return d.start.follow.connect(ctx, d.start.dir, "dns", "")
+	return d.start.follow.connect(ctx, d.start.dir, "dns", d.start.name)
 }
 
 // probe checks the health of the PoPs once there is a key to do it with.
@@ -262,9 +293,14 @@ const firstViewWait = 3 * time.Second
 // announce says that questions are answered.
 func (d *dnsNode) announce(out io.Writer) {
 	var addrs []string
-	for _, l := range d.bound.TCP {
-		addrs = append(addrs, l.Addr().String())
+	add := func(listeners []net.Listener, over string) {
+		for _, l := range listeners {
+			addrs = append(addrs, l.Addr().String()+over)
+		}
 	}
+	add(d.bound.TCP, "")
+	add(d.bound.TLS, " over TLS")
+	add(d.bound.HTTPS, " over HTTPS")
 	on := ""
 	if d.http != nil {
 		on = ", http://" + d.http.Addr().String()

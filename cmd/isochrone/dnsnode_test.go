@@ -155,7 +155,7 @@ func startLoad(t *testing.T, pace time.Duration, ask func() error) *load {
 
 func askOnce(addr string) error {
 	question := new(mdns.Msg).SetQuestion("intake.isochrone.test.", mdns.TypeA)
-	client := mdns.Client{Timeout: 5 * time.Second}
+	client := mdns.Client{Timeout: 15 * time.Second}
 	answer, _, err := client.Exchange(question, addr)
 	if err == nil && (answer.Rcode != mdns.RcodeSuccess || len(answer.Answer) == 0) {
 		err = fmt.Errorf("the answer is %s", mdns.RcodeToString[answer.Rcode])

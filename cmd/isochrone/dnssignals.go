@@ -69,7 +69,7 @@ func (d *dnsNode) serve(ctx context.Context, s *signals) error {
 			go func() { upgraded <- d.upgrade(upgrading) }()
 		case err := <-upgraded:
 			upgraded = nil
-			if err == nil {
+			if d.succeeded = err == nil; d.succeeded {
 				if d.bgp != nil {
 					d.bgp.hurry()
 				}

@@ -199,7 +199,7 @@ func (w *editWorld) until(b *testing.B, began time.Time, name string, right func
 	return time.Since(began)
 }
 
-func report(b *testing.B, took []time.Duration) {
+func reportEdits(b *testing.B, took []time.Duration) {
 	slices.Sort(took)
 	at := func(q float64) float64 { return took[min(len(took)-1, int(q*float64(len(took))))].Seconds() * 1000 }
 	b.ReportMetric(at(0.5), "p50-ms")
@@ -246,7 +246,7 @@ func BenchmarkEditToAnswer(b *testing.B) {
 						began := w.edit(b, func(ctx context.Context) error { return edit(ctx, p) })
 						took = append(took, w.until(b, began, "sin1.intake.isochrone.test", func(at netip.Addr) bool { return at == want }))
 					}
-					report(b, took)
+					reportEdits(b, took)
 				})
 			}
 			b.Run("override", func(b *testing.B) { w.benchmarkOverrides(b) })
@@ -284,5 +284,5 @@ func (w *editWorld) benchmarkOverrides(b *testing.B) {
 		})
 		took = append(took, w.until(b, began, service, func(at netip.Addr) bool { return at == first }))
 	}
-	report(b, took)
+	reportEdits(b, took)
 }

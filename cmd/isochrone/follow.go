@@ -53,7 +53,8 @@ func (n *node) followUpstream(ctx context.Context, up *upstream, also func(*topo
 	if n.kind != "" {
 		running.Go(func() { n.register(ctx, up) })
 	}
-	follower := store.Follower{Feed: up.feed, Last: last, Contact: n.contact.note, Moment: n.looks.moment, Publish: func(snap *topology.Snapshot) {
+	running.Go(func() { n.keepShares(ctx) })
+	follower := store.Follower{Feed: up.feed, Last: last, Contact: n.contact.note, Moment: n.moment, Publish: func(snap *topology.Snapshot) {
 		n.take(snap, also)
 		n.fresh()
 		select {
@@ -62,12 +63,6 @@ func (n *node) followUpstream(ctx context.Context, up *upstream, also func(*topo
 		}
 		newest <- snap
 	}}
-	if n.announces != nil {
-		follower.Moment = func(u store.Update) {
-			n.looks.moment(u)
-			n.announces.hear(u)
-		}
-	}
 	return follower.Run(ctx)
 }
 

@@ -31,6 +31,14 @@ import (
 
 var hostileFor = flag.Duration("hostile", 200*time.Millisecond, "how `long` each attack on a PoP goes on; half as long at a time, with as much of no attack in between")
 
+var (
+	hostileApart = flag.Bool("hostile-apart", false, "the PoP and the good client have the first processor, the attacker the second, which is kept busy while there is no attack, too: what attackers compute themselves is then in both figures")
+	hostileOnly  = flag.String("hostile-only", "", "attacks whose names have this `text` in them")
+)
+
+// burning is what the attacker does between the attacks when it has a processor of its own.
+const burning = "burning"
+
 // attacks are what clients do that mean ill.
 var attacks = []struct {
 	name string
@@ -60,6 +68,9 @@ func attackAlone() {
 		cancel()
 		attackers.Wait()
 		ctx, cancel = context.WithCancel(context.Background())
+		if orders.Text() == burning {
+			attackers.Go(func() { burn(ctx) })
+		}
 		for _, attack := range attacks {
 			if attack.name == orders.Text() {
 				attackers.Go(func() { attack.run(ctx, c) })
@@ -78,7 +89,11 @@ type attacker struct {
 }
 
 func (c *contract) attacker(t *testing.T) *attacker {
-	command := exec.Command(need(t, "nice"), "-n", "19", os.Args[0])
+	words := []string{need(t, "nice"), "-n", "19", os.Args[0]}
+	if *hostileApart {
+		words = append([]string{need(t, "taskset"), "-c", "1"}, words...)
+	}
+	command := exec.Command(words[0], words[1:]...)
 	command.Env = append(os.Environ(), attackVariable+"=1", attackVariable+"_AT="+c.at, attackVariable+"_KEY="+c.key, attackVariable+"_CA="+c.CA)
 	orders, err := command.StdinPipe()
 	if err != nil {
@@ -112,17 +127,29 @@ func (a *attacker) begin(t *testing.T, name string) {
 // nothing. The good client is served all the time; the process holds no more afterwards than before. How much
 // slower it is served is printed: with few processors, busy ones in CI, a tight bound would measure those.
 func TestHostileClients(t *testing.T) {
+	if *hostileApart { // what is started from here on inherits it
+		if out, err := exec.Command(need(t, "taskset"), "-a", "-p", "-c", "0", strconv.Itoa(os.Getpid())).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
 	c := startContract(t, true)
 	good := c.wires[0]
 	pid := c.pop.command.Process.Pid
 	attacker := c.attacker(t)
 	c.measure(t, good, *hostileFor) // until all is warm
 	fdsBefore, goroutinesBefore := descriptors(t, pid), c.value(t, "go_goroutines")
+	between := ""
+	if *hostileApart {
+		between = burning
+	}
 	for _, attack := range attacks {
+		if !strings.Contains(attack.name, *hostileOnly) {
+			continue
+		}
 		var calm, hostile []time.Duration
 		turns, ratios := max(1, int(*hostileFor/(500*time.Millisecond))), []float64{}
 		for range turns {
-			attacker.begin(t, "")
+			attacker.begin(t, between)
 			before := c.measure(t, good, *hostileFor/time.Duration(turns))
 			attacker.begin(t, attack.name)
 			during := c.measure(t, good, *hostileFor/time.Duration(turns))
@@ -400,6 +427,15 @@ func wrongKeys(ctx context.Context, c *contract) {
 			}
 			response.Body.Close()
 		})
+	})
+}
+
+// burn takes all of the processors that it may run on, and talks to nobody: what this does to others is no attack.
+func burn(ctx context.Context) {
+	many(ctx, runtime.GOMAXPROCS(0), func(int) {
+		for range 1 << 20 {
+			runtime.KeepAlive(ctx)
+		}
 	})
 }
 

@@ -114,14 +114,6 @@ func (g grid) Networks() iter.Seq2[netip.Prefix, *router.Place] {
 	}
 }
 
-// bands are the isochrones, in milliseconds, with their colours from near to far.
-var bands = []struct {
-	below  float64
-	colour string
-}{
-	{10, "#1a6e3c"}, {20, "#41a35a"}, {30, "#86c76c"}, {50, "#cfe38a"}, {75, "#fbe07a"}, {100, "#f6b153"}, {150, "#e8743c"}, {200, "#c2402f"}, {1e9, "#7d1d2b"},
-}
-
 // drawMap asks the router for every piece of land.
 func drawMap(top *topology.Topology, service, by string, step float64, suppose []string) (*worldmap.Picture, error) {
 	if by != "pop" && by != "rtt" {
@@ -196,21 +188,11 @@ func byPoP(p *worldmap.Picture, view *router.View, answers []router.Answer) {
 }
 
 func byRTT(p *worldmap.Picture, view *router.View, land grid, answers []router.Answer) {
-	p.Legend = []worldmap.Entry{{Colour: unanswered}}
-	from := 0.0
-	for _, band := range bands {
-		text := fmt.Sprintf("%.0f-%.0f ms", from, band.below)
-		if band.below > 1e6 {
-			text = fmt.Sprintf("%.0f ms and more", from)
-		}
-		p.Legend, from = append(p.Legend, worldmap.Entry{Colour: band.colour, Text: text}), band.below
-	}
+	p.Legend = append([]worldmap.Entry{{Colour: unanswered}}, worldmap.Bands()...)
 	meter := view.Table.Meter()
 	for i, a := range answers {
 		if a.N > 0 {
-			ms := meter.Milliseconds(land.prefix(i).Addr(), a.Choices[0])
-			for p.Colour[i] = 1; ms >= bands[p.Colour[i]-1].below; p.Colour[i]++ {
-			}
+			p.Colour[i] = 1 + worldmap.Band(meter.Milliseconds(land.prefix(i).Addr(), a.Choices[0]))
 		}
 	}
 }

@@ -50,11 +50,15 @@ type node struct {
 	certs     *certs.Source        // of the PoPs
 
 	upstream atomic.Pointer[upstream] // nil before the first
+	serves   atomic.Pointer[string]   // address and port where a DNS node answers others; nil for none
 	snapshot atomic.Pointer[topology.Snapshot]
 	verdicts atomic.Pointer[health.Verdicts]
 	looks    looks
+	shares   spilling
 	running  sync.Map      // the PoPs that run here, by name
+	calling  sync.Map      // how they call others, likewise
 	reports  reporting     // of vantages, directly
+	onHost   bool          // what stands on the loopback interface of another node is on this machine
 	where    string        // the code of the continent where a node is that the topology does not place, or nothing
 	first    chan struct{} // closed when there is a snapshot
 	followed chan struct{} // closed when one has come from upstream
@@ -91,10 +95,14 @@ func (n *node) tell(before, snap *topology.Snapshot) {
 	switch {
 	case before != nil && before.Good != snap.Good:
 		n.log.Info("new topology in force", "revision", snap.Good)
-	case len(snap.Faults) > 0 && (before == nil || len(before.Faults) == 0):
+	case len(snap.Faults) > 0:
 		for _, fault := range snap.Faults {
-			n.log.Error("the newest topology is invalid, the last good one stays in force", "good", snap.Good, "fault", fault.String())
+			if before == nil || !slices.Contains(before.Faults, fault) {
+				n.log.Error("the newest topology is invalid, the last good one stays in force", "good", snap.Good, "fault", fault.String())
+			}
 		}
+	case before != nil && len(before.Faults) > 0:
+		n.log.Info("the newest topology is valid again, and is the one in force", "good", snap.Good)
 	}
 }
 
@@ -193,6 +201,7 @@ func (n *node) runPoP(process *popProcess, bind func() ([]listeners, error), on 
 	})
 	process.started(pop)
 	n.running.Store(name, pop)
+	n.calling.Store(name, others.client)
 	return pop, nil
 }
 

@@ -76,5 +76,5 @@ func (n *node) popReadiness(name string, pop *dataplane.PoP) readiness {
 		Bound: fmt.Sprintf("%d envelopes, %d bytes", held.Max, held.MaxBytes),
 	}
 	dead := check{Name: "dead_letters", OK: held.Dead == 0, Value: strconv.Itoa(held.Dead), Only: shown}
-	return ready(service, ending, spool, room, dead, n.etcdCheck(), n.topologyCheck(), n.secretsCheck(), n.certsCheck())
+	return ready(service, ending, spool, room, dead, n.etcdCheck(), n.topologyCheck(), n.secretsCheck(), n.certsCheck(), n.vantagesCheck(), n.nameCheck())
 }

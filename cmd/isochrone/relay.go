@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -42,6 +43,27 @@ type followFlags struct {
 
 	name string // under which this node has joined, if it has
 }
+
+// named refuses a name that this node cannot have: it has joined under another, or shows a certificate or is a user of another.
+func (f *followFlags) named(dir, kind, name string) error {
+	if name == "" {
+		return nil
+	}
+	if !nodeNames.MatchString(name) {
+		return fmt.Errorf("name: %q is not 1 to 63 letters, digits, dots and hyphens that begins with a letter or digit, such as dns-fra1", name)
+	}
+	r, err := f.resolved(dir)
+	if err != nil {
+		return nil // it is told when the node follows
+	}
+	if is := r.nodeName(kind); (r.name != "" || strings.HasPrefix(r.etcd.user, kind+":")) && is != name {
+		return fmt.Errorf("name: this node is known as %s (it has joined so, or is that user of etcd), and cannot be %s", is, name)
+	}
+	return f.mismatch(dir, kind, name)
+}
+
+// nodeNames are the names that a node may be given.
+var nodeNames = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]{0,62}$`)
 
 func (f *followFlags) register(flags *pflag.FlagSet) {
 	flags.StringSliceVar(&f.relays, "relay", nil, "`URLs` of control planes to follow the topology through, in place of etcd; they are tried in turn")
@@ -143,14 +165,6 @@ func (f *followFlags) knownAs(dir, kind, name string) string {
 		}
 	}
 	return store.NodeName(kind, cmp.Or(name, r.nodeName(kind)))
-}
-
-// nameIn returns the name of a node of a kind with a state folder, as connect has it known.
-func (f *followFlags) nameIn(dir, kind string) string {
-	if r, err := f.resolved(dir); err == nil {
-		return r.nodeName(kind)
-	}
-	return f.nodeName(kind)
 }
 
 // connect returns what a node of a kind with a name follows; without a name it gets one. What fails now may be good later.

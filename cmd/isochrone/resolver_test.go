@@ -35,7 +35,7 @@ func askAs(at, service string, subnet netip.Prefix) (seen, error) {
 	}
 	question.SetEdns0(1232, true)
 	question.IsEdns0().Option = append(question.IsEdns0().Option, ecs)
-	client := mdns.Client{Timeout: 5 * time.Second}
+	client := mdns.Client{Timeout: 15 * time.Second}
 	answer, _, err := client.Exchange(question, at)
 	if err != nil {
 		return seen{}, err

@@ -11,10 +11,6 @@ import (
 	"github.com/isochrone/isochrone/simulations"
 )
 
-func newSimulateCommand() *cobra.Command {
-	return newGroup("simulate", "Run a simulated world on the real code, in virtual time", newSimulateSingaporeFrankfurt(), newSimulateCalibrate())
-}
-
 func newSimulateSingaporeFrankfurt() *cobra.Command {
 	var (
 		links  []string

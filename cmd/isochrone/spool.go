@@ -242,8 +242,12 @@ func printEntry(out io.Writer, e *spool.Entry) error {
 		row("content type", e.ContentType)
 		row("octets", e.Bytes)
 		row("sha256", e.SHA256)
-		if e.Traceparent != "" {
-			row("traceparent", e.Traceparent)
+		traceparent, kept, _ := strings.Cut(e.Traceparent, "\n")
+		for field := range strings.Lines(kept) { // that an agent sends on
+			row("header", strings.TrimSpace(field))
+		}
+		if traceparent != "" {
+			row("traceparent", traceparent)
 		}
 		row("file", e.File)
 	})

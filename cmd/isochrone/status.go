@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -14,6 +16,7 @@ import (
 	"github.com/isochrone/isochrone/controlplane"
 	"github.com/isochrone/isochrone/dataplane/certs/acme"
 	"github.com/isochrone/isochrone/dataplane/certs/rotation"
+	"github.com/isochrone/isochrone/health"
 )
 
 func newStatusCommand() *cobra.Command {
@@ -89,9 +92,19 @@ func printStatus(w io.Writer, status *controlplane.Status, now time.Time) error 
 	for _, p := range status.PoPs {
 		printTarget(table, p, now)
 	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	printLoads(w, status, now)
 	fmt.Fprintln(table, "\nCLUSTER\tPLACE\tADDRESS\tSTATE\tHEALTH\tENVELOPES")
 	for _, c := range status.Clusters {
 		printTarget(table, c, now)
+	}
+	if len(status.DNS) > 0 {
+		fmt.Fprintln(table, "\nDNS NODE\tADDRESS\tHEALTH")
+	}
+	for _, d := range status.DNS {
+		fmt.Fprintf(table, "%s\t%s\t%s\n", d.Name, d.Address, toldHealth(&d.Health, now))
 	}
 	if err := table.Flush(); err != nil {
 		return err
@@ -100,6 +113,21 @@ func printStatus(w io.Writer, status *controlplane.Status, now time.Time) error 
 		if !o.Expired {
 			fmt.Fprintf(w, "\noverride %s: %s %s for another %v, by %s: %s\n", o.Name, o.Kind, cmp.Or(o.PoP, o.Cluster),
 				o.Expires.Sub(now).Round(time.Second), o.Author, o.Reason)
+		}
+	}
+	if len(status.Vantages) > 1 {
+		var names []string
+		for _, v := range status.Vantages {
+			names = append(names, v.Name)
+		}
+		fmt.Fprintf(w, "\nseen by %s\n", strings.Join(names, ", "))
+	}
+	if status.Alone {
+		fmt.Fprintln(w, "\nlocal view: this control plane hears no other vantage, and goes by its own probes")
+	}
+	for _, v := range status.Vantages {
+		if v.Doubted != "" {
+			fmt.Fprintf(w, "not believed: %s: %s\n", v.Name, v.Doubted)
 		}
 	}
 	fmt.Fprintf(w, "\ntopology of revision %d in force, store read up to revision %d\n", status.Good, status.Revision)
@@ -113,13 +141,32 @@ func printStatus(w io.Writer, status *controlplane.Status, now time.Time) error 
 }
 
 func printTarget(w io.Writer, t controlplane.TargetStatus, now time.Time) {
-	health := string(t.Health.Status)
-	if !t.Health.Since.IsZero() {
-		health += " for " + now.Sub(t.Health.Since).Round(time.Second).String()
-	}
 	served := "yes"
 	if !t.Answered {
 		served = "no: " + cmp.Or(t.Why, string(t.Health.Status), string(t.State))
 	}
-	fmt.Fprintf(w, "%s\t%s, %s\t%s\t%s\t%s\t%s\n", t.Name, t.City, t.Country, strings.Join(t.Address, " "), t.State, health, served)
+	fmt.Fprintf(w, "%s\t%s, %s\t%s\t%s\t%s\t%s\n", t.Name, t.City, t.Country, strings.Join(t.Address, " "), t.State, toldHealth(&t.Health, now), served)
+}
+
+// toldHealth tells a verdict in a few words.
+func toldHealth(v *health.Verdict, now time.Time) string {
+	text := string(v.Status)
+	if !v.Since.IsZero() {
+		text += " for " + now.Sub(v.Since).Round(time.Second).String()
+	}
+	if agreed := v.Agreed(); agreed != "" {
+		text += " (" + agreed + ")"
+	}
+	for _, region := range slices.Sorted(maps.Keys(v.Regions)) {
+		if own := v.Regions[region]; own.Status != v.Status {
+			text += fmt.Sprintf(", %s in %s", own.Status, region)
+		}
+	}
+	if v.Suspected {
+		text += ", suspected"
+	}
+	if v.Shedding {
+		text += ", sheds"
+	}
+	return text
 }

@@ -100,17 +100,22 @@ type passedVerdict struct {
 	health.Verdict
 }
 
+// passed lists verdicts to be passed.
+func passed(verdicts health.Verdicts) []passedVerdict {
+	list := []passedVerdict{}
+	for target, verdict := range verdicts {
+		list = append(list, passedVerdict{target, verdict})
+	}
+	return list
+}
+
 // verdictsFile returns a file without a name that has the present verdicts.
 func (d *dnsNode) verdictsFile() (*os.File, error) {
 	file, err := os.CreateTemp(d.node.dir.path(dnsFolder), "verdicts-")
 	if err != nil {
 		return nil, err
 	}
-	passed := []passedVerdict{}
-	for target, verdict := range d.node.Verdicts() {
-		passed = append(passed, passedVerdict{target, verdict})
-	}
-	err = errors.Join(os.Remove(file.Name()), json.NewEncoder(file).Encode(passed))
+	err = errors.Join(os.Remove(file.Name()), json.NewEncoder(file).Encode(passed(d.node.Verdicts())))
 	if _, seekErr := file.Seek(0, io.SeekStart); err == nil {
 		err = seekErr
 	}

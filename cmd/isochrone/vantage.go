@@ -4,14 +4,12 @@ import (
 	"context"
 	"crypto/ed25519"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
 	"net"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -19,11 +17,11 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/isochrone/isochrone/controlplane"
 	"github.com/isochrone/isochrone/health"
 	"github.com/isochrone/isochrone/health/direct"
 	"github.com/isochrone/isochrone/health/probe"
 	"github.com/isochrone/isochrone/health/vantage"
-	"github.com/isochrone/isochrone/internal/privatefile"
 	"github.com/isochrone/isochrone/router/geo"
 	"github.com/isochrone/isochrone/topology"
 	"github.com/isochrone/isochrone/topology/store"
@@ -40,6 +38,7 @@ type looks struct {
 	mu      sync.Mutex                // never held while a vantage is called, which calls back
 	vantage *vantage.Node             // nil while it does not look
 	reports map[string]*health.Report // that are stored, by vantage
+	answers answering                 // where DNS nodes answer
 	peers   map[string]direct.Peer    // that are known, if stored or not
 }
 
@@ -52,7 +51,8 @@ func (l *looks) stored() []byte {
 }
 
 // moment takes what the store tells of the moment.
-func (l *looks) moment(u store.Update) {
+// isDown is asked with the names of nodes that have gone.
+func (l *looks) moment(u store.Update, isDown func(node string) bool) {
 	l.telling.Lock()
 	defer l.telling.Unlock()
 	news, gone := map[string]*health.Report{}, []string(nil)
@@ -75,6 +75,11 @@ func (l *looks) moment(u store.Update) {
 				gone = append(gone, name)
 			}
 		}
+		for name := range l.answers { // from disk
+			if news[name] == nil {
+				l.answers.gone(name, isDown(name))
+			}
+		}
 	}
 	if l.reports == nil {
 		l.reports = map[string]*health.Report{}
@@ -82,9 +87,11 @@ func (l *looks) moment(u store.Update) {
 	for name, r := range news {
 		l.reports[name] = r
 		l.meet(r)
+		l.answers.hear(r)
 	}
 	for _, name := range gone {
 		delete(l.reports, name)
+		l.answers.gone(name, isDown(name))
 	}
 	v := l.vantage
 	l.mu.Unlock()
@@ -126,6 +133,23 @@ func (l *looks) receivers(kind string) func() []string {
 		return slices.DeleteFunc(slices.Collect(maps.Keys(l.peers)), func(name string) bool {
 			return kind != "dns" && !strings.HasPrefix(name, "dns:")
 		})
+	}
+}
+
+// retain forgets how vantages are known directly that there are no more.
+func (l *looks) retain(known []health.Vantage) {
+	keep := map[string]bool{}
+	for _, v := range known {
+		keep[v.Name] = true
+	}
+	l.mu.Lock()
+	for name := range l.reports { // this node's own too
+		keep[name] = true
+	}
+	maps.DeleteFunc(l.peers, func(name string, _ direct.Peer) bool { return !keep[name] })
+	l.mu.Unlock()
+	if e := l.direct.Load(); e != nil {
+		e.Forget(func(name string) bool { return keep[name] })
 	}
 }
 
@@ -171,12 +195,17 @@ func (n *node) checkHealth(ctx context.Context, list func(*topology.Snapshot) []
 	}
 	prober := probe.New(probe.Config{Roots: roots, Keys: keys, Log: n.log})
 	defer prober.Close()
-	l, v := &n.looks, (*vantage.Node)(nil)
-	known := n.readKnown()
-	v = vantage.New(vantage.Config{
+	l, known := &n.looks, n.readKnown()
+	if n.reports.key, n.reports.incarnation, err = n.reportIdentity(time.Now()); err != nil {
+		return err
+	}
+	if before := n.recall(); before != nil && changed != nil {
+		changed(before)
+	}
+	v := vantage.New(vantage.Config{
 		Vantage: health.Vantage{Name: store.NodeName(n.kind, n.name), Region: n.region(), Looks: kindsOf(n.kind, hasKey)},
-		Log:     n.log, Before: n.before, Known: known,
-		Targets: func() []health.Target { return n.targets(list) },
+		Log:     n.log, Before: n.before, Known: known, Incarnation: n.reports.incarnation,
+		Targets: func() []health.Target { return n.targets(list, hasKey) }, Describe: func(r *health.Report) { r.Serves = n.served() },
 		Probe: func(ctx context.Context, t health.Target) health.Observation {
 			if details := l.details.Load(); details != nil {
 				return prober.Probe(ctx, (*details)[t])
@@ -196,17 +225,33 @@ func (n *node) checkHealth(ctx context.Context, list func(*topology.Snapshot) []
 	l.begin(v)
 	defer l.end()
 	running.Go(func() { n.attend(ctx, v) })
+	if n.kind == "pop" || n.kind == "up" {
+		running.Go(func() { n.tellOfPoPs(ctx, v) })
+	}
 	return v.Run(ctx)
 }
 
+// vantages tells what those say whose reports count here.
+func (n *node) vantages() []controlplane.VantageStatus {
+	v := n.looks.now()
+	if v == nil {
+		return []controlplane.VantageStatus{}
+	}
+	return controlplane.VantagesOf(v.Reports(), v.Judgement().Doubted)
+}
+
 // targets lists what there is to look at, and remembers how.
-func (n *node) targets(list func(*topology.Snapshot) []probe.Target) []health.Target {
+func (n *node) targets(list func(*topology.Snapshot) []probe.Target, dnsToo bool) []health.Target {
 	snap := n.Snapshot()
 	if snap == nil {
 		return nil
 	}
 	details, names := map[health.Target]probe.Target{}, []health.Target(nil)
-	for _, t := range list(snap) {
+	all := list(snap)
+	if dnsToo {
+		all = append(all, n.dnsTargets(snap)...)
+	}
+	for _, t := range all {
 		details[t.Target] = t
 		names = append(names, t.Target)
 	}
@@ -266,16 +311,12 @@ func (n *node) judged(changed func(health.Verdicts)) func(health.Judgement) {
 	}
 }
 
-const (
-	// storePatience is how long the store may be silent before nobody counts as alive for what stands there.
-	storePatience = 6 * time.Second
-	// knownFile is where in its folder a node keeps whom it knows.
-	knownFile = "vantages.json"
-)
+// storePatience is how long the store may be silent before nobody counts as alive for what stands there.
+const storePatience = 6 * time.Second
 
-// attend tells a vantage whether the store can be read and who is there no more, and keeps whom it knows, until ctx ends.
+// attend tells a vantage whether the store can be read and who is there no more, and keeps what a restart needs, until ctx ends.
 func (n *node) attend(ctx context.Context, v *vantage.Node) {
-	kept := ""
+	var kept keptHealth
 	look := time.NewTicker(time.Second)
 	defer look.Stop()
 	for {
@@ -294,74 +335,18 @@ func (n *node) attend(ctx context.Context, v *vantage.Node) {
 				v.Forget(known.Name)
 			}
 		}
-		if text := n.knownText(v.Known()); text != kept {
-			kept = text
-			if err := privatefile.Write(n.knownPath(), []byte(text)); err != nil {
-				n.log.Warn("whom this node knows cannot be kept", "file", n.knownPath(), "error", err)
-			}
-		}
+		known := v.Known()
+		n.looks.retain(known)
+		n.keepHealth(&kept, known, time.Now())
 	}
-}
-
-// knownPeer is a vantage as it is kept on disk.
-type knownPeer struct {
-	Region  string       `json:"region,omitempty"`
-	Looks   health.Kinds `json:"looks,omitempty"`
-	Key     string       `json:"key,omitempty"`
-	Address string       `json:"address,omitempty"`
-}
-
-// readKnown reads whom this node knew when it ran last, so that it hears them directly even if etcd is away.
-func (n *node) readKnown() (known []health.Vantage) {
-	text, err := os.ReadFile(n.knownPath())
-	if err != nil {
-		return nil
-	}
-	kept := map[string]knownPeer{}
-	if err := json.Unmarshal(text, &kept); err != nil {
-		n.log.Warn("whom this node knew cannot be read, and is learned anew", "file", n.knownPath(), "error", err)
-		return nil
-	}
-	l := &n.looks
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, name := range slices.Sorted(maps.Keys(kept)) {
-		k := kept[name]
-		known = append(known, health.Vantage{Name: name, Region: k.Region, Looks: k.Looks})
-		if _, newer := l.peers[name]; !newer {
-			l.meet(&health.Report{Vantage: known[len(known)-1], Key: k.Key, Address: k.Address})
-		}
-	}
-	return known
-}
-
-// knownText is what is kept on disk of whom this node knows.
-func (n *node) knownText(known []health.Vantage) string {
-	kept := map[string]knownPeer{}
-	for _, v := range known {
-		peer := n.looks.peer(v.Name)
-		k := knownPeer{Region: v.Region, Looks: v.Looks, Key: base64.RawURLEncoding.EncodeToString(peer.Key)}
-		if peer.Addr.IsValid() {
-			k.Address = peer.Addr.String()
-		}
-		kept[v.Name] = k
-	}
-	text, err := json.Marshal(kept)
-	if err != nil {
-		panic(err) // text can be written
-	}
-	return string(text)
-}
-
-func (n *node) knownPath() string {
-	return strings.TrimSuffix(n.lastGood, "last-good.yaml") + knownFile
 }
 
 // reporting is where a node takes reports of others directly.
 type reporting struct {
-	at   netip.AddrPort // to listen on; invalid for nowhere
-	key  ed25519.PrivateKey
-	conn *net.UDPConn
+	at          netip.AddrPort // to listen on; invalid for nowhere
+	key         ed25519.PrivateKey
+	incarnation int64 // more than all that were used with the key
+	conn        *net.UDPConn
 }
 
 // address is where others find it.
@@ -403,16 +388,13 @@ func (n *node) openDirect(ctx context.Context, v *vantage.Node, running *sync.Wa
 
 // runDirect has a vantage heard and hear by a socket, until ctx ends.
 func (n *node) runDirect(ctx context.Context, v *vantage.Node, conn *net.UDPConn, running *sync.WaitGroup) error {
-	_, key, err := ed25519.GenerateKey(nil)
-	if err != nil {
-		return errors.Join(err, conn.Close())
-	}
-	n.reports.key, n.reports.conn = key, conn
+	n.reports.conn = conn
 	l := &n.looks
 	e := direct.New(direct.Config{
-		Name: store.NodeName(n.kind, n.name), Key: key, Conn: conn, Peer: l.peer, All: l.receivers(n.kind), Log: n.log,
+		Name: store.NodeName(n.kind, n.name), Key: n.reports.key, Incarnation: uint64(n.reports.incarnation), Conn: conn, Peer: l.peer, All: l.receivers(n.kind), Log: n.log,
 		Heard: func(name string, text []byte) {
 			if r, err := health.DecodeReport(text, time.Now()); err == nil && r.Name == name {
+				l.heardDirectly(r)
 				v.Hear(r, false)
 			}
 		},

@@ -45,6 +45,7 @@ func (f *vantageFlags) check() error {
 // apply tells a node, of which these are addresses.
 func (f *vantageFlags) apply(n *node, own ...netip.AddrPort) {
 	n.where = f.region
+	n.onHost = slices.ContainsFunc(own, func(at netip.AddrPort) bool { return at.Addr().IsLoopback() })
 	switch f.reports {
 	case noReports:
 	case "":

@@ -10,6 +10,7 @@ import (
 type vantageMetrics struct {
 	node                                                    *node
 	verdict, votes, suspected, vantages, doubted, alone     *prometheus.Desc
+	namesake                                                *prometheus.Desc
 	probes, failures, bursts, reports, judgements, datagram *prometheus.Desc
 }
 
@@ -25,6 +26,7 @@ func newVantageMetrics(n *node) *vantageMetrics {
 		vantages:   of("vantages", "Vantages that this node hears, and itself."),
 		doubted:    of("vantages_doubted", "Vantages that are not believed."),
 		alone:      of("vantage_alone", "1 while this node hears no other vantage, and sees with its own eyes only (local view)."),
+		namesake:   of("vantage_namesake", "1 while another process has the name of this one, so that others hear one of them at most."),
 		probes:     of("vantage_probes_total", "Probes that this node has begun."),
 		failures:   of("vantage_probe_failures_total", "Probes that have failed."),
 		bursts:     of("vantage_bursts_total", "Bursts of probes because another vantage saw something else."),
@@ -37,7 +39,7 @@ func newVantageMetrics(n *node) *vantageMetrics {
 // Describe implements prometheus.Collector.
 func (m *vantageMetrics) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		m.verdict, m.votes, m.suspected, m.vantages, m.doubted, m.alone, m.probes, m.failures, m.bursts, m.reports, m.judgements, m.datagram,
+		m.verdict, m.votes, m.suspected, m.vantages, m.doubted, m.alone, m.namesake, m.probes, m.failures, m.bursts, m.reports, m.judgements, m.datagram,
 	} {
 		to <- d
 	}
@@ -67,6 +69,7 @@ func (m *vantageMetrics) Collect(to chan<- prometheus.Metric) {
 	gauge(m.vantages, float64(len(v.Reports())))
 	gauge(m.doubted, float64(len(j.Doubted)))
 	gauge(m.alone, truth(v.Alone()))
+	gauge(m.namesake, truth(v.Namesake()))
 	c := v.Counts()
 	count(m.probes, c.Probes)
 	count(m.failures, c.Failures)

@@ -112,7 +112,7 @@ func (w *world) startStore(ctx context.Context) (err error) {
 	w.known.Etcd, w.known.CA = w.etcd.Endpoint(), devca.Path(string(w.options.dir))
 	w.store = store.New(w.client, storeRoot)
 	w.node = newNode("up", hostName(), w.options.dir, w.options.dir.path("last-good.yaml"), w.log, newContact(w.log, "etcd"))
-	w.node.ca = ca
+	w.node.ca, w.node.onHost = ca, true
 	if w.node.secrets, err = newSecrets(w.options.secretKey, "up", w.log); err != nil {
 		return err
 	}
@@ -158,6 +158,7 @@ func (w *world) ensureKey(ctx context.Context, snap *topology.Snapshot, file str
 // startFollowing waits for the first snapshot.
 func (w *world) startFollowing(ctx context.Context) error {
 	tables := newCompiler(w.live, w.log)
+	w.node.decides(w.live)
 	connect := func(context.Context) (*upstream, error) {
 		up := etcdUpstream(w.client, storeRoot, "up", hostName())
 		up.close = func() error { return nil } // PoPs may need the client after it
@@ -353,7 +354,7 @@ func (w *world) notUp() []string {
 		if t.Kind == health.Cluster {
 			here = w.clusters[t.Name] != nil
 		}
-		if here && verdicts[t.Target].Status != health.Up {
+		if is := verdicts[t.Target].Status; here && is != health.Up && is != health.Degraded {
 			missing = append(missing, t.Target.String())
 		}
 	}

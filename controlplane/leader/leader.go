@@ -125,8 +125,9 @@ func (c *Candidate) term(ctx context.Context, tasks []Task) (led bool, err error
 		return false, cause(ctx, err)
 	}
 	c.Log.Info("this control plane leads", "name", c.Name)
+	leading := context.WithValue(ctx, termKey{}, clientv3.Compare(clientv3.CreateRevision(key), "=", stood.Header.Revision))
 	for _, task := range tasks {
-		running.Go(func() { c.repeat(ctx, task) })
+		running.Go(func() { c.repeat(leading, task) })
 	}
 	running.Go(func() { lose(c.gone(ctx, key, stood.Header.Revision)) })
 	<-ctx.Done()

@@ -39,6 +39,7 @@ type Config struct {
 	Sender    *intakeclient.Sender // closed by Run
 	Wait      time.Duration        // how long a program waits for the PoP's answer; 0 answers as soon as a payload is queued
 	MaxBodies int64                // octets of bodies that are being read at a time; default 64 MiB
+	Keep      []string             // further fields of a program's header that are sent on, such as those of a signature; at most 8
 	Log       *slog.Logger
 }
 

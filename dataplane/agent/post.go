@@ -61,9 +61,7 @@ func (a *Agent) post(ctx context.Context, item *spool.Item) {
 	header := http.Header{
 		"X-Api-Key": {a.config.Key}, "Content-Type": {item.ContentType}, "Idempotency-Key": {idempotencyKey(item.ID)}, "User-Agent": {"isochrone-agent"},
 	}
-	if item.Traceparent != "" {
-		header.Set("Traceparent", item.Traceparent)
-	}
+	unpack(item.Traceparent, header)
 	round, cancel := context.WithTimeout(ctx, roundTimeout)
 	answer, err := a.config.Sender.SendOnce(round, header, bytes.Clone(item.Body))
 	cancel()

@@ -56,6 +56,11 @@ func (a *Agent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if len(traceparent) > maxField {
 		traceparent = ""
 	}
+	kept, ok := a.keep(r.Header, traceparent)
+	if !ok {
+		problem.Write(w, http.StatusBadRequest, fmt.Sprintf("of %s, each is sent once at most, with %d octets at most", strings.Join(a.config.Keep, ", "), maxField))
+		return
+	}
 	body, held, refused := a.receive(w, r)
 	if refused != nil {
 		a.bodies.Release(held)
@@ -63,7 +68,7 @@ func (a *Agent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a.take(w, r, &spool.Envelope{
-		ID: id, SHA256: sha256.Sum256(body), Service: a.config.Service, ContentType: contentType, Traceparent: traceparent,
+		ID: id, SHA256: sha256.Sum256(body), Service: a.config.Service, ContentType: contentType, Traceparent: kept,
 		Received: time.Now(), Body: body,
 	}, held)
 }

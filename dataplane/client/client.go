@@ -40,6 +40,10 @@ type Config struct {
 	DNS     string         // address and port of the DNS server; default: the first one of /etc/resolv.conf
 	Roots   *x509.CertPool // default: the system's
 	OnlyTCP bool           // no HTTP/3
+
+	// EarlyData has the first payload on a new connection be sent in TLS early data, where a session can be resumed and the service takes it:
+	// that saves a round trip. Who looks on may send it again (RFC 8470), by which nothing is accepted twice, since it has an Idempotency-Key.
+	EarlyData bool
 }
 
 // Client posts to one service. It may be used concurrently. Close it.
@@ -61,7 +65,7 @@ func New(c Config) (*Client, error) {
 	}
 	resolver := &intakeclient.Resolver{Server: c.DNS}
 	return &Client{c, intakeclient.NewSender(intakeclient.SenderConfig{
-		Service: c.Service, Resolve: resolver.Lookup, Config: intakeclient.Config{Roots: c.Roots}, OnlyTCP: c.OnlyTCP,
+		Service: c.Service, Resolve: resolver.Lookup, Config: intakeclient.Config{Roots: c.Roots, Early: c.EarlyData}, OnlyTCP: c.OnlyTCP,
 	})}, nil
 }
 

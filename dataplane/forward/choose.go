@@ -36,6 +36,7 @@ type cluster struct {
 	standing  string        // well, down or draining: what operators and health say, operators first
 	slowFrom  time.Time     // when it came back
 	credit    float64       // of the slow start
+	met       health.Tally  // what envelopes have met there since Seen was asked
 }
 
 // share is which part of its envelopes a cluster gets that has come back lately; 1 is all.

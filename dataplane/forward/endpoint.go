@@ -156,6 +156,7 @@ func (e *endpoint) admit(j *job) {
 // succeeded is told when an answer shows that the endpoint is well.
 func (e *endpoint) succeeded(now time.Time) {
 	e.failures = 0
+	e.cluster.met.Well++
 	if e.breaker != closed {
 		e.breaker, e.pause = closed, 0
 		e.limit = min(e.limit, firstLimit)
@@ -167,6 +168,8 @@ func (e *endpoint) succeeded(now time.Time) {
 func (e *endpoint) failed(now time.Time, why string) {
 	e.failures++
 	e.lastFailure = why
+	e.cluster.met.Failed++
+	e.cluster.met.Failure = why
 	if e.breaker == trial || e.breaker == closed && e.failures >= trips {
 		e.breaker = open
 		e.pause = min(longestPause, max(shortestPause, 2*e.pause))

@@ -27,13 +27,13 @@ func (s *shedding) Answer(r *exchange.Request, a *exchange.Answer) {
 }
 
 func (s *shedding) Shed(r *exchange.Request, a *exchange.Answer) bool {
-	var ok bool
-	if r.Ticket, ok = s.Enter(); ok {
+	ticket, why, ok := s.Ask(true, new(overload.Told), r.Context.Done(), nil)
+	if r.Ticket = ticket; ok {
 		return false
 	}
 	s.shed.Add(1)
 	a.Add("retry-after", "1")
-	a.Status, a.Turn, a.Body = 503, s.Refuse(true).Turn, append(a.Body[:0], r.Method+" "+r.Path...)
+	a.Status, a.Turn, a.Body = 503, why.Turn, append(a.Body[:0], r.Method+" "+r.Path...)
 	return true
 }
 
@@ -94,8 +94,10 @@ func TestShed(t *testing.T) {
 		}
 		s.Received(&ticket)
 	}
+	gone := make(chan struct{})
+	close(gone)
 	for range 100_000 {
-		s.Refuse(false)
+		s.Ask(false, new(overload.Told), gone, nil)
 	}
 	ask(post("refused, and paused for seconds"))
 	began := time.Now()

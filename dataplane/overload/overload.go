@@ -4,9 +4,8 @@
 //
 // What is refused, and how that is said to a client, is the intake's part.
 //
-//	ticket, ok := o.Enter()
+//	ticket, refusal, ok := o.Ask(false, …)
 //	if !ok {
-//		refusal := o.Refuse(false)
 //		// answer 503 with refusal.RetryAfter at once, and do not hear that connection until o.Await(refusal.Turn, …) returns
 //	}
 //	defer o.Drop(&ticket)
@@ -33,7 +32,10 @@ const (
 	dear                = 8               // cheap ones that another one costs
 	maxPause            = 5 * time.Second // of a connection, unless there is room before
 	epochs              = 64              // that are told apart
-	bodyTime            = 5               // epochs for which a request counts whose body has not come yet
+	refusedOfAll        = 3.0             // connections that were not refused of late, in a second, for each that is open,
+	refusedAtLeast      = 100.0           // or so many
+	maxHold             = 400 * time.Millisecond
+	bodyTime            = 5 // epochs for which a request counts whose body has not come yet
 )
 
 // Options of an Overload. Zero values stand for the defaults.
@@ -41,11 +43,14 @@ type Options struct {
 	Delay    time.Duration // within which all that is let in should be done; default 100 ms
 	Busy     time.Duration // how long goroutines wait for a processor that is busy; default 50 ms
 	Interval time.Duration // between looks, and the length of an epoch; default 50 ms
+
+	Connections func() int64 // that are open; default none
 }
 
 // Overload decides which requests are worked on. Its methods may be called concurrently.
 type Overload struct {
 	options Options
+	began   time.Time
 
 	limit    atomic.Int64         // of requests at a time
 	stored   atomic.Int64         // requests whose body is here
@@ -83,7 +88,10 @@ func New(o Options) *Overload {
 	o.Delay = cmp.Or(o.Delay, 100*time.Millisecond)
 	o.Busy = cmp.Or(o.Busy, 50*time.Millisecond)
 	o.Interval = cmp.Or(o.Interval, 50*time.Millisecond)
-	n := &Overload{options: o}
+	if o.Connections == nil {
+		o.Connections = func() int64 { return 0 }
+	}
+	n := &Overload{options: o, began: time.Now()}
 	n.pace(0)
 	n.load.Store(&Load{})
 	return n
@@ -91,14 +99,70 @@ func New(o Options) *Overload {
 
 // Enter lets a request in, or not. It costs some nanoseconds, takes no lock and allocates nothing. Each Ticket has one Leave or Drop.
 func (o *Overload) Enter() (Ticket, bool) {
-	if o.inside() >= o.limit.Load() {
+	t, ok := o.enter()
+	if !ok {
 		o.shed.Add(1)
+	}
+	return t, ok
+}
+
+func (o *Overload) enter() (Ticket, bool) {
+	if o.inside() >= o.limit.Load() {
 		return Ticket{}, false
 	}
+	return o.place(), true
+}
+
+// place counts one more that is let in.
+func (o *Overload) place() Ticket {
 	t := Ticket{o.epoch.Load(), coming}
 	o.coming[t.epoch%epochs].Add(1)
 	o.entered.Add(1)
-	return t, true
+	return t
+}
+
+// Told is what the client of a connection was told of late: of requests that come before the time is over, some were on their way. Its zero
+// value is nothing. It is safe for concurrent use.
+type Told struct {
+	turn  atomic.Int64
+	until atomic.Int64 // when it may ask again, in nanoseconds since the Overload began
+}
+
+// Ask lets a request in, or tells how to refuse it; some transports refuse at a low cost. Told is its connection's. Where there is no room, a
+// request waits for some, maxHold at most, or until one of two channels is closed, while connections are refused few by few as long as
+// those that wait become more. If all were refused at once, those who keep to Retry-After would be silent together, and come back together.
+func (o *Overload) Ask(cheap bool, told *Told, ended, stop <-chan struct{}) (Ticket, Refusal, bool) {
+	if t, ok := o.enter(); ok {
+		return t, Refusal{}, true
+	}
+	now := time.Since(o.began)
+	silent := time.Duration(told.until.Load()) - now
+	if silent <= 0 {
+		if t, ok := o.hold(ended, stop); ok {
+			return t, Refusal{}, true
+		}
+	}
+	o.shed.Add(1)
+	if turn := Turn(told.turn.Load()); silent > 0 && int64(turn) > o.turns.reached.Load() { // it is not heard now: this was on its way
+		return Ticket{}, Refusal{RetryAfter: wholeSeconds(silent), Turn: turn}, false
+	}
+	cost := int64(dear)
+	if cheap {
+		cost = 1
+	}
+	perSecond := o.refusals.Load()
+	turn, away := o.turns.take(cost, perSecond*int64(maxPause/time.Second))
+	r := Refusal{RetryAfter: retryAfter(o.ShedShare(), rand.Float64()), Turn: turn}
+	if pause := time.Duration(float64(away) / float64(perSecond) * float64(time.Second)); pause > r.RetryAfter {
+		r.RetryAfter = wholeSeconds(pause)
+	}
+	told.turn.Store(int64(turn))
+	told.until.Store(int64(time.Since(o.began) + r.RetryAfter))
+	return Ticket{}, r, false
+}
+
+func wholeSeconds(d time.Duration) time.Duration {
+	return (d + time.Second - 1).Truncate(time.Second)
 }
 
 // inside returns how many requests count: those whose bodies do not come soon are not worked on, and nobody shall be able to take the
@@ -113,6 +177,9 @@ func (o *Overload) inside() int64 {
 
 // Full reports whether half of what may be let in is inside: it may come to refusals.
 func (o *Overload) Full() bool { return o.inside() >= o.limit.Load()/2 }
+
+// Working reports whether any request counts.
+func (o *Overload) Working() bool { return o.inside() > 0 }
 
 // Received tells that a request's body is here.
 func (o *Overload) Received(t *Ticket) {
@@ -138,6 +205,7 @@ func (o *Overload) Leave(t *Ticket, waited time.Duration) {
 	o.left.Add(1)
 	o.waited.Add(int64(waited))
 	o.Drop(t)
+	o.grant()
 	if o.turns.waiting.Load() > 0 && o.inside() < o.limit.Load()*3/4 {
 		o.turns.hear(1)
 	}
@@ -160,22 +228,6 @@ type Refusal struct {
 	Turn       Turn          // when its connection is heard again; not after RetryAfter
 }
 
-// Refuse tells how to refuse a request; some transports refuse at a low cost. A client gets its answer at once, and if it keeps to
-// Retry-After, it does not notice the pause. One that asks on and on, or on many streams, is slowed down to what may be spent on refusals.
-func (o *Overload) Refuse(cheap bool) Refusal {
-	cost := int64(dear)
-	if cheap {
-		cost = 1
-	}
-	perSecond := o.refusals.Load()
-	turn, away := o.turns.take(cost, perSecond*int64(maxPause/time.Second))
-	r := Refusal{RetryAfter: retryAfter(o.ShedShare(), rand.Float64()), Turn: turn}
-	if pause := time.Duration(float64(away) / float64(perSecond) * float64(time.Second)); pause > r.RetryAfter {
-		r.RetryAfter = (pause + time.Second - 1).Truncate(time.Second)
-	}
-	return r
-}
-
 // pace has refusals come as seldom as what is done in a second allows.
 func (o *Overload) pace(done float64) {
 	procs := float64(runtime.GOMAXPROCS(0))
@@ -187,6 +239,8 @@ func (o *Overload) pace(done float64) {
 // proceed lets connections be heard again, at a look.
 func (o *Overload) proceed(since time.Duration) {
 	o.turns.pass(int64(float64(o.refusals.Load()) * since.Seconds()))
+	o.grant()
+	o.turns.refuse(max(refusedAtLeast, refusedOfAll*float64(o.options.Connections())) * since.Seconds())
 	if room := o.limit.Load()/2 - o.inside(); room > 0 {
 		o.turns.hear(room/8 + 1)
 	}

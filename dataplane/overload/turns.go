@@ -2,6 +2,7 @@ package overload
 
 import (
 	"container/heap"
+	"container/list"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,8 +18,12 @@ type turns struct {
 	reached atomic.Int64 // the place that has gone by last
 	waiting atomic.Int64
 
-	mu   sync.Mutex
-	heap waiters
+	mu      sync.Mutex
+	heap    waiters
+	holding list.List    // of chan Ticket, the first one first: requests that may still be let in
+	held    atomic.Int64 // how many
+	due     float64      // of them that are to be refused
+	before  int64        // that waited at the last look
 }
 
 type waiter struct {
@@ -82,6 +87,64 @@ func (t *turns) hear(n int64) {
 func (t *turns) first() {
 	close(heap.Pop(&t.heap).(waiter).heard)
 	t.waiting.Add(-1)
+}
+
+// hold waits for room, or until it is time to refuse.
+func (o *Overload) hold(ended, stop <-chan struct{}) (Ticket, bool) {
+	t, granted := &o.turns, make(chan Ticket, 1)
+	t.mu.Lock()
+	place := t.holding.PushBack(granted)
+	t.held.Add(1)
+	t.mu.Unlock()
+	timer := time.NewTimer(maxHold)
+	defer timer.Stop()
+	select {
+	case ticket, ok := <-granted:
+		return ticket, ok
+	case <-timer.C:
+	case <-ended:
+	case <-stop:
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	select {
+	case ticket, ok := <-granted: // meanwhile
+		return ticket, ok
+	default:
+	}
+	t.holding.Remove(place)
+	t.held.Add(-1)
+	return Ticket{}, false
+}
+
+// grant lets those in that wait for room, while there is some.
+func (o *Overload) grant() {
+	t := &o.turns
+	if t.held.Load() == 0 {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for first := t.holding.Front(); first != nil && o.inside() < o.limit.Load(); first = t.holding.Front() {
+		t.holding.Remove(first).(chan Ticket) <- o.place() // it has room for one
+		t.held.Add(-1)
+	}
+}
+
+// refuse has so many of those that wait for room be refused, those that came last, unless fewer wait than the last time: then enough have
+// been. A part of one is kept for the next time.
+func (t *turns) refuse(n float64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := t.held.Load()
+	fewer := now < t.before
+	if t.before = now; fewer {
+		return
+	}
+	for t.due = min(t.due, 1) + n; t.due >= 1 && t.holding.Len() > 0; t.due-- {
+		close(t.holding.Remove(t.holding.Back()).(chan Ticket))
+		t.held.Add(-1)
+	}
 }
 
 // Await returns when it is a connection's turn, when there is room before, when one of two channels is closed, or after five seconds.

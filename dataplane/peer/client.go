@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/isochrone/isochrone/health"
 	"github.com/isochrone/isochrone/internal/intakeclient"
 	"github.com/isochrone/isochrone/internal/problem"
 )
@@ -74,6 +75,7 @@ type called struct {
 	endpoint   intakeclient.Endpoint // likewise
 	tcp        time.Time             // until when HTTP/3 is not tried
 	latest     time.Time
+	met        health.Tally // what calls have met since Seen was asked
 }
 
 // NewClient returns a client without connections.
@@ -115,7 +117,7 @@ func (c *Client) Call(ctx context.Context, pop, name string, ask, answer any) er
 	return nil
 }
 
-func (c *Client) call(ctx context.Context, pop, name string, ask, answer any) error {
+func (c *Client) call(ctx context.Context, pop, name string, ask, answer any) (err error) {
 	secrets := c.config.Secrets()
 	if len(secrets) == 0 {
 		return ErrOff
@@ -132,7 +134,7 @@ func (c *Client) call(ctx context.Context, pop, name string, ask, answer any) er
 	if err != nil {
 		return err
 	}
-	defer c.end(to)
+	defer func() { c.end(ctx, to, err) }()
 	by, endpoint, err := c.connect(ctx, pop, to, at)
 	if err != nil {
 		return err
@@ -196,11 +198,34 @@ func (c *Client) begin(pop string, at Address) (*called, error) {
 	return to, nil
 }
 
-// end gives the place back.
-func (c *Client) end(to *called) {
+// end gives the place back, and counts what the call has met: an answer, whichever, or none; a call that was given up by who made it says nothing.
+func (c *Client) end(ctx context.Context, to *called, err error) {
+	refused := (*Refused)(nil)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	to.calls--
+	switch {
+	case err == nil || errors.As(err, &refused):
+		to.met.Well++
+	case !errors.Is(ctx.Err(), context.Canceled) && !errors.Is(err, ErrOff):
+		to.met.Failed++
+		to.met.Failure = fmt.Sprintf("%.*s", maxDetail, err.Error())
+	}
+}
+
+// Seen returns what calls have met at other PoPs since it was asked last, as passive observations. Only failures are told of: that a PoP answers
+// calls, perhaps over TCP, does not say that its intake is well. One alone should ask.
+func (c *Client) Seen() []health.Observation {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var all []health.Observation
+	for pop, to := range c.peers {
+		if o, ok := to.met.Observation(health.Target{Kind: health.PoP, Name: pop}); ok && !o.OK {
+			all = append(all, o)
+		}
+		to.met = health.Tally{}
+	}
+	return all
 }
 
 // connect returns the connection to a PoP. When there is none, one call makes it, over the transport that is to be tried, and others that

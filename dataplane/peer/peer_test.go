@@ -156,6 +156,36 @@ func TestCall(t *testing.T) {
 	}
 }
 
+// TestSeen holds that calls without an answer are told, and others not.
+func TestSeen(t *testing.T) {
+	p := startPoP(t, nil)
+	c := p.client(t, nil)
+	var got string
+	for _, call := range []string{"echo", "other"} { // the second one is refused
+		_ = c.Call(within(t), "fra1", call, "hello", &got)
+	}
+	_ = c.Call(within(t), "nowhere", "echo", "hello", &got)
+	gone, giveUp := context.WithCancel(t.Context())
+	giveUp()
+	_ = c.Call(gone, "fra1", "echo", "hello", &got)
+	if seen := c.Seen(); len(seen) != 0 {
+		t.Errorf("got %+v, want nothing: the PoP answers", seen)
+	}
+	p.stop()
+	short, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if err := c.Call(short, "fra1", "echo", "hello", &got); err == nil {
+		t.Fatal("a PoP that has ended answers")
+	}
+	seen := c.Seen()
+	if len(seen) != 1 || seen[0].OK || !seen[0].Passive || seen[0].Target.String() != "pop/fra1" || seen[0].Reason == "" {
+		t.Errorf("got %+v, want a failure", seen)
+	}
+	if seen := c.Seen(); len(seen) != 0 {
+		t.Errorf("told twice: %+v", seen)
+	}
+}
+
 // TestStrangers has calls that are not of a PoP be refused, and the intake get all else.
 func TestStrangers(t *testing.T) {
 	p := startPoP(t, nil)

@@ -14,7 +14,7 @@ type Envelope struct {
 	Service     string    // host name
 	ContentType string    // as the client sent it
 	Window      int64     // number of the quota window that it was admitted in
-	Traceparent string    // W3C Trace Context of the request, empty for none
+	Traceparent string    // W3C Trace Context of the request, empty for none; in an agent's queue, other fields of its header behind it, a line each
 	Received    time.Time // arrival, with a precision of nanoseconds
 	Replayed    time.Time // when an operator put it back as a dead letter; zero for never
 	Body        []byte

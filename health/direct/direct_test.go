@@ -221,7 +221,7 @@ func TestReplayAndForgery(t *testing.T) {
 					_, _ = liar.conn.WriteTo(p.Data, p.To)
 				}
 			}
-			forged := datagram{what: part, count: 1, incarnation: b.incarnation + 1, sequence: 9, name: "pop:b", payload: []byte("well")}
+			forged := datagram{what: part, count: 1, incarnation: b.incarnation + 1, began: b.incarnation + 1, sequence: 9, name: "pop:b", payload: []byte("well")}
 			_, _ = liar.conn.WriteTo(forged.append(nil, liar.key), net.UDPAddrFromAddrPort(a.peer.Addr))
 		}
 		a.has(t, "pop:b", "well", "ill")
@@ -253,11 +253,57 @@ func TestRestart(t *testing.T) {
 	})
 }
 
+// TestClockSetBack has a node begin anew after its clock was set back: it is heard if it knows which incarnations it has had, or has a new key.
+func TestClockSetBack(t *testing.T) {
+	newKey := func() ed25519.PrivateKey {
+		_, key, err := ed25519.GenerateKey(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return key
+	}
+	key, clock := newKey(), time.Now()
+	var heard []string
+	var wall time.Time
+	a := New(Config{
+		Name: "dns:a", Key: newKey(),
+		Peer:  func(string) Peer { return Peer{Key: key.Public().(ed25519.PublicKey)} },
+		Heard: func(_ string, report []byte) { heard = append(heard, string(report)) },
+		Sign:  func(_ string, says time.Time) { wall = says },
+	})
+	begin := func(incarnation uint64) *Exchange {
+		return New(Config{Name: "pop:b", Key: key, Now: func() time.Time { return clock }, Incarnation: incarnation})
+	}
+	say := func(b *Exchange, report string) {
+		for _, d := range b.parts([]byte(report), 1) {
+			a.take(d, nil)
+		}
+	}
+	first := begin(0)
+	say(first, "one")
+	clock = clock.Add(-time.Hour)
+	say(begin(0), "lost")
+	large := strings.Repeat("three", 1000)
+	say(begin(first.incarnation+1), large)
+	if !wall.Equal(clock) {
+		t.Errorf("it says that its clock is at %v, want %v", wall, clock)
+	}
+	key = newKey()
+	say(begin(0), "four")
+	if want := []string{"one", large, "four"}; !slices.Equal(heard, want) {
+		t.Errorf("heard %d reports, want %d", len(heard), len(want))
+	}
+	if got := a.Counts.Replayed.Load(); got != 1 {
+		t.Errorf("%d datagrams count as replayed, want 1", got)
+	}
+}
+
 // FuzzParse holds that what can be parsed is what append makes.
 func FuzzParse(f *testing.F) {
 	_, key, _ := ed25519.GenerateKey(nil)
 	for _, d := range []datagram{
-		{what: part, count: 2, index: 1, incarnation: 1, sequence: 2, sent: 3, name: "pop:a", payload: []byte("x")},
+		{what: part, count: 2, index: 1, incarnation: 1, began: 1, sequence: 2, sent: 3, name: "pop:a", payload: []byte("x")},
+		{what: part, count: 2, index: 1, incarnation: 9, began: 1, sequence: 2, sent: 3, name: "pop:a", payload: []byte("x")},
 		{what: beat, incarnation: 1, sequence: 2, sent: 3, name: "pop:a"},
 		{what: wants, incarnation: 1, name: "dns:a", payload: []byte("pop:a")},
 	} {

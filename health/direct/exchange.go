@@ -39,14 +39,16 @@ type Config struct {
 	Heard func(name string, report []byte)  // a new report of another node
 	Sign  func(name string, wall time.Time) // a sign of life of another node, and what its wall clock said when it gave it; nil for nobody
 	Now   func() time.Time                  // default time.Now
-	Log   *slog.Logger
+	// Incarnation is larger than all of this node's before, in nanoseconds since 1970; default the time when it begins.
+	Incarnation uint64
+	Log         *slog.Logger
 }
 
 // Exchange sends this node's reports, and takes those of others. It is safe for concurrent use.
 type Exchange struct {
 	config      Config
 	began       time.Time
-	incarnation uint64 // began, as others are told it
+	incarnation uint64
 	Counts      Counts
 
 	mu      sync.Mutex
@@ -62,8 +64,9 @@ type Counts struct {
 
 // sender is what is known of another node.
 type sender struct {
-	incarnation, sequence uint64 // of the newest report that is whole
-	sent                  uint64 // of the newest datagram of the incarnation
+	key                   ed25519.PublicKey // by which all this was signed
+	incarnation, sequence uint64            // of the newest report that is whole
+	sent                  uint64            // of the newest datagram of the incarnation
 	alive                 time.Time
 	asked                 time.Time // for its report
 	wanted                uint64    // when it asked for ours, by its time
@@ -87,7 +90,10 @@ func New(c Config) *Exchange {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	began := c.Now()
-	return &Exchange{config: c, began: began, incarnation: uint64(began.UnixNano()), senders: map[string]*sender{}}
+	if c.Incarnation == 0 {
+		c.Incarnation = uint64(began.UnixNano())
+	}
+	return &Exchange{config: c, began: began, incarnation: c.Incarnation, senders: map[string]*sender{}}
 }
 
 // Run takes datagrams and sends signs of life, until ctx ends, whose error it returns.
@@ -135,21 +141,27 @@ func (e *Exchange) Send(report []byte, others ...string) {
 
 // parts are the datagrams of a report.
 func (e *Exchange) parts(report []byte, number uint64) [][]byte {
-	sent := e.sent()
-	count := (len(report) + maxPayload - 1) / maxPayload
+	d := e.datagram(part, number)
+	size := maxPayload
+	if d.began != d.incarnation {
+		size -= shiftBytes
+	}
+	count := (len(report) + size - 1) / size
 	all := make([][]byte, count)
 	for i := range all {
-		d := datagram{
-			what: part, index: uint8(i), count: uint8(count), incarnation: e.incarnation, sequence: number, sent: sent, name: e.config.Name,
-			payload: report[i*maxPayload : min((i+1)*maxPayload, len(report))],
-		}
+		d.index, d.count, d.payload = uint8(i), uint8(count), report[i*size:min((i+1)*size, len(report))]
 		all[i] = d.append(make([]byte, 0, MaxDatagram), e.config.Key)
 	}
 	return all
 }
 
-// sent is the time of a datagram that is made now.
-func (e *Exchange) sent() uint64 { return uint64(max(e.config.Now().Sub(e.began), 0)) }
+// datagram returns one that is made now, about a report.
+func (e *Exchange) datagram(of what, number uint64) datagram {
+	return datagram{
+		what: of, incarnation: e.incarnation, began: uint64(e.began.UnixNano()), sequence: number, sent: uint64(max(e.config.Now().Sub(e.began), 0)),
+		name: e.config.Name,
+	}
+}
 
 // spread sends datagrams to nodes, each once.
 func (e *Exchange) spread(datagrams [][]byte, names []string) {
@@ -185,7 +197,7 @@ func (e *Exchange) beat(ctx context.Context) {
 		if len(report) == 0 {
 			continue
 		}
-		d := datagram{what: beat, incarnation: e.incarnation, sequence: number, sent: e.sent(), name: e.config.Name}
+		d := e.datagram(beat, number)
 		datagrams := [][]byte{d.append(nil, e.config.Key)}
 		if i%int(resend/Beat) == 0 {
 			datagrams = e.parts(report, number)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"net"
-	"net/netip"
 	"time"
 )
 
@@ -20,7 +19,7 @@ func (e *Exchange) take(packet []byte, from net.Addr) {
 		e.Counts.Unknown.Add(1)
 		return
 	}
-	if e.stale(&d) { // before the signature: it is the cheaper check
+	if e.stale(&d, peer.Key) { // before the signature: it is the cheaper check
 		e.Counts.Replayed.Add(1)
 		return
 	}
@@ -30,19 +29,20 @@ func (e *Exchange) take(packet []byte, from net.Addr) {
 	}
 	switch d.what {
 	case wants:
-		e.answer(&d, peer.Addr)
+		e.answer(&d, peer)
 	default:
-		e.note(&d, from, peer.Addr)
+		e.note(&d, from, peer)
 	}
 }
 
-// stale reports whether a datagram is older than what is known of its sender, or has been heard before. Parts of a report are sent at one time.
-func (e *Exchange) stale(d *datagram) bool {
+// stale reports whether a datagram is older than what is known of its sender, or has been heard before. Parts of a report are sent at one time. What
+// is known by another key says nothing: with a new key a sender begins anew, whatever its clock says.
+func (e *Exchange) stale(d *datagram, key ed25519.PublicKey) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	s := e.senders[d.name]
 	switch {
-	case s == nil || d.incarnation > s.incarnation:
+	case s == nil || !s.key.Equal(key) || d.incarnation > s.incarnation:
 		return false
 	case d.incarnation < s.incarnation:
 		return true
@@ -55,17 +55,9 @@ func (e *Exchange) stale(d *datagram) bool {
 }
 
 // note takes a part of a report, or a sign of life.
-func (e *Exchange) note(d *datagram, from net.Addr, addr netip.AddrPort) {
+func (e *Exchange) note(d *datagram, from net.Addr, peer Peer) {
 	e.mu.Lock()
-	s := e.senders[d.name]
-	if s == nil {
-		s = &sender{}
-		e.senders[d.name] = s
-	}
-	now := e.config.Now()
-	if d.incarnation != s.incarnation {
-		*s = sender{incarnation: d.incarnation}
-	}
+	s, now, addr := e.sender(d, peer.Key), e.config.Now(), peer.Addr
 	s.sent, s.alive = d.sent, now
 	has := s.sequence == d.sequence
 	var report []byte
@@ -83,7 +75,7 @@ func (e *Exchange) note(d *datagram, from net.Addr, addr netip.AddrPort) {
 		e.config.Heard(d.name, report)
 	}
 	if e.config.Sign != nil {
-		e.config.Sign(d.name, time.Unix(0, int64(d.incarnation+d.sent)))
+		e.config.Sign(d.name, time.Unix(0, int64(d.began+d.sent)))
 	}
 	if !asks {
 		return
@@ -94,23 +86,19 @@ func (e *Exchange) note(d *datagram, from net.Addr, addr netip.AddrPort) {
 		}
 	}
 	if addr.IsValid() {
-		ask := datagram{what: wants, incarnation: e.incarnation, sent: e.sent(), name: e.config.Name, payload: []byte(d.name)}
+		ask := e.datagram(wants, 0)
+		ask.payload = []byte(d.name)
 		e.send(ask.append(nil, e.config.Key), addr)
 	}
 }
 
 // answer sends the newest report to a node that has missed it, to the address that it is known by.
-func (e *Exchange) answer(d *datagram, addr netip.AddrPort) {
-	if string(d.payload) != e.config.Name || !addr.IsValid() {
+func (e *Exchange) answer(d *datagram, peer Peer) {
+	if string(d.payload) != e.config.Name || !peer.Addr.IsValid() {
 		return
 	}
 	e.mu.Lock()
-	s := e.senders[d.name]
-	if s == nil || s.incarnation != d.incarnation {
-		s = &sender{incarnation: d.incarnation}
-		e.senders[d.name] = s
-	}
-	now := e.config.Now()
+	s, now := e.sender(d, peer.Key), e.config.Now()
 	again := now.Sub(s.answered) < askPause
 	if s.wanted = d.sent; !again {
 		s.answered = now
@@ -121,8 +109,18 @@ func (e *Exchange) answer(d *datagram, addr netip.AddrPort) {
 		return
 	}
 	for _, one := range e.parts(report, number) {
-		e.send(one, addr)
+		e.send(one, peer.Addr)
 	}
+}
+
+// sender returns what is known of the incarnation that has sent a datagram.
+func (e *Exchange) sender(d *datagram, key ed25519.PublicKey) *sender {
+	s := e.senders[d.name]
+	if s == nil || s.incarnation != d.incarnation || !s.key.Equal(key) {
+		s = &sender{key: key, incarnation: d.incarnation}
+		e.senders[d.name] = s
+	}
+	return s
 }
 
 // add takes a part, and returns the report when it is whole. A newer report takes the place of one that is not.

@@ -52,8 +52,8 @@ func (p *Prober) probeDNS(ctx context.Context, t Target, at netip.AddrPort) foun
 	var serial uint32
 	for _, network := range []string{"udp", "tcp"} {
 		var err error
-		if serial, err = askSOA(ctx, network, at, t.Zone); err == nil && t.Steered != "" {
-			err = askA(ctx, network, at, t.Steered)
+		if serial, err = p.askSOA(ctx, network, at, t.Zone); err == nil && t.Steered != "" {
+			err = p.askA(ctx, network, at, t.Steered)
 		}
 		if err != nil {
 			return found{steps: steps.all(), err: fmt.Errorf("over %s: %w", strings.ToUpper(network), err)}
@@ -75,8 +75,8 @@ func (p *Prober) serialLag(zone string, serial uint32) string {
 }
 
 // askSOA asks for the SOA record of a zone, and returns its serial.
-func askSOA(ctx context.Context, network string, at netip.AddrPort, zone string) (uint32, error) {
-	answer, err := ask(ctx, network, at, zone, dns.TypeSOA)
+func (p *Prober) askSOA(ctx context.Context, network string, at netip.AddrPort, zone string) (uint32, error) {
+	answer, err := p.ask(ctx, network, at, zone, dns.TypeSOA)
 	if err != nil {
 		return 0, err
 	}
@@ -91,8 +91,8 @@ func askSOA(ctx context.Context, network string, at netip.AddrPort, zone string)
 }
 
 // askA asks for the A record of a service. It may have none, and rules may leave this client no PoP; but it is to be answered.
-func askA(ctx context.Context, network string, at netip.AddrPort, name string) error {
-	answer, err := ask(ctx, network, at, name, dns.TypeA)
+func (p *Prober) askA(ctx context.Context, network string, at netip.AddrPort, name string) error {
+	answer, err := p.ask(ctx, network, at, name, dns.TypeA)
 	if err != nil || answer.Rcode == dns.RcodeSuccess && answer.Authoritative || answer.Rcode == dns.RcodeServerFailure && prohibited(answer) {
 		return err
 	}
@@ -120,10 +120,19 @@ func unfit(answer *dns.Msg, name, kind string) error {
 }
 
 // ask asks once. What was cut off over UDP is an answer all the same.
-func ask(ctx context.Context, network string, at netip.AddrPort, name string, kind uint16) (*dns.Msg, error) {
+func (p *Prober) ask(ctx context.Context, network string, at netip.AddrPort, name string, kind uint16) (*dns.Msg, error) {
 	question := new(dns.Msg).SetQuestion(dns.Fqdn(name), kind).SetEdns0(1232, false)
 	question.RecursionDesired = false
 	client := &dns.Client{Net: network, Timeout: patience, UDPSize: 1232}
-	answer, _, err := client.ExchangeContext(ctx, question, at.String())
+	if p.config.Dial == nil {
+		answer, _, err := client.ExchangeContext(ctx, question, at.String())
+		return answer, err
+	}
+	conn, err := p.config.Dial(ctx, network, at.String())
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	answer, _, err := client.ExchangeWithConnContext(ctx, question, &dns.Conn{Conn: conn})
 	return answer, err
 }

@@ -20,7 +20,7 @@ import (
 func (p *Prober) probePoP(ctx context.Context, t Target, at netip.AddrPort) found {
 	switch t.How.Probe {
 	case topology.ProbeTCP:
-		return probeTCP(ctx, at)
+		return p.probeTCP(ctx, at)
 	case topology.ProbeHTTPS:
 		return p.probeHTTPS(ctx, t, at)
 	}
@@ -29,7 +29,9 @@ func (p *Prober) probePoP(ctx context.Context, t Target, at netip.AddrPort) foun
 
 // probeIntake posts a probe: the whole pipeline to its 202, neither counted nor forwarded.
 func (p *Prober) probeIntake(ctx context.Context, t Target, at netip.AddrPort, overTCP bool) found {
-	client := intakeclient.New(intakeclient.Config{Roots: p.config.Roots, HandshakeTimeout: patience, TCP: overTCP})
+	client := intakeclient.New(intakeclient.Config{
+		Roots: p.config.Roots, HandshakeTimeout: patience, TCP: overTCP, Dial: p.config.Dial, Listen: p.config.Listen, Wrap: p.config.Wrap,
+	})
 	defer client.Close()
 	first := handshaking
 	if overTCP {
@@ -69,7 +71,7 @@ func (p *Prober) probeHTTPS(ctx context.Context, t Target, at netip.AddrPort) fo
 	transport := &http.Transport{
 		DisableKeepAlives: true, ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{RootCAs: p.config.Roots, ServerName: t.Service, MinVersion: tls.VersionTLS12},
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, network, at.String())
+			return p.dial(ctx, network, at)
 		},
 	}
 	defer transport.CloseIdleConnections()
@@ -99,9 +101,9 @@ func get(ctx context.Context, by http.RoundTripper, url string) (*http.Response,
 }
 
 // probeTCP connects.
-func probeTCP(ctx context.Context, at netip.AddrPort) found {
+func (p *Prober) probeTCP(ctx context.Context, at netip.AddrPort) found {
 	steps := begin(connecting)
-	conn, err := new(net.Dialer).DialContext(ctx, "tcp", at.String())
+	conn, err := p.dial(ctx, "tcp", at)
 	if err != nil {
 		return found{steps: steps.all(), err: err}
 	}

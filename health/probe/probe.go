@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/isochrone/isochrone/health"
+	"github.com/isochrone/isochrone/internal/intakeclient"
 	"github.com/isochrone/isochrone/topology"
 )
 
@@ -44,6 +45,11 @@ type Config struct {
 	Roots *x509.CertPool  // that PoPs' certificates are issued by; nil trusts those of the system
 	Keys  func() []string // API keys for probes, the present one first; the others are tried with a PoP that refuses it. Asked before each probe.
 	Log   *slog.Logger    // told of certificates that end soon; nil: nothing is told
+
+	// Sockets of another network than the system's, as a simulation has it; nil for the system's.
+	Dial   intakeclient.Dial              // over TCP or UDP
+	Listen func() (net.PacketConn, error) // over UDP, for HTTP/3
+	Wrap   func(http.RoundTripper) http.RoundTripper
 }
 
 // Prober probes. It is safe for concurrent use.
@@ -66,9 +72,17 @@ func New(c Config) *Prober {
 		c.Keys = func() []string { return nil }
 	}
 	return &Prober{
-		config: c, clusters: &http.Transport{DisableKeepAlives: true}, // a fresh connection, as clients make
+		config: c, clusters: &http.Transport{DisableKeepAlives: true, DialContext: c.Dial}, // a fresh connection, as clients make
 		heads: map[string]head{}, serials: map[string]uint32{}, told: map[string]time.Time{},
 	}
+}
+
+// dial connects.
+func (p *Prober) dial(ctx context.Context, network string, at netip.AddrPort) (net.Conn, error) {
+	if p.config.Dial != nil {
+		return p.config.Dial(ctx, network, at.String())
+	}
+	return new(net.Dialer).DialContext(ctx, network, at.String())
 }
 
 // Key returns what Keys has of one key.
@@ -114,7 +128,7 @@ func (p *Prober) Probe(ctx context.Context, t Target) health.Observation {
 func (p *Prober) everywhere(ctx context.Context, t Target, one func(context.Context, Target, netip.AddrPort) found) found {
 	addrs := make([]netip.AddrPort, 0, len(t.Addrs))
 	for _, at := range t.Addrs {
-		if routed(at) {
+		if p.config.Dial != nil || routed(at) {
 			addrs = append(addrs, at)
 		}
 	}

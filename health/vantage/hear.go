@@ -15,10 +15,13 @@ func (n *Node) Hear(r *health.Report, stored bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if r.Name == n.config.Name {
-		n.outlive(r, stored)
+		n.meetNamesake(r, stored, time.Now())
 		return
 	}
 	now := time.Now()
+	if !n.hasRoom(r.Name) {
+		return
+	}
 	was, before := n.alive(r.Name, now), n.known[r.Name]
 	if stored && !was {
 		n.ledger.Retain(func(name string) bool { return name != r.Name })
@@ -52,12 +55,106 @@ func (n *Node) Hear(r *health.Report, stored bool) {
 	}
 }
 
+// meetNamesake takes a report of this node's own name: its own, one of a process that ran before, or of one that runs besides, which none should.
+// What the store has of another is soon replaced by what this one says.
+func (n *Node) meetNamesake(r *health.Report, stored bool, now time.Time) {
+	if !stored || r.Incarnation == n.incarnation {
+		return
+	}
+	was := n.namesake.runs(now)
+	if n.namesake.heard(now); !was && n.namesake.runs(now) {
+		n.config.Log.Error("another process has the name of this one: others hear one of them at most, give each a name of its own", "name", r.Name)
+	}
+	n.outlive(r, stored)
+	n.contested = true
+}
+
+// insist has this node say all anew when the store has a report of another process of its name.
+func (n *Node) insist(now time.Time) {
+	if n.contested && now.Sub(n.insisted) >= insistence {
+		n.contested, n.insisted = false, now
+		n.publish(nil, true)
+	}
+}
+
+const (
+	// insistence is the time between two reports that are made because the store has one of another process of this name.
+	insistence = 5 * time.Second
+	// namesakeSpan is over how long reports of another process come before it is sure that it runs: one that was replaced ends sooner.
+	namesakeSpan = 30 * time.Second
+	// namesakePatience is how long nothing may come of it.
+	namesakePatience = time.Minute
+	// namesakeReports is how many reports come of it at least.
+	namesakeReports = 4
+)
+
+// namesake is another process that has this one's name.
+type namesake struct {
+	first, last time.Time
+	reports     int
+}
+
+func (o *namesake) heard(now time.Time) {
+	if o.reports == 0 || now.Sub(o.last) > namesakePatience {
+		*o = namesake{first: now}
+	}
+	o.last = now
+	o.reports++
+}
+
+func (o *namesake) runs(now time.Time) bool {
+	return o.reports >= namesakeReports && o.last.Sub(o.first) >= namesakeSpan && now.Sub(o.last) <= namesakePatience
+}
+
+// Namesake reports whether another process has the name of this one.
+func (n *Node) Namesake() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.namesake.runs(time.Now())
+}
+
 // outlive has this node begin later than one of its name that has run before, by a clock that was ahead: else others would take its reports for old.
 // It does so once, since two of one name that run at the same time would outdo each other for ever.
 func (n *Node) outlive(r *health.Report, stored bool) {
 	if stored && !n.outlived && r.Incarnation > max(n.incarnation, time.Now().UnixNano()) && r.Incarnation < math.MaxInt64 {
 		n.incarnation, n.outlived = r.Incarnation+1, true
 		n.publish(nil, true)
+	}
+}
+
+// hasRoom makes room for one more vantage, and reports whether there is some.
+func (n *Node) hasRoom(name string) bool {
+	if _, is := n.known[name]; is || len(n.known) < maxKnown {
+		return true
+	}
+	longest := ""
+	for other := range n.known {
+		if s := n.signs[other]; s != nil && !s.silent.IsZero() && (longest == "" || s.silent.Before(n.signs[longest].silent)) {
+			longest = other
+		}
+	}
+	if longest == "" {
+		return false
+	}
+	n.forget(longest)
+	return true
+}
+
+// age forgets vantages that have been silent for long: such as DNS nodes whose names were those of machines that are no more.
+func (n *Node) age(now time.Time) {
+	patience := SilentPatience
+	if !n.store {
+		patience = storelessPatience
+	}
+	for name := range n.known {
+		switch s := n.sign(name); {
+		case n.alive(name, now):
+			s.silent = time.Time{}
+		case s.silent.IsZero():
+			s.silent = now
+		case now.Sub(s.silent) >= patience:
+			n.forget(name)
+		}
 	}
 }
 
@@ -110,6 +207,10 @@ func (n *Node) Store(readable bool) {
 func (n *Node) Forget(vantage string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.forget(vantage)
+}
+
+func (n *Node) forget(vantage string) {
 	delete(n.signs, vantage)
 	delete(n.known, vantage)
 	n.ledger.Retain(func(name string) bool { return name != vantage })
@@ -136,6 +237,10 @@ func (n *Node) review(number int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	now := time.Now()
+	n.insist(now)
+	if number%int(time.Second/review) == 0 {
+		n.age(now)
+	}
 	wakes, ok := n.watcher.Wakes(n.reviewed)
 	n.reviewed = now
 	if ok && !wakes.After(now) || !n.unsaid.IsZero() && now.Sub(n.unsaid) >= lastingAfter {

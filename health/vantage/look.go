@@ -2,6 +2,7 @@ package vantage
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/isochrone/isochrone/health"
@@ -139,7 +140,7 @@ func (n *Node) publish(about *health.Target, lasting bool) {
 func (n *Node) report(now time.Time) *health.Report {
 	return &health.Report{
 		Vantage: n.config.Vantage, Incarnation: n.incarnation, Sequence: max(n.sequence, 1), Full: true,
-		Self: health.Self{Degraded: n.degraded}, Statements: n.watcher.Statements(now),
+		Self: n.self, Hosts: n.hosts, Statements: n.watcher.Statements(now),
 	}
 }
 
@@ -147,10 +148,48 @@ func (n *Node) report(now time.Time) *health.Report {
 func (n *Node) Degrade(why string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.degraded == why {
+	if n.self.Degraded == why {
 		return
 	}
-	n.degraded = why
+	n.self.Degraded = why
 	n.publish(nil, true)
 	n.anew()
+}
+
+// Say has the node tell others anew what it says, because what Config.Describe adds has changed.
+func (n *Node) Say() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.publish(nil, true)
+}
+
+// Shed has the node say of itself whether it refuses requests because it is overloaded.
+func (n *Node) Shed(does bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.self.Shedding == does {
+		return
+	}
+	n.self.Shedding = does
+	n.publish(nil, true)
+	n.anew()
+}
+
+// Host has the node say what PoPs say of themselves that run in its process: all of them, by name. The list must not be changed afterwards.
+func (n *Node) Host(pops []health.Hosted) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if slices.Equal(n.hosts, pops) {
+		return
+	}
+	n.hosts = pops
+	n.publish(nil, true)
+	n.anew()
+}
+
+// Sees returns what this node itself says of a target now; false while it does not look at it.
+func (n *Node) Sees(t health.Target) (health.Statement, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.watcher.Statement(t, time.Now())
 }

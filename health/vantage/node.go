@@ -29,8 +29,10 @@ type Config struct {
 	Describe func(*health.Report) // adds to a report what else is to be known of the node; nil for nothing
 	Before   health.Verdicts      // of the process that this one replaces
 	Known    []health.Vantage     // that were known to the last that ran here
-	Clock    func() time.Time     // the wall clock, by which turns are taken where no DNS node's is known; default time.Now
-	Log      *slog.Logger
+	// Incarnation is larger than those of all that ran before, in nanoseconds since 1970; default the time of New.
+	Incarnation int64
+	Clock       func() time.Time // the wall clock, by which turns are taken where no DNS node's is known; default time.Now
+	Log         *slog.Logger
 }
 
 const (
@@ -46,6 +48,11 @@ const (
 	lastingAfter = time.Second
 	// sharing is the time between two times that targets are shared out among vantages, at least.
 	sharing = 100 * time.Millisecond
+	// SilentPatience is for how long a vantage that is not heard counts as one that there is, and storelessPatience while the store cannot be read:
+	// then it may be that none of its words comes.
+	SilentPatience, storelessPatience = time.Hour, 7 * 24 * time.Hour
+	// maxKnown is how many other vantages a node knows, at most. When there are more, those that are silent give way.
+	maxKnown = 2000
 	// maxProbes is how many probes a node makes at once. Others wait.
 	maxProbes = 256
 )
@@ -73,8 +80,12 @@ type Node struct {
 	// incarnation is when the node began, in nanoseconds since 1970, or more if one of its name has been later than that.
 	incarnation int64
 	outlived    bool // the latter
+	namesake    namesake
+	contested   bool      // the store has its report in place of this node's
+	insisted    time.Time // when this one last said all anew because of that
 	sequence    uint64
-	degraded    string
+	self        health.Self
+	hosts       []health.Hosted
 	ahead       time.Duration // of this node's wall clock, the common one
 	unsaid      time.Time     // since when the store does not know of a suspicion that has come or gone; zero when it knows all
 	reviewed    time.Time
@@ -91,6 +102,7 @@ type Counts struct {
 
 // signs are those of the life of another vantage.
 type signs struct {
+	silent  time.Time     // since when it has not been alive; zero while it is
 	stored  bool          // its report is in the store, so its lease holds
 	direct  time.Time     // when it was heard directly; zero for never
 	ahead   time.Duration // its wall clock of this node's, when it was
@@ -109,10 +121,13 @@ func New(c Config) *Node {
 	if c.Publish == nil {
 		c.Publish = func(*health.Report, []string, bool) {}
 	}
+	if c.Incarnation == 0 {
+		c.Incarnation = time.Now().UnixNano()
+	}
 	n := &Node{
 		config: c, probes: make(chan struct{}, maxProbes), wake: make(chan struct{}, 1),
 		watcher: health.NewWatcher(health.Thresholds{}, health.Damping{}), schedule: health.NewSchedule(c.Name, health.Timing{}), ledger: health.NewLedger(),
-		signs: map[string]*signs{}, known: map[string]health.Vantage{}, store: true, incarnation: time.Now().UnixNano(), traffic: map[health.Target]time.Time{}, judgement: health.Judgement{Verdicts: c.Before},
+		signs: map[string]*signs{}, known: map[string]health.Vantage{}, store: true, incarnation: c.Incarnation, traffic: map[health.Target]time.Time{}, judgement: health.Judgement{Verdicts: c.Before},
 	}
 	for _, v := range c.Known {
 		if v.Name != c.Name {
@@ -261,6 +276,20 @@ func (n *Node) Known() []health.Vantage {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return slices.SortedFunc(maps.Values(n.known), func(a, b health.Vantage) int { return strings.Compare(a.Name, b.Name) })
+}
+
+// Heard returns the names of the other vantages that are alive.
+func (n *Node) Heard() []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var heard []string
+	now := time.Now()
+	for name := range n.known {
+		if n.alive(name, now) {
+			heard = append(heard, name)
+		}
+	}
+	return heard
 }
 
 // Alone reports whether there are other vantages, of which this node hears none: it sees with its own eyes only.

@@ -23,7 +23,8 @@ tools() {
 
 dns() {
 	need gdnsd gdnsd
-	need knotd knot knot-module-geoip
+	need knotd knot
+	compgen -G '/usr/lib/*/knot/*/geoip.so' >/dev/null || need knot-module-geoip knot-module-geoip # a package of its own, without a command
 	need kdig knot-dnsutils
 	[[ " $* " != *" pdns "* ]] || need pdns_server pdns-server pdns-backend-geoip
 	local program

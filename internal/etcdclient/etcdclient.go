@@ -11,6 +11,8 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
@@ -21,6 +23,13 @@ const (
 	// pause is between tries.
 	pause = 50 * time.Millisecond
 )
+
+// reconnecting is how connections are tried again. Without it the pauses would grow to two minutes, so that a drain would wait for so long
+// once etcd is back after an outage.
+var reconnecting = grpc.ConnectParams{
+	Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 3 * time.Second},
+	MinConnectTimeout: 5 * time.Second,
+}
 
 // ErrUnknownOutcome is returned for a write that was not answered: it may have been made, or be made still, or not. It wraps
 // what went wrong.
@@ -37,6 +46,7 @@ var ErrAway = errors.New("etcd does not answer")
 func Connect(config clientv3.Config) (*clientv3.Client, error) {
 	config.DialTimeout, config.Logger = 5*time.Second, zap.NewNop()
 	config.DialKeepAliveTime, config.DialKeepAliveTimeout = 10*time.Second, 5*time.Second
+	config.DialOptions = append(config.DialOptions, grpc.WithConnectParams(reconnecting))
 	client, err := clientv3.New(config)
 	if err != nil {
 		return nil, err

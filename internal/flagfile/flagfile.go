@@ -138,7 +138,11 @@ func (r *reader) document(text []byte) {
 	if err := decoder.Decode(&node); errors.Is(err, io.EOF) {
 		return // nothing but comments
 	} else if err != nil {
-		r.fault(&node, "", "not YAML: %s", strings.TrimPrefix(err.Error(), "yaml: "))
+		message := strings.TrimPrefix(err.Error(), "yaml: ")
+		if n, _ := fmt.Sscanf(message, "line %d: ", &node.Line); n == 1 {
+			_, message, _ = strings.Cut(message, ": ")
+		}
+		r.fault(&node, "", "not YAML: %s", message)
 		return
 	}
 	if decoder.Decode(&more) == nil {

@@ -115,7 +115,8 @@ FILE:9: nsid: stands here twice`, "FILE", path)
 func TestNotAFileOfFlags(t *testing.T) {
 	for text, want := range map[string]string{
 		"[a]":              ":1: want names of flags",
-		"a: [":             ":1: not YAML",
+		"a: [":             ":1: not YAML: did not",
+		"age: 1s\n\nb: {":  ":3: not YAML: did not",
 		"limit: 1\n---\na": ":2: a second document",
 		"limit: &x 1":      ":1: limit: anchors",
 		"nsid: ":           ":1: nsid: has no value",

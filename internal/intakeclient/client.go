@@ -31,7 +31,15 @@ type Config struct {
 	TCP              bool                           // HTTP/2 over TCP instead of HTTP/3
 	Listen           func() (net.PacketConn, error) // makes the UDP socket of HTTP/3; nil takes any port
 	HandshakeTimeout time.Duration                  // of a new connection; default 5 s
+	Early            bool                           // small requests with an Idempotency-Key go in 0-RTT where a session can be resumed; an attacker can send them again
+	Dial             Dial                           // opens connections of TCP; nil takes those of the system
+
+	// Wrap stands between the client and each of its connections, as a simulation may have it; nil for nothing.
+	Wrap func(http.RoundTripper) http.RoundTripper
 }
+
+// Dial opens a connection, as the method DialContext of net.Dialer does.
+type Dial = func(ctx context.Context, network, address string) (net.Conn, error)
 
 // Client holds connections to PoPs, one to each. It may be used concurrently.
 type Client struct {
@@ -41,7 +49,7 @@ type Client struct {
 	udp *quic.Transport
 	// What makes the next connection to the service cheaper. PoPs share the keys of tickets; one that does not know a ticket, or a token, does
 	// without.
-	sessions tls.ClientSessionCache
+	sessions *sessions
 	tokens   quic.TokenStore
 	conns    map[target]*connection
 }
@@ -55,6 +63,7 @@ type target struct {
 // connection is an open connection, of one kind or the other.
 type connection struct {
 	transport http.RoundTripper
+	quic      *quicConn // the transport of a connection on which a request may be sent in 0-RTT; else nil
 	protocol  string
 	rtt       func() time.Duration // smoothed; nil where it is not known
 	alive     func() bool
@@ -87,6 +96,7 @@ type Answer struct {
 	Endpoint Endpoint
 	Protocol string // h3 or h2
 	Reused   bool   // of a connection that was open
+	Early    bool   // the request was sent, and looked at, in 0-RTT
 	Connect  time.Duration
 	Total    time.Duration // from the beginning, with Connect, until the answer's header
 	RTT      time.Duration // smoothed, of the connection (RFC 9002 section 5.3); 0 over TCP
@@ -130,7 +140,7 @@ func (c *Client) protocol() Protocols {
 // post sends a request to one endpoint, and reports whether it was sent in case of an error.
 func (c *Client) post(ctx context.Context, e Endpoint, r *Request) (_ *Answer, sent bool, _ error) {
 	start := time.Now()
-	conn, reused, err := c.connection(ctx, target{e.Addr, r.Service})
+	conn, reused, err := c.connection(ctx, target{e.Addr, r.Service}, c.config.Early && mayBeEarly(r))
 	if err != nil {
 		return nil, false, err
 	}
@@ -142,7 +152,7 @@ func (c *Client) post(ctx context.Context, e Endpoint, r *Request) (_ *Answer, s
 	if r.Header != nil {
 		request.Header = r.Header.Clone()
 	}
-	response, err := conn.transport.RoundTrip(request)
+	response, early, err := conn.send(request, r, c.config.Wrap)
 	if err != nil {
 		c.failed(ctx, target{e.Addr, r.Service}, conn, connected)
 		return nil, true, err
@@ -156,7 +166,7 @@ func (c *Client) post(ctx context.Context, e Endpoint, r *Request) (_ *Answer, s
 		return nil, true, fmt.Errorf("read the answer: %w", err)
 	}
 	answer := &Answer{
-		Status: response.StatusCode, Header: response.Header, Body: body, Endpoint: e, Protocol: conn.protocol, Reused: reused,
+		Status: response.StatusCode, Header: response.Header, Body: body, Endpoint: e, Protocol: conn.protocol, Reused: reused, Early: early,
 		Connect: connected.Sub(start), Total: total, TLS: response.TLS,
 	}
 	if conn.rtt != nil {
@@ -165,8 +175,24 @@ func (c *Client) post(ctx context.Context, e Endpoint, r *Request) (_ *Answer, s
 	return answer, true, nil
 }
 
-// connection returns an open connection, or makes one.
-func (c *Client) connection(ctx context.Context, to target) (_ *connection, reused bool, _ error) {
+// send sends a request, in 0-RTT if that may be, and else through what wraps the transport, if anything does.
+func (c *connection) send(request *http.Request, r *Request, wrap func(http.RoundTripper) http.RoundTripper) (_ *http.Response, early bool, _ error) {
+	if c.quic != nil && mayBeEarly(r) {
+		response, err := c.quic.sendEarly(request, r.Body)
+		if !errors.Is(err, errLater) {
+			return response, true, err
+		}
+	}
+	transport := c.transport
+	if wrap != nil {
+		transport = wrap(transport)
+	}
+	response, err := transport.RoundTrip(request)
+	return response, false, err
+}
+
+// connection returns an open connection, or makes one, whose handshake need not be complete if early data may be sent.
+func (c *Client) connection(ctx context.Context, to target, early bool) (_ *connection, reused bool, _ error) {
 	c.mu.Lock()
 	known := c.conns[to]
 	c.mu.Unlock()
@@ -182,7 +208,7 @@ func (c *Client) connection(ctx context.Context, to target) (_ *connection, reus
 	if c.config.TCP {
 		dial = c.dialTCP
 	}
-	made, err := dial(ctx, to)
+	made, err := dial(ctx, to, early)
 	if err != nil {
 		return nil, false, fmt.Errorf("connect: %w", err)
 	}
@@ -199,23 +225,29 @@ func (c *Client) connection(ctx context.Context, to target) (_ *connection, reus
 	return made, false, nil
 }
 
-func (c *Client) dialQUIC(ctx context.Context, to target) (*connection, error) {
+func (c *Client) dialQUIC(ctx context.Context, to target, early bool) (*connection, error) {
 	udp, err := c.socket()
 	if err != nil {
 		return nil, err
 	}
-	conn, err := udp.Dial(ctx, net.UDPAddrFromAddrPort(to.addr), c.tls(to, http3.NextProtoH3), &quic.Config{
-		HandshakeIdleTimeout: c.config.HandshakeTimeout, MaxIdleTimeout: 30 * time.Second, TokenStore: c.tokens,
-	})
-	if err != nil {
-		return nil, err
+	config := &quic.Config{HandshakeIdleTimeout: c.config.HandshakeTimeout, MaxIdleTimeout: 30 * time.Second, TokenStore: c.tokens}
+	made := &connection{protocol: http3.NextProtoH3}
+	var conn *quic.Conn
+	if early {
+		if made.quic, err = c.dialEarly(ctx, udp, to, config); err != nil {
+			return nil, err
+		}
+		conn, made.transport = made.quic.Conn, made.quic
+	} else {
+		if conn, err = udp.Dial(ctx, net.UDPAddrFromAddrPort(to.addr), c.tls(to, http3.NextProtoH3), config); err != nil {
+			return nil, err
+		}
+		made.transport = (&http3.Transport{}).NewClientConn(conn)
 	}
-	return &connection{
-		transport: (&http3.Transport{}).NewClientConn(conn), protocol: http3.NextProtoH3,
-		rtt:   func() time.Duration { return conn.ConnectionStats().SmoothedRTT },
-		alive: func() bool { return conn.Context().Err() == nil },
-		close: func() error { return conn.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeNoError), "") },
-	}, nil
+	made.rtt = func() time.Duration { return conn.ConnectionStats().SmoothedRTT }
+	made.alive = func() bool { return conn.Context().Err() == nil }
+	made.close = func() error { return conn.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeNoError), "") }
+	return made, nil
 }
 
 // socket returns the UDP socket of all HTTP/3 connections.
@@ -231,17 +263,24 @@ func (c *Client) socket() (*quic.Transport, error) {
 		if err != nil {
 			return nil, err
 		}
+		if socket, ok := conn.(*net.UDPConn); ok && c.config.Early {
+			conn = newGate(socket)
+		}
 		c.udp = &quic.Transport{Conn: conn}
 	}
 	return c.udp, nil
 }
 
-func (c *Client) dialTCP(ctx context.Context, to target) (*connection, error) {
+func (c *Client) dialTCP(ctx context.Context, to target, _ bool) (*connection, error) {
+	dial := c.config.Dial
+	if dial == nil {
+		dial = new(net.Dialer).DialContext
+	}
 	transport := &http.Transport{
 		Protocols:       new(http.Protocols),
 		TLSClientConfig: c.tls(to),
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "tcp", to.addr.String())
+			return dial(ctx, "tcp", to.addr.String())
 		},
 	}
 	transport.Protocols.SetHTTP2(true)

@@ -11,7 +11,7 @@ import (
 func (c *Client) Connect(ctx context.Context, endpoints []Endpoint, service string) (Endpoint, error) {
 	failures := []error{}
 	for _, e := range endpoints {
-		_, _, err := c.connection(ctx, target{e.Addr, service})
+		_, _, err := c.connection(ctx, target{e.Addr, service}, false)
 		if err == nil {
 			return e, nil
 		}

@@ -18,6 +18,7 @@ import (
 type Resolver struct {
 	Server string       // host:port
 	Subnet netip.Prefix // client subnet to send (RFC 7871); the zero value sends none
+	Dial   Dial         // connects to the server; nil takes sockets of the system
 }
 
 // SystemResolver returns the address and port of the first DNS server of /etc/resolv.conf.
@@ -270,7 +271,16 @@ func (r *Resolver) ask(ctx context.Context, name string, qtype uint16) (*dns.Msg
 
 func (r *Resolver) exchange(ctx context.Context, network string, question *dns.Msg) (*dns.Msg, error) {
 	client := dns.Client{Net: network, Timeout: time.Second}
-	answer, _, err := client.ExchangeContext(ctx, question, r.Server)
+	if r.Dial == nil {
+		answer, _, err := client.ExchangeContext(ctx, question, r.Server)
+		return answer, err
+	}
+	conn, err := r.Dial(ctx, network, r.Server)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	answer, _, err := client.ExchangeWithConnContext(ctx, question, &dns.Conn{Conn: conn})
 	return answer, err
 }
 

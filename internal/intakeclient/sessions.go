@@ -31,6 +31,18 @@ func (s *sessions) Get(name string) (*tls.ClientSessionState, bool) {
 	return newest, true
 }
 
+// early reports whether the session that Get would return allows early data.
+func (s *sessions) early(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	kept := s.known[name]
+	if len(kept) == 0 {
+		return false
+	}
+	_, state, err := kept[len(kept)-1].ResumptionState()
+	return err == nil && state != nil && state.EarlyData
+}
+
 // Put implements tls.ClientSessionCache. Nil forgets what there is: it was not good.
 func (s *sessions) Put(name string, session *tls.ClientSessionState) {
 	s.mu.Lock()

@@ -1,5 +1,5 @@
-// Package worldmap draws the world's land in colours, as SVG. It knows where land is and of which country, and nothing of what
-// the colours mean.
+// Package worldmap draws the world's land in colours, as SVG. It knows where land is and of which country, and the colours of
+// round-trip times (Bands); what other colours mean its callers know.
 package worldmap
 
 import (

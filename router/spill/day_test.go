@@ -75,7 +75,7 @@ func (d *day) at(now time.Duration, without ...int) *World {
 		var hops []Hop
 		for _, h := range c.Hops {
 			if index[h.PoP] >= 0 {
-				hops = append(hops, Hop{index[h.PoP], h.MS})
+				hops = append(hops, Hop{PoP: index[h.PoP], MS: h.MS})
 			}
 		}
 		c.Hops = hops

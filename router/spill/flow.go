@@ -62,10 +62,11 @@ func (c *Cell) meet(row []float64, lost int, into []float64) (left float64) {
 
 // takes returns the chance that a hop takes the cell.
 func (c *Cell) takes(row []float64, hop int) float64 {
-	if row == nil {
-		return 1
+	h := &c.Hops[hop]
+	share := h.limit()
+	if row != nil {
+		share = min(share, row[h.PoP])
 	}
-	share := row[c.Hops[hop].PoP]
 	if c.Draws == nil || share <= 0 || share >= 1 {
 		return share
 	}

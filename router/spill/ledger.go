@@ -1,5 +1,7 @@
 package spill
 
+import "slices"
+
 // ledger has the loads of PoPs by rows of shares, in a world without one PoP or with all, and keeps them right when a group's row changes.
 type ledger struct {
 	w    *World
@@ -11,6 +13,7 @@ type ledger struct {
 	change []float64 // by PoP: of load, by the row that was tried last
 	worth  float64   // of cost
 	parts  parts
+	gets   []float64 // by PoP: of a group, for a moment
 }
 
 func newLedger(w *World, lost int, rows [][]float64) *ledger {
@@ -21,8 +24,19 @@ func newLedger(w *World, lost int, rows [][]float64) *ledger {
 	return l
 }
 
+// after returns the ledger without a PoP, and by other rows of some groups, of which are all that bring something to the PoP.
+func (l *ledger) after(lost int, rows [][]float64, groups []int) *ledger {
+	next := &ledger{w: l.w, lost: lost, rows: rows, load: slices.Clone(l.load), change: make([]float64, len(l.load)), cost: l.cost, parts: l.parts}
+	for _, g := range groups {
+		next.cost += l.add(g, l.rows[g], -1, next.load) + next.add(g, rows[g], 1, next.load)
+	}
+	next.load[lost] = 0
+	return next
+}
+
 // add adds what a group brings to PoPs, times a sign, and returns what that costs.
 func (l *ledger) add(g int, row []float64, sign float64, into []float64) (cost float64) {
+	l.w.work += cellWork * len(l.w.groups[g].cells)
 	for _, number := range l.w.groups[g].cells {
 		c := &l.w.Cells[number]
 		l.parts = c.spread(row, l.lost, l.parts[:0])
@@ -41,6 +55,9 @@ func (l *ledger) flow(g int) []float64 {
 	l.add(g, l.rows[g], 1, flow)
 	return flow
 }
+
+// cellWork is about how many steps it takes to find what PoPs get of a cell.
+const cellWork = 30
 
 // overMS is what one request a second weighs that is too much for a PoP, in milliseconds: more than any round-trip time.
 const overMS = 1e6

@@ -2,6 +2,7 @@ package spill
 
 import (
 	"bytes"
+	"compress/gzip"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -37,7 +38,7 @@ type entry struct {
 	Takes   map[string]float64 `json:"takes"`
 }
 
-// Encode returns the record of shares as JSON, which is YAML too. Equal shares give equal bytes. The error is ErrInvalid.
+// Encode returns the record of shares as JSON, which is YAML too, compressed if it is long. Equal shares give equal bytes. The error is ErrInvalid.
 func Encode(s router.Spill) ([]byte, error) {
 	r := record{Schema: Schema, Takes: entriesOf(s.Takes)}
 	for pop, takes := range s.Lost {
@@ -53,10 +54,48 @@ func Encode(s router.Spill) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
+	if text = append(text, '\n'); len(text) > plainRecord {
+		text = compressed(text)
+	}
 	if len(text) > MaxRecord {
 		return nil, fmt.Errorf("%w: %d bytes, at most %d can be kept", ErrInvalid, len(text), MaxRecord)
 	}
-	return append(text, '\n'), nil
+	return text, nil
+}
+
+// plainRecord is up to what length a record is kept as it is, for people; longer ones are compressed (gzip, RFC 1952). unpacked bounds what becomes of
+// one, in bytes.
+const (
+	plainRecord = 64 << 10
+	unpacked    = 16 << 20
+)
+
+func compressed(text []byte) []byte {
+	var out bytes.Buffer
+	w := gzip.NewWriter(&out)
+	_, err := w.Write(text)
+	if err = errors.Join(err, w.Close()); err != nil {
+		panic("spill: " + err.Error()) // memory takes all
+	}
+	return out.Bytes()
+}
+
+// plainText returns the JSON of a record.
+func plainText(text []byte) ([]byte, error) {
+	if len(text) < 2 || text[0] != 0x1f || text[1] != 0x8b {
+		return text, nil
+	}
+	r, err := gzip.NewReader(bytes.NewReader(text))
+	if err == nil {
+		text, err = io.ReadAll(io.LimitReader(r, unpacked+1))
+	}
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	case len(text) > unpacked:
+		return nil, fmt.Errorf("%w: more than %d bytes when it is unpacked", ErrInvalid, unpacked)
+	}
+	return text, nil
 }
 
 func entriesOf(takes map[Leading]router.Takes) []entry {
@@ -74,8 +113,12 @@ func entriesOf(takes map[Leading]router.Takes) []entry {
 // Decode reads a record. The errors are ErrInvalid, which names all that is wrong, and ErrTooNew.
 func Decode(text []byte) (router.Spill, error) {
 	var s router.Spill
-	if len(text) > MaxRecord+1 {
+	if len(text) > MaxRecord {
 		return s, fmt.Errorf("%w: %d bytes, at most %d are read", ErrInvalid, len(text), MaxRecord)
+	}
+	text, err := plainText(text)
+	if err != nil {
+		return s, err
 	}
 	var version struct {
 		Schema int `json:"schema"`

@@ -3,6 +3,7 @@ package spill
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"math"
 	"strings"
 	"testing"
@@ -62,6 +63,29 @@ func TestInvalidRecords(t *testing.T) {
 	}
 }
 
+// TestLongRecords has shares that are kept compressed, and a record that is more than it seems.
+func TestLongRecords(t *testing.T) {
+	long := router.Spill{Takes: map[Leading]router.Takes{}}
+	for i := range 5000 {
+		name := fmt.Sprintf("pop%04d", i)
+		long.Takes[Leading{name, "ams1", "lhr1", "cdg1"}] = router.Takes{name: float64(i) / 5000}
+	}
+	text, err := Encode(long)
+	if err != nil || len(text) > plainRecord || text[0] != 0x1f {
+		t.Fatalf("%d bytes, %v", len(text), err)
+	}
+	back, err := Decode(text)
+	if diff := cmp.Diff(long, back); err != nil || diff != "" {
+		t.Errorf("%v\n%s", err, diff)
+	}
+	if _, err := Decode(text[:len(text)-20]); !errors.Is(err, ErrInvalid) {
+		t.Errorf("half a record: got %v", err)
+	}
+	if _, err := Decode(compressed(bytes.Repeat([]byte(" "), unpacked+1))); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), "when it is unpacked") {
+		t.Errorf("a record that is far more than it seems: got %v", err)
+	}
+}
+
 // FuzzDecode finds records that are read and not written again, or not alike.
 func FuzzDecode(f *testing.F) {
 	text, err := Encode(someShares)
@@ -69,6 +93,7 @@ func FuzzDecode(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(text)
+	f.Add(compressed(text))
 	f.Add([]byte(`{"schema":1,"takes":[{"clients":["a","b"],"takes":{"a":0.5}}],"lost":{"a":[{"clients":["a","b"],"takes":{}}]}}`))
 	f.Add([]byte(`{"schema":1,"takes":null,"lost":{"a":null}}`))
 	f.Fuzz(func(t *testing.T, text []byte) {

@@ -31,41 +31,70 @@ func (w *World) rooms(fill float64, lost int) []float64 {
 const slack = 5e-4
 
 // target says where the groups would go best, if that could be said for each of them.
-func (w *World) target(room []float64) *transport {
-	t := &transport{room: slices.Clone(room)}
-	for p := range t.room {
-		t.room[p] *= 1 - slack
+func (p *planner) target(room []float64) *transport {
+	t := &transport{room: p.left(room)}
+	for g := range p.groups {
+		t.supply, t.cost = append(t.supply, p.free[g]), append(t.cost, p.costs(g))
 	}
-	for i := range w.groups {
-		t.supply, t.cost = append(t.supply, w.groups[i].weight), append(t.cost, w.groups[i].ms)
+	p.solve(t, 0.6)
+	return t
+}
+
+// solve solves a problem, with as much work as is left of a part of all.
+func (w *World) solve(t *transport, part float64) {
+	if w.most > 0 {
+		t.most = max(int(part*float64(w.most))-w.work, 1)
 	}
 	t.solve()
-	return t
+	w.work += t.work
+}
+
+// spent reports whether a part of all work has been done.
+func (w *World) spent(part float64) bool { return w.most > 0 && float64(w.work) > part*float64(w.most) }
+
+// left is how much of some rooms shares may fill.
+func (p *planner) left(room []float64) []float64 {
+	left := slices.Clone(room)
+	for i := range left {
+		left[i] = max(left[i]*(1-slack)-p.given[i], 0)
+	}
+	return left
+}
+
+// costs are the round-trip times of a group to where shares can send it.
+func (p *planner) costs(g int) []float64 {
+	if !p.pinned {
+		return p.groups[g].ms
+	}
+	cost := slices.Clone(p.groups[g].ms)
+	for i, pop := range p.PoPs {
+		if pop.Pinned {
+			cost[i] = inf
+		}
+	}
+	return cost
 }
 
 // targetNear is target, where what stays at the PoP that has it by earlier flows counts as so many milliseconds nearer. Its cost is that of
 // the round-trip times alone.
-func (w *World) targetNear(room []float64, flows [][]float64, worth float64) *transport {
-	pieces := &transport{room: slices.Clone(room)}
-	for p := range pieces.room {
-		pieces.room[p] *= 1 - slack
-	}
+func (p *planner) targetNear(room []float64, worth float64) *transport {
+	pieces := &transport{room: p.left(room)}
 	var of []int
-	for g, flow := range flows {
-		for p, weight := range flow {
-			if weight <= 0 {
+	for g, flow := range p.flows {
+		for i, weight := range flow {
+			if weight <= 0 || p.groups[g].fixed || p.PoPs[i].Pinned {
 				continue
 			}
-			cost := slices.Clone(w.groups[g].ms)
-			cost[p] -= worth
+			cost := slices.Clone(p.costs(g))
+			cost[i] -= worth
 			of, pieces.supply, pieces.cost = append(of, g), append(pieces.supply, weight), append(pieces.cost, cost)
 		}
 	}
-	pieces.solve()
-	t := &transport{room: pieces.room, load: pieces.load, over: pieces.over, flow: make([][]float64, len(w.groups))}
+	p.solve(pieces, 0.6)
+	t := &transport{room: pieces.room, load: pieces.load, over: pieces.over, cut: pieces.cut, flow: make([][]float64, len(p.groups))}
 	for g := range t.flow {
 		t.flow[g] = make([]float64, len(room))
-		t.cost = append(t.cost, w.groups[g].ms)
+		t.cost = append(t.cost, p.groups[g].ms)
 	}
 	for i, g := range of {
 		for p, weight := range pieces.flow[i] {
@@ -75,23 +104,29 @@ func (w *World) targetNear(room []float64, flows [][]float64, worth float64) *tr
 	return t
 }
 
-// realise finds rows by which the groups come to flows that a plan finds for rooms, and mends what shares cannot do exactly. Groups whose flow is what
-// it was by earlier rows keep those.
-func (w *World) realise(room []float64, plan func(room []float64) *transport, before *ledger, flows [][]float64) *ledger {
+// realise finds rows by which the groups come to flows that a plan finds for rooms, of which the first is known, and mends what shares cannot do
+// exactly. Groups whose flow is what it was by earlier rows keep those.
+func (p *planner) realise(room []float64, plan func(room []float64) *transport, first *transport) *ledger {
 	var best *ledger
-	w.approximate(room, func(room []float64) *ledger {
-		rows, flow := make([][]float64, len(w.groups)), plan(room).flow
+	p.approximate(room, func(room []float64) *ledger {
+		t := first
+		if best != nil {
+			if t = plan(room); !t.whole() {
+				return best
+			}
+		}
+		rows, flow := make([][]float64, len(p.groups)), t.flow
 		for g := range rows {
-			if before != nil && alike(flow[g], flows[g], 1e-6*w.groups[g].weight) {
-				rows[g] = before.rows[g]
+			if p.groups[g].fixed || p.alike(flow[g], p.flows[g], 1e-6*p.groups[g].weight) {
+				rows[g] = p.before.rows[g]
 				continue
 			}
-			rows[g] = w.fit(g, flow[g], -1)
+			rows[g] = p.fit(g, flow[g], -1)
 		}
-		return newLedger(w, -1, rows)
+		return newLedger(p.World, -1, rows)
 	}, &best)
 	best.mend(room, func(int) bool { return true })
-	if before == nil || !slices.ContainsFunc(before.rows, func(row []float64) bool { return row != nil }) {
+	if !slices.ContainsFunc(p.before.rows, func(row []float64) bool { return row != nil }) {
 		best.polish(room, 3)
 	}
 	return best
@@ -106,7 +141,7 @@ func (w *World) approximate(room []float64, try func(room []float64) *ledger, be
 		if excess := l.excess(room); excess < least {
 			least, *best = excess, l
 		}
-		if least < w.enough() {
+		if least < w.enough() || w.spent(0.5) {
 			return
 		}
 		for p, load := range l.load {
@@ -118,9 +153,10 @@ func (w *World) approximate(room []float64, try func(room []float64) *ledger, be
 // enough is so little of an excess that nothing is done about it.
 func (w *World) enough() float64 { return slack / 10 * w.total / float64(len(w.PoPs)) }
 
-func alike(a, b []float64, tolerance float64) bool {
+// alike reports whether two flows are about the same, pinned PoPs apart.
+func (w *World) alike(a, b []float64, tolerance float64) bool {
 	for i := range a {
-		if math.Abs(a[i]-b[i]) > tolerance {
+		if math.Abs(a[i]-b[i]) > tolerance && !w.PoPs[i].Pinned {
 			return false
 		}
 	}
@@ -132,7 +168,7 @@ func (l *ledger) polish(room []float64, rounds int) {
 	for range rounds {
 		better := false
 		for g := range l.w.groups {
-			if l.rows[g] != nil {
+			if l.rows[g] != nil && !l.w.spent(0.7) {
 				better = l.improve(g, room) || better
 			}
 		}
@@ -144,44 +180,53 @@ func (l *ledger) polish(room []float64, rounds int) {
 
 // afterLoss finds the rows of those groups that a PoP has clients of, for when it is lost: they go where there is room, and all others stay
 // where they are.
-func (w *World) afterLoss(calm *ledger, flows [][]float64, lost int, room []float64) *ledger {
+func (p *planner) afterLoss(calm *ledger, flows [][]float64, lost int, at []int, room []float64) *ledger {
 	var hit []int
-	for g, flow := range flows {
-		if flow[lost] > eps*w.groups[g].weight {
+	given := make([]float64, len(room)) // what of the lost PoP goes where it will
+	for _, g := range at {
+		switch {
+		case p.groups[g].fixed:
+			(&ledger{w: p.World, lost: lost}).add(g, nil, 1, given)
+			for i, weight := range flows[g] {
+				given[i] -= weight
+			}
+		case flows[g][lost] > eps*p.groups[g].weight:
 			hit = append(hit, g)
 		}
 	}
 	var best *ledger
-	w.approximate(room, func(room []float64) *ledger { return w.without(lost, calm, flows, hit, room) }, &best)
+	p.approximate(room, func(room []float64) *ledger {
+		return calm.after(lost, p.without(lost, calm, flows, hit, room, given), at)
+	}, &best)
 	best.mend(room, func(g int) bool { _, found := slices.BinarySearch(hit, g); return found })
 	best.mend(room, func(int) bool { return true }) // where that is not enough
 	return best
 }
 
-// without sends the clients that some groups have at a lost PoP to where there is room.
-func (w *World) without(lost int, calm *ledger, flows [][]float64, hit []int, room []float64) *ledger {
+// without finds rows that send the clients that some groups have at a lost PoP to where there is room.
+func (p *planner) without(lost int, calm *ledger, flows [][]float64, hit []int, room, given []float64) [][]float64 {
 	t := &transport{room: slices.Clone(room)}
-	for p := range room {
-		t.room[p] = max(room[p]*(1-slack)-calm.load[p], 0)
+	for i := range room {
+		t.room[i] = max(room[i]*(1-slack)-calm.load[i]-given[i], 0)
 	}
 	t.room[lost] = 0
 	for _, g := range hit {
-		cost := slices.Clone(w.groups[g].ms)
+		cost := slices.Clone(p.costs(g))
 		cost[lost] = inf
 		t.supply, t.cost = append(t.supply, flows[g][lost]), append(t.cost, cost)
 	}
-	t.solve()
+	p.solve(t, 1)
 	rows := slices.Clone(calm.rows)
 	for i, g := range hit {
 		want := t.flow[i]
-		for p, weight := range flows[g] {
-			if p != lost {
-				want[p] += weight
+		for q, weight := range flows[g] {
+			if q != lost {
+				want[q] += weight
 			}
 		}
-		rows[g] = w.fit(g, want, lost)
+		rows[g] = p.fit(g, want, lost)
 	}
-	return newLedger(w, lost, rows)
+	return rows
 }
 
 // fit finds shares by which a group comes to a flow, without one PoP or with all (-1); nil for all ones.
@@ -191,7 +236,7 @@ func (w *World) fit(g int, want []float64, without int) []float64 {
 		return nil
 	}
 	for p := range row {
-		if want[p] > 1e-6*group.weight {
+		if want[p] > 1e-6*group.weight || w.PoPs[p].Pinned {
 			row[p] = 1
 		}
 	}
@@ -204,7 +249,7 @@ func (w *World) fit(g int, want []float64, without int) []float64 {
 		}
 		worst := left
 		for p := range row {
-			if row[p] > 0 {
+			if row[p] > 0 && !w.PoPs[p].Pinned {
 				worst = max(worst, math.Abs(got[p]-want[p]))
 				row[p] = min(row[p]*want[p]/max(got[p], eps*group.weight), 1)
 			}
@@ -225,7 +270,7 @@ func (w *World) close(g *group, row []float64, without int) {
 		left += w.Cells[number].meet(row, without, got)
 	}
 	for p := range row {
-		if row[p] > 0 && (last < 0 || g.rank[p] > g.rank[last]) {
+		if row[p] > 0 && !w.PoPs[p].Pinned && (last < 0 || g.rank[p] > g.rank[last]) {
 			last = p
 		}
 	}
@@ -273,7 +318,7 @@ func (l *ledger) mend(room []float64, may func(g int) bool) {
 		}
 		better := false
 		for g := range l.w.groups {
-			if may(g) && l.w.groups[g].weight > 0 && l.overloads(g, room) {
+			if may(g) && l.w.groups[g].weight > 0 && !l.w.spent(0.9) && l.overloads(g, room) {
 				better = l.improve(g, room) || better
 			}
 		}
@@ -285,7 +330,12 @@ func (l *ledger) mend(room []float64, may func(g int) bool) {
 
 // overloads reports whether a group brings something to a PoP that has too much.
 func (l *ledger) overloads(g int, room []float64) bool {
-	for p, weight := range l.flow(g) {
+	if l.gets == nil {
+		l.gets = make([]float64, len(l.load))
+	}
+	clear(l.gets)
+	l.add(g, l.rows[g], 1, l.gets)
+	for p, weight := range l.gets {
 		if weight > 0 && l.load[p] > room[p]*(1+1e-9) {
 			return true
 		}
@@ -295,31 +345,39 @@ func (l *ledger) overloads(g int, room []float64) bool {
 
 // improve tries other shares of a group, and reports whether some were better.
 func (l *ledger) improve(g int, room []float64) bool {
-	better := false
+	if l.w.groups[g].fixed {
+		return false
+	}
+	row, better := with(l.rows[g], 0, l.share(g, 0), len(room)), false // a copy
 	for _, p := range l.w.groups[g].near {
-		if p == l.lost {
+		if p == l.lost || l.w.PoPs[p].Pinned {
 			continue
 		}
-		was := 1.0
-		if row := l.rows[g]; row != nil {
-			was = row[p]
-		}
+		was := row[p]
 		least, at := -1e-9*l.w.total, was
 		for _, share := range [...]float64{0, 1, was / 2, (1 + was) / 2, was * 0.9, was + 0.1*(1-was), was * 0.99, was + 0.01*(1-was)} {
 			if share = math.Floor(share*steps) / steps; share != was {
-				if d := l.try(g, with(l.rows[g], p, share, len(room)), room); d < least {
+				row[p] = share
+				if d := l.try(g, row, room); d < least {
 					least, at = d, share
 				}
 			}
 		}
-		if at != was {
-			next := with(l.rows[g], p, at, len(room))
-			l.try(g, next, room)
-			l.commit(g, next)
+		if row[p] = at; at != was {
+			l.try(g, row, room)
+			l.commit(g, slices.Clone(row))
 			better = true
 		}
 	}
 	return better
+}
+
+// share is that of a PoP in a group's row.
+func (l *ledger) share(g, p int) float64 {
+	if row := l.rows[g]; row != nil {
+		return row[p]
+	}
+	return 1
 }
 
 // with returns a copy of a row with another share.

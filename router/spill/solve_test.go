@@ -206,13 +206,18 @@ func TestThreeHundredPoPs(t *testing.T) {
 	}
 	for _, fill := range []float64{0.5, 0.7, 0.85} {
 		w := worldOf(names, at, 10_000, 1)
+		for i := range w.Cells {
+			w.Cells[i].Hops = w.Cells[i].Hops[:maxHops]
+		}
+		w.groups, w.total = nil, 0
+		w.index()
 		w.capacities(fill, 1)
 		begin := time.Now()
 		shares, report := Plan(w, noShares, Options{})
 		took := time.Since(begin)
 		text, err := Encode(shares)
 		best, _ := w.optimum(w.rooms(0.95, -1))
-		t.Logf("%.2f full: %d cells in %d groups: %v; %.3f ms, optimum %.3f; over %.2g; losses overload %d; %d bytes, %v", fill, len(w.Cells), len(w.groups), took,
+		t.Logf("%.2f full: %d cells in %d groups: %v, %d million steps; %.3f ms, optimum %.3f; over %.2g; losses overload %d; %d bytes, %v", fill, len(w.Cells), len(w.groups), took, w.work/1e6,
 			report.MeanMS, best, report.Over, len(report.Without), len(text), err)
 		if took > 30*time.Second {
 			t.Errorf("took %v", took)

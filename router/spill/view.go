@@ -1,57 +1,45 @@
 package spill
 
 import (
-	"cmp"
-	"net/netip"
 	"slices"
 
 	"github.com/isochrone/isochrone/router"
 )
 
-// Demand is what the clients of a prefix ask of a service.
-type Demand struct {
-	Service  router.ServiceID
-	Client   netip.Prefix
-	RPS      float64
-	Resolver bool // it is one resolver's address, whose clients cannot be divided
+// maxHops is how many PoPs a cell may be sent to at the most: the nearest.
+const maxHops = 48
+
+// NewWorld makes a world of a view and of what clients ask for. The PoPs are those that may be answered and do not just come back; what they can do,
+// by name, is given, see Memory. Round-trip times are those that the view ranks by.
+func NewWorld(v *router.View, capacities map[string]float64, demand []Demand) *World {
+	return NewPopulation(v.Table, demand).World(v, capacities, v.State.Away(v.Table), nil)
 }
 
-// NewWorld makes a world of a view and of what clients ask for. The PoPs are those that may be answered
-// and do not just come back; what they can do is their capacity in the
-// topology and what their loads, by name, say. Round-trip times are those that the view ranks by. Cells are as many as there are demands of PoPs.
-func NewWorld(v *router.View, loads map[string]Load, demand []Demand) *World {
-	w := &World{Away: v.State.Away(v.Table)}
+// World makes a world of the population, without PoPs that are away, by name in order. Weights are those of the crowds, or of the population for nil.
+// The view's table must be the population's, or decide as it does.
+func (p *Population) World(v *router.View, capacities map[string]float64, away []string, weights []float64) *World {
+	w := &World{Away: away}
 	number := make([]int, v.Table.PoPs())
 	for c := range number {
 		number[c] = -1
-		name, pop := v.Table.PoP(router.Choice(c))
-		if _, away := slices.BinarySearch(w.Away, name); !away {
+		name, _ := v.Table.PoP(router.Choice(c))
+		if _, gone := slices.BinarySearch(away, name); !gone {
 			number[c] = len(w.PoPs)
-			w.PoPs = append(w.PoPs, PoP{name, loads[name].Capacity(float64(pop.CapacityRPS))})
+			_, pinned := v.State.Limit(v.Table, router.Choice(c))
+			w.PoPs = append(w.PoPs, PoP{Name: name, CapacityRPS: capacities[name], Pinned: pinned})
 		}
 	}
-	demand = slices.Clone(demand)
-	location := func(d Demand) uint32 { at, _ := v.Table.Location(d.Client.Addr()); return at }
-	slices.SortStableFunc(demand, func(a, b Demand) int { // neighbours' round-trip times are found together
-		return cmp.Or(cmp.Compare(location(a), location(b)), a.Client.Compare(b.Client), cmp.Compare(a.Service, b.Service))
-	})
-	meter := v.Table.Meter()
-	for _, d := range demand {
-		client := d.Client.Addr()
-		family := router.IPv4
-		if client.Is6() {
-			family = router.IPv6
+	for i := range p.crowds {
+		c := &p.crowds[i]
+		cell := Cell{Weight: c.weight, Leading: c.leading, Answers: c.answers, Fixed: c.steady, crowd: i}
+		if weights != nil {
+			cell.Weight = weights[i]
 		}
-		order, leading := v.Table.Order(d.Service, family, client)
-		_, service := v.Table.ServiceByID(d.Service)
-		cell := Cell{Weight: max(d.RPS, 0), Leading: leading, Answers: service.Steering.Answers}
-		for _, c := range order {
-			if p := number[c]; p >= 0 && v.MayAnswer(c, client) {
-				cell.Hops = append(cell.Hops, Hop{p, meter.Milliseconds(client, c)})
-				if d.Resolver {
-					cell.Draws = append(cell.Draws, router.Draw(client, w.PoPs[p].Name))
-				}
+		for j, choice := range c.order {
+			if len(cell.Hops) >= maxHops {
+				break
 			}
+			cell.addHop(v, c, choice, c.ms[j], number, w)
 		}
 		if len(cell.Hops) > 0 {
 			w.Cells = append(w.Cells, cell)
@@ -59,6 +47,31 @@ func NewWorld(v *router.View, loads map[string]Load, demand []Demand) *World {
 	}
 	w.index()
 	return w
+}
+
+// addHop adds a choice of a crowd, if it may be answered. For a VIP that are the PoPs that announce it, the nearest first: routing may choose otherwise.
+func (c *Cell) addHop(v *router.View, crowd *crowd, choice router.Choice, ms float64, number []int, w *World) {
+	if !v.MayAnswer(choice, crowd.region) {
+		return
+	}
+	if v.Table.IsVIP(choice) {
+		c.Fixed = true
+		for i, announcer := range crowd.order {
+			if !v.Table.IsVIP(announcer) && v.MayAnswer(announcer, crowd.region) && slices.Contains(v.Table.Announcers(choice), announcer) && number[announcer] >= 0 {
+				c.Hops = append(c.Hops, Hop{PoP: number[announcer], MS: crowd.ms[i]})
+			}
+		}
+		return
+	}
+	hop := Hop{PoP: number[choice], MS: ms}
+	if hop.PoP < 0 || slices.ContainsFunc(c.Hops, func(h Hop) bool { return h.PoP == hop.PoP }) { // by the VIP already
+		return
+	}
+	hop.Limit, _ = v.State.Limit(v.Table, choice)
+	c.Hops = append(c.Hops, hop)
+	if crowd.resolver.IsValid() {
+		c.Draws = append(c.Draws, router.Draw(crowd.resolver, w.PoPs[hop.PoP].Name))
+	}
 }
 
 // Flows returns what each PoP of the world gets by shares, in requests a second, and the mean round-trip time; with one PoP lost, by its index, or

@@ -70,7 +70,7 @@ func worldOf(names []string, at []topology.Location, cells int, seed uint64) *Wo
 			targets.Microseconds(place, us)
 			cell := Cell{Weight: m.Weight / sum / float64(count) * math.Exp(random.NormFloat64())}
 			for p := range at {
-				cell.Hops = append(cell.Hops, Hop{p, float64(us[p])/1000 + random.Float64()*0.01})
+				cell.Hops = append(cell.Hops, Hop{PoP: p, MS: float64(us[p])/1000 + random.Float64()*0.01})
 			}
 			slices.SortFunc(cell.Hops, func(a, b Hop) int { return cmp.Compare(a.MS, b.MS) })
 			cell.Leading = Leading{names[cell.Hops[0].PoP], names[cell.Hops[1].PoP], names[cell.Hops[2].PoP], names[cell.Hops[3].PoP]}
@@ -105,7 +105,7 @@ func randomWorld(random *rand.Rand, pops, cells int) *World {
 		x, y := random.Float64()*100, random.Float64()*100
 		c := Cell{Weight: 0.1 + random.ExpFloat64()}
 		for p := range at {
-			c.Hops = append(c.Hops, Hop{p, 1 + math.Hypot(x-at[p][0], y-at[p][1])})
+			c.Hops = append(c.Hops, Hop{PoP: p, MS: 1 + math.Hypot(x-at[p][0], y-at[p][1])})
 		}
 		slices.SortFunc(c.Hops, func(a, b Hop) int { return cmp.Compare(a.MS, b.MS) })
 		for i := range min(len(c.Leading), len(c.Hops)) {

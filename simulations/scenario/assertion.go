@@ -18,11 +18,13 @@ type statement struct {
 
 // operand is a bound, or a figure times a factor.
 type operand struct {
-	scale  Scale      // empty for the scenario's only one
-	policy PolicyName // likewise
-	figure string     // empty for a bound
-	factor float64    // of a figure; of a bound the value, in the base unit of its dimension
-	unit   string     // of a bound, as it was written
+	names   []string   // before the figure, as they are written: variant, scale, policy
+	variant string     // empty for the scenario's only world
+	scale   Scale      // empty for the scenario's only one
+	policy  PolicyName // likewise
+	figure  string     // empty for a bound
+	factor  float64    // of a figure; of a bound the value, in the base unit of its dimension
+	unit    string     // of a bound, as it was written
 }
 
 // units are those of bounds, with what a value is multiplied by: times are in ms, parts as they are.
@@ -100,15 +102,8 @@ func parseOperand(text string) (operand, error) {
 		o.factor, text = v, strings.TrimSpace(figure)
 	}
 	parts := strings.Split(text, "/")
-	o.figure = parts[len(parts)-1]
-	parts = parts[:len(parts)-1]
-	if len(parts) > 0 && slices.Contains([]Scale{Packet, Flow, Analytic}, Scale(parts[0])) {
-		o.scale, parts = Scale(parts[0]), parts[1:]
-	}
-	if len(parts) > 0 {
-		o.policy, parts = PolicyName(parts[0]), parts[1:]
-	}
-	if len(parts) > 0 || o.policy != "" && !nameForm.MatchString(string(o.policy)) || strings.HasPrefix(text, "/") || !figureForm.MatchString(o.figure) {
+	o.figure, o.names = parts[len(parts)-1], parts[:len(parts)-1]
+	if len(o.names) > 3 || slices.ContainsFunc(o.names, func(name string) bool { return !nameForm.MatchString(name) }) || !figureForm.MatchString(o.figure) {
 		return o, fmt.Errorf("%q is neither a bound nor a figure, such as rtt.p99 or flow/ours/rtt.p99", text)
 	}
 	return o, nil
@@ -119,21 +114,15 @@ func (o operand) String() string {
 	if o.figure == "" {
 		return strconv.FormatFloat(o.factor/units[o.unit], 'g', 6, 64) + strings.TrimRight(" "+o.unit, " ")
 	}
-	name := o.figure
-	if o.policy != "" {
-		name = string(o.policy) + "/" + name
-	}
-	if o.scale != "" {
-		name = string(o.scale) + "/" + name
-	}
+	name := strings.Join(append(slices.Clone(o.names), o.figure), "/")
 	if o.factor != 1 {
 		name = strconv.FormatFloat(o.factor, 'g', 6, 64) + " * " + name
 	}
 	return name
 }
 
-// checkAssertion checks what can be known of an assertion before anything has run.
-func (s *Scenario) checkAssertion(text string) error {
+// CheckAssertion checks what can be known of an assertion before anything has run.
+func (s *Scenario) CheckAssertion(text string) error {
 	st, err := parseStatement(text)
 	if err != nil {
 		return err
@@ -146,25 +135,49 @@ func (s *Scenario) checkAssertion(text string) error {
 	return nil
 }
 
-// complete fills in scale and policy where there is but one.
+// complete finds out which variant, scale and policy are meant. Where there is but one of a kind, it need not be named.
 func (s *Scenario) complete(o *operand) error {
-	switch {
-	case o.figure == "":
+	if o.figure == "" {
 		return nil
-	case o.scale == "" && len(s.Scales) == 1:
+	}
+	names := o.names
+	next := func(known func(string) bool) (name string) {
+		if len(names) > 0 && known(names[0]) {
+			name, names = names[0], names[1:]
+		}
+		return name
+	}
+	variants := make([]string, len(s.Variants))
+	for i, v := range s.Variants {
+		variants[i] = v.Name
+	}
+	o.variant = next(func(name string) bool { return slices.Contains(variants, name) })
+	o.scale = Scale(next(func(name string) bool { return slices.Contains(Scales, Scale(name)) }))
+	o.policy = PolicyName(next(func(name string) bool { return slices.Contains(s.Policies, PolicyName(name)) }))
+	if len(names) > 0 && slices.Contains(PolicyNames, PolicyName(names[0])) && o.policy == "" {
+		return fmt.Errorf("policy %s is not among the scenario's, %v", names[0], s.Policies)
+	}
+	if len(names) > 0 {
+		return fmt.Errorf("%s: %q is none of the scenario's variants %v, scales %v and policies %v, or not in this order", o, names[0], variants, s.Scales, s.Policies)
+	}
+	if o.variant == "" && len(variants) == 1 {
+		o.variant = variants[0]
+	}
+	if o.scale == "" && len(s.Scales) == 1 {
 		o.scale = s.Scales[0]
+	}
+	if o.policy == "" && len(s.Policies) == 1 {
+		o.policy = s.Policies[0]
+	}
+	switch {
+	case o.variant == "" && len(variants) > 1:
+		return fmt.Errorf("%s is measured in several variants of the world: want one of %v before it", o.figure, variants)
 	case o.scale == "":
 		return fmt.Errorf("%s is measured at several scales: want one of %v before it, such as %s/%s", o.figure, s.Scales, s.Scales[0:min(1, len(s.Scales))], o.figure)
 	case !slices.Contains(s.Scales, o.scale):
 		return fmt.Errorf("scale %s is not among the scenario's, %v", o.scale, s.Scales)
-	}
-	switch {
-	case o.policy == "" && len(s.Policies) == 1:
-		o.policy = s.Policies[0]
 	case o.policy == "":
 		return fmt.Errorf("%s is measured of several policies: want one of %v before it", o.figure, s.Policies)
-	case !slices.Contains(s.Policies, o.policy):
-		return fmt.Errorf("policy %s is not among the scenario's, %v", o.policy, s.Policies)
 	}
 	return nil
 }

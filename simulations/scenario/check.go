@@ -34,7 +34,7 @@ type Estimate struct {
 // Check holds a scenario's assertions against its runs, each for the mean over the seeds. Runs of other scales and policies than an assertion
 // names are disregarded. The error tells all assertions that cannot be held against anything: those that name a figure that was not measured,
 // whose units do not go together, or that cannot be read. An assertion does not hold if a figure in it is not a number.
-func Check(s *Scenario, runs []Run) ([]Outcome, error) {
+func Check(s *Scenario, runs []*Run) ([]Outcome, error) {
 	var outcomes []Outcome
 	var faults []error
 	for i, a := range s.Asserts {
@@ -48,7 +48,7 @@ func Check(s *Scenario, runs []Run) ([]Outcome, error) {
 	return outcomes, errors.Join(faults...)
 }
 
-func (s *Scenario) check(a Assertion, runs []Run) (Outcome, error) {
+func (s *Scenario) check(a Assertion, runs []*Run) (Outcome, error) {
 	st, err := parseStatement(a.That)
 	if err != nil {
 		return Outcome{}, err
@@ -126,7 +126,7 @@ func number(v float64, unit string) string {
 }
 
 // estimate returns the mean of a figure, times its factor, over the seeds of the runs.
-func (o operand) estimate(runs []Run) (Estimate, error) {
+func (o operand) estimate(runs []*Run) (Estimate, error) {
 	if o.figure == "" {
 		v := o.factor / units[o.unit]
 		return Estimate{v, v, v, 0, o.unit}, nil
@@ -134,7 +134,7 @@ func (o operand) estimate(runs []Run) (Estimate, error) {
 	var values []float64
 	unit, known := "", map[string]bool{}
 	for i := range runs {
-		if runs[i].Scale != o.scale || runs[i].Policy != o.policy {
+		if runs[i].Variant != o.variant || runs[i].Scale != o.scale || runs[i].Policy != o.policy {
 			continue
 		}
 		f, ok := runs[i].Figures[o.figure]

@@ -7,8 +7,8 @@ import (
 )
 
 // runs are those of two policies at two scales, with three seeds.
-func runs() []Run {
-	var all []Run
+func runs() []*Run {
+	var all []*Run
 	for i := range 3 {
 		ours := Run{Scale: Flow, Policy: Ours, Seed: uint64(i), Figures: map[string]Figure{
 			"rtt.p50": {10 + float64(i), "ms"}, "rtt.p99": {80, "ms"}, "last.wrong": {2, "s"}, "refused": {0, ""}, "within.10ms": {0.92, ""}, "broken": {math.NaN(), "ms"},
@@ -17,7 +17,7 @@ func runs() []Run {
 		oracle.Policy, oracle.Figures = Oracle, map[string]Figure{"rtt.p50": {10, "ms"}}
 		packet := ours
 		packet.Scale, packet.Figures = Packet, map[string]Figure{"rtt.p50": {11.1, "ms"}}
-		all = append(all, ours, oracle, packet)
+		all = append(all, &ours, &oracle, &packet)
 	}
 	return all
 }
@@ -81,7 +81,7 @@ func TestCheckRefuses(t *testing.T) {
 		"flow/ours/rtt.p50 ~ 1 ms within 200 %":            "not in 0..100",
 		"1 <= 2":                                           "has no figure",
 		"flow/ours/rtt.p50 <= x * flow/ours/rtt.p99":       "not a factor",
-		"flow/ours/rtt.p50 <= a/b/c/d":                     "neither a bound nor a figure",
+		"flow/ours/rtt.p50 <= a/b/c/d/e":                   "neither a bound nor a figure",
 		"flow/ours/rtt.p50 <= 1..2 ms":                     "not a number",
 		"flow/ours/RTT <= 1 ms":                            "neither a bound nor a figure",
 		"flow/ours/rtt.p50 <= " + strings.Repeat("1", 500): "at most 500",

@@ -102,13 +102,10 @@ func TestJSONSchemaHasTheFieldsOfTheTypes(t *testing.T) {
 			t.Errorf("%s (-type +schema):\n%s", name, diff)
 		}
 	}
-	var policies []string
-	for _, p := range PolicyNames {
-		policies = append(policies, string(p))
-	}
 	for where, pair := range map[string][2][]string{
-		"policies": {policies, schema.Properties["policies"].Items.Enum},
-		"scales":   {{string(Packet), string(Flow), string(Analytic)}, schema.Properties["scales"].Items.Enum},
+		"policies": {namesOf(PolicyNames), schema.Properties["policies"].Items.Enum},
+		"scales":   {namesOf(Scales), schema.Properties["scales"].Items.Enum},
+		"scopes":   {{string(ScopesOurs), string(ScopesEcho), string(ScopesMerge)}, schema.Defs["world"].Properties["scopes"].Enum},
 		"geo":      {{string(GeoCity), string(GeoCountry), string(GeoExact)}, schema.Defs["world"].Properties["geo"].Enum},
 		"lines":    {Lines, schema.Defs["access"].Properties["line"].Enum},
 	} {
@@ -116,6 +113,14 @@ func TestJSONSchemaHasTheFieldsOfTheTypes(t *testing.T) {
 			t.Errorf("%s (-types +schema):\n%s", where, diff)
 		}
 	}
+}
+
+func namesOf[T ~string](words []T) []string {
+	names := make([]string, len(words))
+	for i, word := range words {
+		names[i] = string(word)
+	}
+	return names
 }
 
 // TestJSONSchemaTakesWhatIsValid tries it with the example and the scenarios of the repository.

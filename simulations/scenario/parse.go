@@ -40,6 +40,7 @@ func Defaults() *Scenario {
 	return &Scenario{
 		Step: Duration(time.Minute), Seeds: []uint64{1}, Policies: []PolicyName{Ours},
 		World: World{
+			Scopes:  ScopesOurs,
 			Geo:     GeoCity,
 			Clients: Clients{Rate: 0.02, Body: 1000, Fresh: 0.1, Resolvers: Resolvers{Farm: 1, At: slices.Clone(PublicSites)}},
 			Network: Network{Spread: &spread, Detours: &detours, Jitter: &jitter, MTU: 1500, Catchment: Catchment{Far: 0.2}},
@@ -53,10 +54,18 @@ var PublicSites = []string{"IAD", "FRA", "AMS", "LHR", "SIN", "NRT", "HKG", "SJC
 // Parse reads a scenario by itself: a topology or a matrix that it names is not read, which Load does. It fills in defaults. The error is an
 // *InvalidError that tells all faults.
 func Parse(text []byte) (*Scenario, error) {
+	return parse("", text, func(*Scenario) []topology.Fault { return nil })
+}
+
+// parse reads a scenario, and by beside what its world and those of its variants name.
+func parse(name string, text []byte, beside func(*Scenario) []topology.Fault) (*Scenario, error) {
 	s := Defaults()
-	r := topology.Read(text, s)
-	if faults := r.Faults(s.Validate()); len(faults) > 0 {
-		return nil, &InvalidError{Faults: faults}
+	faults := topology.Read(text, s).Faults(s.Validate())
+	if len(faults) == 0 {
+		faults = append(beside(s), s.readVariants(text, beside)...)
+	}
+	if len(faults) > 0 {
+		return nil, &InvalidError{name, faults}
 	}
 	return s, nil
 }
@@ -68,38 +77,27 @@ func Load(name string, read func(name string) ([]byte, error)) (*Scenario, error
 	if err != nil {
 		return nil, fmt.Errorf("read scenario: %w", err)
 	}
-	s, err := Parse(text)
-	var invalid *InvalidError
-	switch {
-	case errors.As(err, &invalid):
-		invalid.Name = name
-		return nil, invalid
-	case err != nil:
-		return nil, err
-	}
-	beside := func(file string) ([]byte, error) {
-		if !path.IsAbs(file) {
-			file = path.Join(path.Dir(name), file)
+	return parse(name, text, func(s *Scenario) (faults []topology.Fault) {
+		beside := func(file string) ([]byte, error) {
+			if !path.IsAbs(file) {
+				file = path.Join(path.Dir(name), file)
+			}
+			return read(file)
 		}
-		return read(file)
-	}
-	var faults []topology.Fault
-	if file := s.World.File; file != "" {
-		s.World.Topology, faults = readTopology(file, beside)
-	}
-	if file := s.World.Network.Matrix; file != "" {
-		text, err := beside(file)
-		if err == nil {
-			s.World.Network.Measured, err = ParseMatrix(text)
+		if file := s.World.File; file != "" {
+			s.World.Topology, faults = readTopology(file, beside)
 		}
-		if err != nil {
-			faults = append(faults, topology.Fault{Path: "world.network.matrix", Message: fmt.Sprintf("%s: %v", file, err)})
+		if file := s.World.Network.Matrix; file != "" {
+			text, err := beside(file)
+			if err == nil {
+				s.World.Network.Measured, err = ParseMatrix(text)
+			}
+			if err != nil {
+				faults = append(faults, topology.Fault{Path: "world.network.matrix", Message: fmt.Sprintf("%s: %v", file, err)})
+			}
 		}
-	}
-	if len(faults) > 0 {
-		return nil, &InvalidError{name, faults}
-	}
-	return s, nil
+		return faults
+	})
 }
 
 func readTopology(file string, read func(name string) ([]byte, error)) (*topology.Topology, []topology.Fault) {

@@ -6,6 +6,7 @@ import "time"
 type Run struct {
 	Scale         Scale                   `json:"scale"`
 	Policy        PolicyName              `json:"policy"`
+	Variant       string                  `json:"variant,omitempty"`
 	Seed          uint64                  `json:"seed"`
 	Figures       map[string]Figure       `json:"figures"`
 	Distributions map[string]Distribution `json:"distributions,omitempty"` // by the names of the figures without their last part: rtt, post, fresh, cluster
@@ -68,11 +69,12 @@ type Cell struct {
 
 // PoP is a point of presence on the map.
 type PoP struct {
-	Name   string  `json:"name"`
-	LatDeg float64 `json:"lat"`
-	LonDeg float64 `json:"lon"`
-	Share  float64 `json:"share"`    // of clients
-	Load   float64 `json:"load_max"` // highest part of its capacity
+	Name    string  `json:"name"`
+	Country string  `json:"country"` // ISO 3166-1 alpha-2
+	LatDeg  float64 `json:"lat"`
+	LonDeg  float64 `json:"lon"`
+	Share   float64 `json:"share"`    // of clients
+	Load    float64 `json:"load_max"` // highest part of its capacity
 }
 
 // Progress tells how far a run is, 0..1. It may be called by several goroutines.

@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"time"
 
+	"go.yaml.in/yaml/v3"
+
 	"github.com/isochrone/isochrone/topology"
 )
 
@@ -17,6 +19,7 @@ type Scenario struct {
 	Step     Duration     `yaml:"step,omitempty"`     // of the flow level, and of series; default 1m
 	Seeds    []uint64     `yaml:"seeds,omitempty"`    // default [1]; several give confidence intervals
 	World    World        `yaml:"world"`
+	Variants []Variant    `yaml:"variants,omitempty"` // of the world, to compare; none: the world as it is
 	Policies []PolicyName `yaml:"policies,omitempty"` // to compare; default [ours]
 	Timeline []Event      `yaml:"timeline,omitempty"` // in the order of time
 	Claims   []Claim      `yaml:"claims,omitempty"`   // figures of others, which the report shows beside ours
@@ -32,6 +35,14 @@ type Short struct {
 	Seeds    []uint64 `yaml:"seeds,omitempty"`
 }
 
+// Variant is a world that differs from the scenario's in something. Engines know nothing of variants: they are given a scenario with the
+// variant's world, and the run gets the variant's name.
+type Variant struct {
+	Name  string    `yaml:"name"`  // lower case with hyphens
+	World yaml.Node `yaml:"world"` // keys of World, which replace those of the scenario's, deep
+	whole *World    `yaml:"-"`     // the scenario's world with these
+}
+
 // Scale is the engine that runs a scenario.
 type Scale string
 
@@ -40,7 +51,11 @@ const (
 	Packet   Scale = "packet"
 	Flow     Scale = "flow"
 	Analytic Scale = "analytic"
+	Placing  Scale = "placement" // where PoPs save most, of the places of World.PoPs.Sites
 )
+
+// Scales are all of them.
+var Scales = []Scale{Packet, Flow, Analytic, Placing}
 
 // PolicyName is a way to steer clients.
 type PolicyName string
@@ -66,10 +81,21 @@ type World struct {
 	Policy   *topology.Policy   `yaml:"policy,omitempty"`  // of the world's one service
 	Answers  int                `yaml:"answers,omitempty"` // how many PoPs its answers name, 1..4; 0 is as the topology says, or 1
 	TTL      Duration           `yaml:"ttl,omitempty"`     // of its answers; 0 is as the topology says, or 20s
+	Scopes   Scopes             `yaml:"scopes,omitempty"`  // of answers to questions with a client subnet; default ours
 	Geo      GeoKind            `yaml:"geo,omitempty"`     // what the geo database of our servers is like; default city
 	Clients  Clients            `yaml:"clients"`
 	Network  Network            `yaml:"network,omitempty"`
 }
+
+// Scopes is how the scope of an answer with a client subnet (RFC 7871) is chosen.
+type Scopes string
+
+// The ways to choose scopes.
+const (
+	ScopesOurs  Scopes = "ours"  // the widest that is right for the answer given
+	ScopesEcho  Scopes = "echo"  // that of the question
+	ScopesMerge Scopes = "merge" // networks with equal first three choices merged, as gdnsd does
+)
 
 // GeoKind is what a geo database is like. The router sees the world through it; package world says how each errs.
 type GeoKind string
@@ -85,9 +111,10 @@ const (
 // that which lowers the mean RTT of the clients most.
 type PoPs struct {
 	At       []string           `yaml:"at,omitempty,flow"`
-	Count    int                `yaml:"count,omitempty"`    // 1..500; above the number of places each has several
-	Capacity float64            `yaml:"capacity,omitempty"` // of all together, as a multiple of the mean demand; 0 is without bound
-	Shares   map[string]float64 `yaml:"shares,omitempty"`   // of that capacity; others share the rest by the demand nearest to them
+	Count    int                `yaml:"count,omitempty"`      // 1..500; above the number of places each has several
+	Capacity float64            `yaml:"capacity,omitempty"`   // of all together, as a multiple of the mean demand; 0 is without bound
+	Sites    []string           `yaml:"sites,omitempty,flow"` // IATA codes among which Count are chosen; default: all built-in places
+	Shares   map[string]float64 `yaml:"shares,omitempty"`     // of that capacity; others share the rest by the demand nearest to them
 }
 
 // Clusters says where a world's clusters are.
@@ -208,12 +235,12 @@ type Claim struct {
 	Source string `yaml:"source"`
 }
 
-// Assertion is what must hold, as "FIGURE OP BOUND": figures by the names of Run.Figures, with the policy before it where several are
-// compared, and the scale where several engines run ("flow/ours/rtt.p99 <= 80 ms", "ours/rtt.mean <= 1.03 * oracle/rtt.mean", "packet/ours/rtt.p50 ~ flow/ours/rtt.p50 within 2 %").
+// Assertion is what must hold, as "FIGURE OP BOUND": figures by the names of Run.Figures, with variant, scale and policy before it where there are
+// several of these, in this order ("flow/ours/rtt.p99 <= 80 ms", "ours/rtt.mean <= 1.03 * oracle/rtt.mean", "packet/ours/rtt.p50 ~ flow/ours/rtt.p50 within 2 %").
 type Assertion struct {
-	That string `yaml:"that"`
-	Why  string `yaml:"why,omitempty"`
-	Full bool   `yaml:"full,omitempty"` // it is not held against the short form
+	That string `yaml:"that" json:"that"`
+	Why  string `yaml:"why,omitempty" json:"why,omitempty"`
+	Full bool   `yaml:"full,omitempty" json:"full,omitempty"` // it is not held against the short form
 }
 
 // Duration is a time in YAML, such as 90s or 24h.

@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -74,10 +75,10 @@ func (s *Scenario) Validate() []topology.Fault {
 		c.fault("scenario", "%q is not a name: want lower-case letters, digits and hyphens, at most 63", s.Name)
 	}
 	if len(s.Scales) == 0 {
-		c.fault("scales", "is empty: want packet, flow or analytic")
+		c.fault("scales", "is empty: want packet, flow, analytic or placement")
 	}
 	for i, scale := range s.Scales {
-		word(c, fmt.Sprintf("scales[%d]", i), scale, Packet, Flow, Analytic)
+		word(c, fmt.Sprintf("scales[%d]", i), scale, Scales...)
 		once(c, "scales", s.Scales, i)
 	}
 	if len(s.Policies) == 0 {
@@ -94,6 +95,7 @@ func (s *Scenario) Validate() []topology.Fault {
 		c.fault("seeds", "is empty: leave it out for one seed")
 	}
 	c.world(&s.World)
+	c.variants(s)
 	if slices.Contains(s.Scales, Packet) && s.World.Clients.Count > MaxPacketClients {
 		c.fault("world.clients.count", "%d is not in 1..%d, which the packet level takes", s.World.Clients.Count, MaxPacketClients)
 	}
@@ -104,7 +106,7 @@ func (s *Scenario) Validate() []topology.Fault {
 		}
 	}
 	for i, a := range s.Asserts {
-		if err := s.checkAssertion(a.That); err != nil {
+		if err := s.CheckAssertion(a.That); err != nil {
 			c.fault(fmt.Sprintf("assert[%d].that", i), "%v", err)
 		}
 	}
@@ -116,6 +118,15 @@ func (s *Scenario) Validate() []topology.Fault {
 
 // PolicyNames are all policies.
 var PolicyNames = []PolicyName{Ours, Nearest, Random, Country, Distance, Anycast, FastRoute, Oracle}
+
+// KnownPolicy returns an error that names those that are near, if there is no policy of a name.
+func KnownPolicy(name string) error {
+	c := &checker{}
+	if word(c, "", PolicyName(name), PolicyNames...); len(c.faults) > 0 {
+		return errors.New(c.faults[0].Message)
+	}
+	return nil
+}
 
 func once[T comparable](c *checker, path string, list []T, i int) {
 	if slices.Contains(list[:i], list[i]) {
@@ -155,6 +166,7 @@ func (c *checker) world(w *World) {
 	if d := time.Duration(w.TTL); d != 0 && (d < time.Second || d > 24*time.Hour || d%time.Second != 0) {
 		c.fault("world.ttl", "%v is not a whole number of seconds in 1s..24h", w.TTL)
 	}
+	word(c, "world.scopes", w.Scopes, ScopesOurs, ScopesEcho, ScopesMerge)
 	word(c, "world.geo", w.Geo, GeoCity, GeoCountry, GeoExact)
 	c.clients(&w.Clients)
 	c.network(&w.Network)
@@ -171,6 +183,16 @@ func (c *checker) pops(p *PoPs) {
 	}
 	for i, at := range p.At {
 		c.place(fmt.Sprintf("world.pops.at[%d]", i), at)
+	}
+	for i, site := range p.Sites {
+		c.place(fmt.Sprintf("world.pops.sites[%d]", i), site)
+		once(c, "world.pops.sites", p.Sites, i)
+	}
+	switch {
+	case len(p.Sites) > 0 && len(p.At) > 0:
+		c.fault("world.pops.sites", "stands beside at: want one of both")
+	case len(p.Sites) > 0 && p.Count > len(p.Sites):
+		c.fault("world.pops.count", "%d is more than there are sites, %d", p.Count, len(p.Sites))
 	}
 	within(c, "world.pops.capacity", p.Capacity, 0, 1e6)
 	sum := 0.0
@@ -284,6 +306,12 @@ func (s *Scenario) ShortForm() *Scenario {
 	}
 	if s.Short.Clients > 0 {
 		short.World.Clients.Count = s.Short.Clients
+		short.Variants = slices.Clone(s.Variants)
+		for i := range short.Variants {
+			world := *short.Variants[i].whole
+			world.Clients.Count = s.Short.Clients
+			short.Variants[i].whole = &world
+		}
 	}
 	if s.Short.PoPs > 0 && s.World.PoPs != nil {
 		pops := *s.World.PoPs

@@ -36,3 +36,7 @@ func Run(f func() error) (err error) {
 	})
 	return err
 }
+
+// Settle waits until all other goroutines of the run wait for something: for each other, or for a later time. What the present moment causes has
+// been caused then. One goroutine may call it at a time, inside Run alone.
+func Settle() { synctest.Wait() }

@@ -113,24 +113,49 @@ func numbered(used map[string]int, p scenario.Place) string {
 
 // places returns where the PoPs are.
 func (w *World) places() ([]scenario.Place, error) {
-	if len(w.Spec.PoPs.At) == 0 {
-		return w.chosen(w.Spec.PoPs.Count), nil
+	if at := w.Spec.PoPs.At; len(at) > 0 {
+		return placesOf("at", at)
 	}
-	var places []scenario.Place
-	for i, at := range w.Spec.PoPs.At {
-		p, err := scenario.PlaceOf(at)
-		if err != nil {
-			return nil, invalid("world.pops.at[%d]: %v", i, err)
+	all, err := w.Sites()
+	if err != nil {
+		return nil, err
+	}
+	return w.chosen(all, w.Spec.PoPs.Count), nil
+}
+
+// Sites returns the places among which PoPs are chosen when they are counted: those that the scenario says, or all built-in places that have an IATA
+// code.
+func (w *World) Sites() ([]scenario.Place, error) {
+	if w.Spec.PoPs != nil && len(w.Spec.PoPs.Sites) > 0 {
+		return placesOf("sites", w.Spec.PoPs.Sites)
+	}
+	return slices.DeleteFunc(slices.Clone(scenario.Places()), func(p scenario.Place) bool { return p.IATA == "" }), nil
+}
+
+// Predicted returns the model's round-trip times between a place and all metros, in milliseconds.
+func (w *World) Predicted(at scenario.Place) []float64 {
+	ms := make([]float64, len(w.Metros))
+	for m, us := range w.predicted([]topology.Location{at.Location}) {
+		ms[m] = float64(us[0]) / 1000
+	}
+	return ms
+}
+
+// placesOf returns the places that a key of the scenario's PoPs names.
+func placesOf(key string, names []string) ([]scenario.Place, error) {
+	places := make([]scenario.Place, len(names))
+	for i, name := range names {
+		var err error
+		if places[i], err = scenario.PlaceOf(name); err != nil {
+			return nil, invalid("world.pops.%s[%d]: %v", key, i, err)
 		}
-		places = append(places, p)
 	}
 	return places, nil
 }
 
-// chosen returns so many of the built-in places that have an IATA code: one after the other, that which lowers the clients' mean predicted RTT most (greedy
+// chosen returns so many of some places: one after the other, that which lowers the clients' mean predicted RTT most (greedy
 // k-median). When all are taken, the next PoP goes to the place where each has most clients nearest to it.
-func (w *World) chosen(count int) []scenario.Place {
-	all := slices.DeleteFunc(slices.Clone(scenario.Places()), func(p scenario.Place) bool { return p.IATA == "" })
+func (w *World) chosen(all []scenario.Place, count int) []scenario.Place {
 	us := w.predicted(locationsOf(all))
 	var picked []int
 	best := slices.Repeat([]uint64{math.MaxUint32}, len(w.Metros))

@@ -1,6 +1,6 @@
 // The overview: the map, and tables of all that is.
 import { el, fill, table } from "./dom.js";
-import { list, octets, rate, span, when } from "./format.js";
+import { list, number, octets, percent, rate, span, when } from "./format.js";
 import { stated } from "./glyph.js";
 import { mapCard, meter } from "./mapcard.js";
 import { get, now } from "./api.js";
@@ -19,7 +19,7 @@ export function show({ root, signal, href }) {
     const status = world.status;
     faults(parts.faults, status);
     diagnose(href);
-    fill(parts.pops, el("h2", "PoPs"), table("PoPs", ["PoP", "Place", "Standing", "Load", "Spool", ""], status.pops.map((p) => popRow(p, href)), "There is no PoP."));
+    fill(parts.pops, el("h2", "PoPs"), table("PoPs", ["PoP", "Place", "Standing", "Load", "Share", "Spool", ""], status.pops.map((p) => popRow(p, href)), "There is no PoP."), shares(status.spill));
     fill(parts.clusters, el("h2", "Clusters"), table("Clusters", ["Cluster", "Place", "Standing", "Stores", ""], status.clusters.map((c) => clusterRow(c, href)), "There is no cluster."));
     fill(parts.overrides, el("h2", "Overrides"), table("Overrides", ["On", "What", "Reason", "By", "Ends", ""], overrideRows(status.overrides, (o) => endOverride(o)), "Nothing is drained, forced or pinned."));
     fill(parts.nodes, el("h2", "Nodes"), nodes());
@@ -58,20 +58,43 @@ function standing(t, isCluster) {
   const since = t.health.since && !t.health.since.startsWith("0001") ? ` for ${span(now() - Date.parse(t.health.since))}` : "";
   switch (stateOf(t, isCluster)) {
     case "down": return `down${since}: ${t.health.reason || "no reason told"}`;
-    case "drained": return t.why || (t.state === "active" ? "drained" : t.state);
+    case "drained": return (t.health.status === "degraded" && t.state === "active" ? `degraded${since}: ${t.health.reason}` : t.why) || (t.state === "active" ? "drained" : t.state);
     case "unknown": return "not probed yet; counts as well";
     default: return t.why || `up${since}`;
   }
 }
 
 function popRow(p, href) {
-  const stats = world.status.activity?.pops?.[p.name], capacity = world.topology?.pops?.[p.name]?.capacity_rps;
+  const stats = world.status.activity?.pops?.[p.name], capacity = p.load?.capacity_rps ?? world.topology?.pops?.[p.name]?.capacity_rps;
   const spool = stats?.pending === undefined ? "–" : stats.pending ? `${stats.pending} (${octets(stats.pending_bytes ?? 0)})` : "empty";
   return {
     kind: stateOf(p, false),
     cells: [stated(p.name, false, stateOf(p, false)), `${p.city || ""} ${p.country}`.trim(), standing(p, false),
-      meter(world.rates.of("pops", p.name, "accepted"), capacity), spool, mayWrite() && el("a", { href: href("overrides", { pop: p.name }), "data-key": "drain-" + p.name, "aria-label": `Drain or undrain ${p.name}` }, "Drain…")],
+      meter(world.rates.of("pops", p.name, "accepted") ?? p.load?.requests_rps, capacity), share(p.load), spool, mayWrite() && el("a", { href: href("overrides", { pop: p.name }), "data-key": "drain-" + p.name, "aria-label": `Drain or undrain ${p.name}` }, "Drain…")],
   };
+}
+
+// share is what a PoP is to get of all requests, and what it gets.
+function share(load) {
+  if (!load || (load.wanted === undefined && load.realised === undefined)) return "–";
+  const of = (part) => (part === undefined ? "–" : percent(part));
+  return el("span", { title: "of all requests: what it is to get by the shares in force, and what it gets" }, `${of(load.wanted)}, gets ${of(load.realised)}`);
+}
+
+// shares tells what was changed last for the sake of full PoPs, and which losses would overload others.
+function shares(spill) {
+  if (!spill) return null;
+  const why = { overload: "a PoP had too much", gain: "clients could be nearer", return: "there was room again", loss: "of what a loss would do" };
+  const lines = [];
+  if (spill.last) {
+    const shifts = (spill.last.shifts ?? []).slice(0, 6).map((s) => `${s.pop} ${s.by > 0 ? "+" : "−"}${percent(Math.abs(s.by))}`);
+    lines.push(el("p", `Shares were changed ${span(now() - Date.parse(spill.last.at))} ago, because ${why[spill.last.why] ?? spill.last.why}: ${percent(spill.last.moved)} of the requests moved${shifts.length ? ` (${list(shifts)})` : ""}.`));
+  }
+  if (spill.over_rps > 0) lines.push(el("p", el("strong", `PoPs get ${number(spill.over_rps)} requests a second more than they can do.`)));
+  const risks = spill.risks ?? [], more = risks.length - 3 + (spill.more_risks ?? 0);
+  for (const r of risks.slice(0, 3)) lines.push(el("p", `If ${r.lost} were lost, ${r.pop} would get ${number(r.load_rps)} requests a second, and can do ${number(r.capacity_rps)}.`));
+  if (more > 0) lines.push(el("p", `A loss would overload ${more} more.`));
+  return el("div", { id: "shares" }, lines);
 }
 
 function clusterRow(c, href) {
