@@ -29,7 +29,7 @@ type Fitted struct {
 const fibreMS = 2 / 204.19
 
 // begins are where fits of the model begin: the loss has several minima.
-var begins = [][]float64{{5, 1.7, 1.2, 2.5}, {4, 1.6, 1.2, 3}, {6, 1.8, 1.1, 2}}
+var begins = [][]float64{{4, 1.6, 1.2, 3}, {6, 1.8, 1.1, 2}}
 
 // Candidates are the models that are compared: first two simple ones, then that of router/rtt, then what was tried to beat it.
 func Candidates() []Candidate {

@@ -91,7 +91,7 @@ func near(t *testing.T, what string, got, want, within float64) {
 
 // TestSpread holds the factors of networks and PoPs to their distribution, and to what networks of one provider have in common.
 func TestSpread(t *testing.T) {
-	s := spec(60, 4000)
+	s := spec(40, 3000)
 	none, all := 0.0, 1.0
 	s.Network.Detours = &none
 	w := build(t, s, 1)
@@ -133,7 +133,7 @@ func TestSpread(t *testing.T) {
 
 // TestClients holds what clients are to what the scenario says.
 func TestClients(t *testing.T) {
-	s := spec(20, 400_000)
+	s := spec(20, 60_000)
 	s.Clients.Access = []scenario.Access{{Line: "datacentre", Part: 0.4}, {Line: "fibre", Part: 0.2}, {Line: "cable", Part: 0.3}, {Line: "dsl", Part: 0.1}}
 	s.Clients.Resolvers = scenario.Resolvers{Own: 0.1, Public: 0.3, ECS: 0.2, At: []string{"SIN", "FRA"}, Farm: 8}
 	w := build(t, s, 1)
@@ -141,7 +141,7 @@ func TestClients(t *testing.T) {
 	nodes := 0
 	for _, n := range w.Networks {
 		nodes += int(n.Nodes)
-		part := float64(n.Nodes) / 4e5
+		part := float64(n.Nodes) / 6e4
 		parts[n.Line.String()] += part
 		access[n.Line] = append(access[n.Line], float64(n.AccessUS)/1000)
 		switch {
@@ -156,7 +156,7 @@ func TestClients(t *testing.T) {
 			t.Fatalf("%d clients in a /24", n.Nodes)
 		}
 	}
-	if nodes != 400_000 || w.Nodes != nodes {
+	if nodes != 60_000 || w.Nodes != nodes {
 		t.Errorf("got %d clients", nodes)
 	}
 	for name, want := range map[string]float64{"datacentre": 0.4, "fibre": 0.2, "cable": 0.3, "dsl": 0.1, "own": 0.1, "public": 0.3, "ecs": 0.2} {
@@ -169,7 +169,7 @@ func TestClients(t *testing.T) {
 	for _, m := range rtt.Metros() {
 		all += m.Weight
 	}
-	near(t, w.Metros[0].City, float64(w.Metros[0].Nodes), 4e5*rtt.Metros()[0].Weight/all, 2)
+	near(t, w.Metros[0].City, float64(w.Metros[0].Nodes), 6e4*rtt.Metros()[0].Weight/all, 2)
 }
 
 // TestJitter holds P95 less P50 of paths to what was measured: in the median of paths, and at the 90 % point.
@@ -208,16 +208,16 @@ func TestJitter(t *testing.T) {
 // TestCatchment holds anycast to the figures of Calder et al.: about a fifth of the clients 25 ms or more off, a tenth at most 100 ms.
 func TestCatchment(t *testing.T) {
 	for seed := range uint64(3) {
-		w := build(t, spec(40, 1_000_000), seed)
+		w := build(t, spec(40, 20_000), seed)
 		far, veryFar := 0.0, 0.0
 		for n, net := range w.Networks {
 			_, best := w.Best(n, nil)
 			off := w.RTT(n, w.Catchment(n, nil, false)) - best
 			if off >= 25_000 {
-				far += float64(net.Nodes) / 1e6
+				far += float64(net.Nodes) / 2e4
 			}
 			if off >= 100_000 {
-				veryFar += float64(net.Nodes) / 1e6
+				veryFar += float64(net.Nodes) / 2e4
 			}
 		}
 		near(t, "25 ms or more off", far, 0.2, 0.02)
@@ -302,7 +302,7 @@ func TestLinks(t *testing.T) {
 // TestAtlas holds what the geo database says to how it errs.
 func TestAtlas(t *testing.T) {
 	for kind, want := range map[scenario.GeoKind][2]float64{scenario.GeoExact: {1, 1}, scenario.GeoCity: {0.8, 0.98}, scenario.GeoCountry: {0, 0.98}} {
-		s := spec(5, 300_000)
+		s := spec(5, 40_000)
 		s.Geo = kind
 		w := build(t, s, 1)
 		city, country, all := 0.0, 0.0, 0.0
@@ -389,15 +389,15 @@ func TestBuildRefuses(t *testing.T) {
 
 // TestCapacities divides what there is.
 func TestCapacities(t *testing.T) {
-	s := spec(30, 1_000_000)
+	s := spec(30, 20_000)
 	s.PoPs.Capacity, s.PoPs.Shares = 1.5, map[string]float64{"iad1": 0.2}
 	w := build(t, s, 1)
 	sum := 0
 	for _, p := range w.Topology.PoPs {
 		sum += p.CapacityRPS
 	}
-	near(t, "all together", float64(sum), 1.5*1_000_000*0.02, 30)
-	near(t, "iad1", float64(w.Topology.PoPs["iad1"].CapacityRPS), 0.2*30_000, 1)
+	near(t, "all together", float64(sum), 1.5*20_000*0.02, 30)
+	near(t, "iad1", float64(w.Topology.PoPs["iad1"].CapacityRPS), 0.2*600, 1)
 }
 
 // TestManyCores asks one world from several goroutines.
