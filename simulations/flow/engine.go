@@ -25,6 +25,10 @@ type engine struct {
 	fresh    float64 // part of posts on a new connection
 	base     float64 // posts a second of a client, on the mean
 	diurnal  float64
+	bodyUS   int64 // of a post on the line
+	rounds   int   // round trips of a post besides the first
+	jitter   bool
+	samples  int                // of posts, of each network and step
 	edited   *topology.Topology // in force after edits; nil before
 
 	askers  []asker
@@ -123,6 +127,10 @@ const quantum = 50 * time.Millisecond
 
 // run lets the time of the scenario pass.
 func (e *engine) run(ctx context.Context, progress scenario.Progress) error {
+	if e.until == 0 {
+		e.once()
+		return ctx.Err()
+	}
 	for e.now < e.until {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -145,6 +153,36 @@ func (e *engine) run(ctx context.Context, progress scenario.Progress) error {
 		}
 	}
 	return nil
+}
+
+// once has each client ask once and post once, all within a TTL, as it is while nothing happens.
+func (e *engine) once() {
+	e.rates(0, 1)
+	e.ages(0)
+	e.each(len(e.shards), func(i int) { e.pass(&e.shards[i]) })
+	e.gather(1)
+	e.queues()
+	e.each(len(e.shards), func(i int) { e.observe(&e.shards[i], 1) })
+	m := &e.measured
+	m.step(e, time.Second)
+	m.mostMoved, m.sumPosts, m.sumAsks = 0, e.total, e.total
+	m.sumLost, m.sumRefused = m.sumLost/m.posts*e.total, m.sumRefused/m.posts*e.total
+	m.sumMisses, m.mostEntries = 0, 0
+	v := e.views[0]
+	for g := range v.count {
+		clients := 0.0
+		for _, n := range v.networks[v.first[g]:v.first[g+1]] {
+			clients += e.clients[n]
+		}
+		// The caches that are asked at all, if each question comes to any of them.
+		m.sumMisses += float64(v.machines[g] * (1 - pow(1-1/v.machines[g], clients)))
+	}
+	for n := range e.Networks {
+		if e.Networks[n].Resolver == world.Own {
+			m.sumMisses += e.clients[n]
+		}
+	}
+	m.mostEntries = m.sumMisses
 }
 
 // disturb has steps be short for a time, since clients are sent elsewhere.

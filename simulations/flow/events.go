@@ -156,6 +156,7 @@ func (e *engine) brownOut(p int, b *scenario.BrownOut, undo func(func())) {
 	e.note("%s is in a brown-out", e.pops[p].name)
 	delay := time.Duration(b.Delay)
 	e.delay[p] += delay
+	e.loss[p] += b.Loss
 	if b.Capacity > 0 {
 		e.left[p] *= b.Capacity
 	}
@@ -172,6 +173,7 @@ func (e *engine) brownOut(p int, b *scenario.BrownOut, undo func(func())) {
 	undo(func() {
 		e.note("the brown-out of %s is over", e.pops[p].name)
 		e.delay[p] -= delay
+		e.loss[p] = max(0, e.loss[p]-b.Loss)
 		if b.Capacity > 0 {
 			e.left[p] /= b.Capacity
 		}

@@ -47,7 +47,10 @@ func log(x float64) float64 {
 
 // pow returns x to the y, for x of 0 or more.
 func pow(x, y float64) float64 {
-	if x <= 0 {
+	switch {
+	case y == 0:
+		return 1
+	case x <= 0:
 		return 0
 	}
 	return exp(float64(y * log(x)))

@@ -100,6 +100,7 @@ func (h histogram) above(us float64) float64 {
 // observe counts the round-trip times of a shard's networks in a step.
 func (e *engine) observe(s *shard, seconds float64) {
 	s.served, s.us = 0, 0
+	moment := uint64(e.now)
 	for u := s.from; u < s.to; u++ {
 		x, best := &e.state[u], e.best[u]
 		weight := float64(e.clients[u] * seconds)
@@ -113,11 +114,68 @@ func (e *engine) observe(s *shard, seconds float64) {
 			s.served, s.us = s.served+w, s.us+float64(w*float64(c.us))
 			s.histogram[ofRTT][bin(c.us)] += w
 			s.histogram[ofOff][bin(c.us-min(best, c.us))] += w
-			delay := uint32(e.delayUS[c.pop])
-			s.histogram[ofFresh][bin(2*c.us+delay)] += p
-			s.histogram[ofPost][bin(c.us+delay)] += p
-			s.histogram[ofAcknowledged][bin(c.us+c.us/2+delay+e.hopUS[c.pop])] += p
+			for k := range e.samples {
+				e.observePost(s, u, c, moment+uint64(k), p/float64(e.samples))
+			}
 		}
+	}
+}
+
+// firstAgain is after how long the first packet of a connection is sent again when nothing comes back, in µs (docs/health.md, "How long a probe may
+// take").
+const firstAgain = 300_000
+
+// observePost counts one sample of posts to a PoP: a round trip on an open connection, two on a new one (QUIC), with jitter, and with what is lost
+// sent again: after 300 ms while nothing is known of the way, else after three round trips (RFC 9002, section 6.2.1, with a variation of half of
+// it). Of packets lost, two in a row are left out.
+func (e *engine) observePost(s *shard, network int, c *conn, sample uint64, weight float64) {
+	first, second := int64(c.us), int64(c.us)
+	if e.jitter {
+		first += int64(e.Jitter(network, int(c.pop), 2*sample))
+		second += int64(e.Jitter(network, int(c.pop), 2*sample+1))
+	}
+	work := int64(e.delayUS[c.pop]) + e.bodyUS + int64(e.rounds)*int64(c.us)
+	fresh, post := uint32(first+second+work), uint32(second+work)
+	acknowledged := uint32(first+second/2+work) + e.hopUS[c.pop]
+	if lost := e.lossOf(c.pop); lost > 0 {
+		again := float64(weight * lost)
+		s.histogram[ofPost][bin(post+3*c.us)] += again
+		s.histogram[ofFresh][bin(fresh+firstAgain)] += again
+		s.histogram[ofFresh][bin(fresh+3*c.us)] += again
+		s.histogram[ofAcknowledged][bin(acknowledged+firstAgain)] += again
+		s.histogram[ofFresh][bin(fresh)] -= again
+		s.histogram[ofAcknowledged][bin(acknowledged)] += float64(weight - again)
+		s.histogram[ofPost][bin(post)] += float64(weight - again)
+		s.histogram[ofFresh][bin(fresh)] += float64(weight - again)
+		return
+	}
+	s.histogram[ofFresh][bin(fresh)] += weight
+	s.histogram[ofPost][bin(post)] += weight
+	s.histogram[ofAcknowledged][bin(acknowledged)] += weight
+}
+
+// lossOf is the chance that a round trip to a PoP loses a packet, of at most a half.
+func (e *engine) lossOf(pop int16) float64 {
+	through := float64((1 - e.Spec.Network.Loss) * (1 - e.loss[pop]))
+	return min(1-float64(through*through), 0.5)
+}
+
+// prepareObserving finds what posts cost besides round trips and the PoP's work: their time on the line, and further round trips of those that do not fit into
+// the initial window of ten packets (RFC 9002, section 7.2), which doubles.
+func (e *engine) prepareObserving() {
+	body := orDefault(e.Spec.Clients.Body, defaultBody)
+	if bandwidth := e.Spec.Network.Bandwidth; bandwidth > 0 {
+		e.bodyUS = int64(float64(body) * 8e6 / bandwidth)
+	}
+	for window := 12_000; body > window; window *= 2 {
+		body -= window
+		e.rounds++
+	}
+	e.jitter = e.Spec.Network.Jitter == nil || *e.Spec.Network.Jitter
+	e.samples = 1
+	if e.jitter {
+		steps := max(1, int(e.until/max(e.step, 1)))
+		e.samples = max(1, min(32, 1_000_000/max(1, len(e.Networks)*steps)))
 	}
 }
 

@@ -167,7 +167,7 @@ func (o *oracle) stand(e *engine, n int, s *standing) {
 		part = 0
 	}
 	s.n, s.urge, s.lost = 1, e.fresh, 1-part
-	s.c[0] = conn{o.at[n], o.cost[n], 1, part}
+	s.c[0] = conn{pop: o.at[n], us: o.cost[n], part: 1, served: part}
 }
 
 // decide solves anew; answers are those that nobody asks for.

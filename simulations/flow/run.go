@@ -43,6 +43,7 @@ func newEngine(s *scenario.Scenario, w *world.World, policy scenario.PolicyName,
 		fresh: orDefault(w.Spec.Clients.Fresh, defaultFresh), base: orDefault(w.Spec.Clients.Rate, defaultRate), diurnal: w.Spec.Clients.Diurnal}
 	e.askers, e.of = askersOf(g)
 	e.room()
+	e.prepareObserving()
 	e.reach()
 	e.hops()
 	if err := e.choose(policy); err != nil {
@@ -67,7 +68,7 @@ func (e *engine) room() {
 	for _, n := range e.clients {
 		e.total += n
 	}
-	for _, s := range []*[]float64{&e.load, &e.clientsAt, &e.delayUS, &e.refused, &e.left, &e.penalty} {
+	for _, s := range []*[]float64{&e.load, &e.clientsAt, &e.delayUS, &e.refused, &e.left, &e.penalty, &e.loss} {
 		*s = make([]float64, pops)
 	}
 	for _, s := range []*[]float64{&e.rate, &e.staying, &e.leaving, &e.ownHit} {

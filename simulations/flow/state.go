@@ -10,6 +10,7 @@ type conn struct {
 	pop    int16
 	us     uint32  // round-trip time
 	part   float64 // of the clients
+	was    float64 // likewise, when the view that holds came
 	served float64 // part of the clients' posts that comes there
 }
 
@@ -73,6 +74,8 @@ func (s *standing) drop() {
 // aims are the parts of questions that are answered a PoP, at one time.
 type aims struct {
 	n    int
+	last int16 // that was added last
+	now  int16 // the PoP that the view that holds brings to, or several
 	pop  [2 * held]int16
 	part [2 * held]float64
 }
@@ -81,6 +84,7 @@ func (a *aims) add(pop int16, part float64) {
 	if part <= 0 {
 		return
 	}
+	a.last = pop
 	for i := range a.pop[:a.n] {
 		if a.pop[i] == pop {
 			a.part[i] += part
@@ -126,6 +130,10 @@ func (e *engine) aim(u int, a *aims) {
 		e.land(u, old, asker, part, a)
 	}
 	e.land(u, e.views[0], asker, left, a)
+	a.now = several
+	if v := e.views[0]; v.layers == nil && left > 0 {
+		a.now = a.last
+	}
 }
 
 // stale is the part of the TTL before a time in which a view held.
@@ -186,6 +194,11 @@ const nowhere int16 = -1
 const several int16 = -2
 
 // move lets a network's clients ask and connect, over a step whose rates are known.
+//
+// A cache does not go back: who was answered by the view that holds is not answered by an earlier one later. And of those who had an earlier answer
+// when the view came, just those are answered it again whose cache has it still, whether they have asked meanwhile or not: of x clients that were
+// there, x × the part of caches that are stale. So the chance for those who are there still is that much higher. Of a farm that is so for the one
+// machine of all that was asked before.
 func (e *engine) move(u int, s *standing, moved *float64) {
 	if s.settled && s.epoch == e.epoch {
 		return
@@ -196,43 +209,58 @@ func (e *engine) move(u int, s *standing, moved *float64) {
 		return
 	}
 	if s.epoch == e.epoch && s.aim != several && len(e.views) == 1 {
-		a.n, a.pop[0], a.part[0] = 1, s.aim, 1
+		a.n, a.pop[0], a.part[0], a.now = 1, s.aim, 1, s.aim
 	} else {
 		e.aim(u, &a)
 	}
 	metro, region := e.metro[u], e.region[u]
 	stay, leave := e.staying[metro], e.leaving[metro] // parts that ask within the step
 	gone, leaves := e.gone[region], e.leaves[region]
-	asking, urge := 0.0, 0.0
+	var asks, urges [2 * held]float64 // by aim: clients that come there in the step, and part of posts
+	urge, same := 0.0, 1.0            // same is the chance to ask the cache that was asked before
+	if r := e.askers[e.of[u]].resolver; r >= 0 {
+		same = 1 / float64(e.resolvers[r].machines)
+	}
 	for i := range s.c[:s.n] {
 		c := &s.c[i]
+		if s.epoch != e.epoch {
+			c.was = c.part
+		}
 		ask, part := leave, 1.0
 		if c.pop != nowhere && !leaves[c.pop] {
 			refused := e.refused[c.pop] // in the step before: who is refused comes anew
 			ask, part = stay+float64((leave-stay)*refused), e.fresh+float64((1-e.fresh)*refused)
 		}
-		urge += float64(part * c.part)
+		again, elsewhere := a.chances(c, same)
 		c.served = 0
-		if part < 1 && c.pop != nowhere {
+		if c.pop != nowhere && !gone[c.pop] {
 			c.served = float64(c.part * (1 - part))
 		}
-		asks := float64(c.part * ask)
-		c.part -= asks
-		asking += asks
-		*moved += float64(float64(asks*(1-a.of(c.pop))) * e.clients[u])
+		asking, urging := float64(c.part*ask), float64(c.part*part)
+		urge += urging
+		c.part -= asking
+		*moved += float64(float64(asking*(1-again)) * e.clients[u])
+		for j := range a.pop[:a.n] {
+			chance := float64(elsewhere * a.part[j])
+			if a.pop[j] == c.pop {
+				chance = again
+			}
+			asks[j] += float64(asking * chance)
+			urges[j] += float64(urging * chance)
+		}
 	}
 	lost := 0.0
-	for i := range a.pop[:a.n] {
-		pop := a.pop[i]
-		c := s.add(pop, float64(asking*a.part[i]))
+	for j := range a.pop[:a.n] {
+		pop := a.pop[j]
+		c := s.add(pop, asks[j])
 		switch {
 		case pop == nowhere || gone[pop]:
-			lost += float64(urge * a.part[i])
+			lost += urges[j]
 			c.served = 0
 		default:
-			c.served += float64(urge * a.part[i])
+			c.served += urges[j]
 		}
-		if c.us == 0 && pop != nowhere {
+		if c.us == 0 && c.pop != nowhere {
 			c.us = e.RTT(u, int(c.pop))
 		}
 	}
@@ -243,4 +271,18 @@ func (e *engine) move(u int, s *standing, moved *float64) {
 	if a.n == 1 {
 		s.aim = a.pop[0]
 	}
+}
+
+// chances returns with which chance clients who are at a PoP and ask are answered it again, and by what the parts of others are to be multiplied.
+func (a *aims) chances(c *conn, same float64) (again, elsewhere float64) {
+	here := a.of(c.pop)
+	switch {
+	case here >= 1-1e-12:
+		return 1, 0
+	case c.pop == a.now && here > 0:
+		again = 1 - float64((1-here)*(1-same))
+	case c.part > 0:
+		again = min(1, float64(here*(1+float64(max(0, c.was/c.part-1)*same))))
+	}
+	return again, (1 - again) / (1 - here)
 }

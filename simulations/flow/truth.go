@@ -13,6 +13,7 @@ type truths struct {
 	dead  []uint8 // by PoP: reasons why it does not answer
 	cut   []bool  // by continent + 1: cut off from all others
 	delay []time.Duration
+	loss  []float64       // by PoP: of packets, one way, besides that of the network
 	left  []float64       // by PoP: part of its capacity that is left
 	since []int           // by PoP: counts changes, so that a verdict on what was before has no effect
 	over  []time.Duration // by PoP: how long it has had too much
