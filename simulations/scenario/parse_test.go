@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -213,4 +214,28 @@ func FuzzParseMatrix(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestDocs reads the example of docs/simulations.md, which must be valid.
+func TestDocs(t *testing.T) {
+	text, err := os.ReadFile("../../docs/simulations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), "```yaml\n")
+	example, _, ok := strings.Cut(rest, "```")
+	if !ok {
+		t.Fatal("there is no example")
+	}
+	if s := parsed(t, example); s.Name != "two-losses" || len(s.ShortForm().Asserts) != 2 {
+		t.Errorf("got %+v", s)
+	}
+	if err := compiled(t).Validate(seen(t, example)); err != nil {
+		t.Errorf("the schema: %v", err)
+	}
+	for _, key := range eventKinds {
+		if !strings.Contains(string(text), "| `"+key) {
+			t.Errorf("event %s is not told of", key)
+		}
+	}
 }
