@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/isochrone/isochrone/health"
 	"github.com/isochrone/isochrone/router"
 )
 
@@ -43,7 +44,38 @@ func (s *Service) Explain(_ context.Context, request ExplainRequest) (*router.Tr
 	}
 	trace := new(router.Trace)
 	router.Decide(view, id, family, client, trace)
+	if len(request.If) == 0 {
+		s.whoSays(trace)
+	}
 	return trace, nil
+}
+
+// whoSays adds to the candidates what is seen of them now, and by whom.
+func (s *Service) whoSays(trace *router.Trace) {
+	var newest health.Verdicts
+	if s.Verdicts != nil {
+		newest = s.Verdicts()
+	}
+	var vantages []VantageStatus
+	if s.Vantages != nil {
+		vantages = s.Vantages()
+	}
+	for i := range trace.Candidates {
+		c := &trace.Candidates[i]
+		target := health.Target{Kind: health.PoP, Name: c.PoP}
+		if n, known := newest[target]; known && n.Status == c.Health { // what is in effect, as it was seen last
+			c.Verdict = n
+		}
+		for _, v := range vantages {
+			for _, said := range v.Statements {
+				if said.Target == target.String() {
+					c.Says = append(c.Says, router.Said{
+						Vantage: v.Name, Region: v.Region, Status: said.Status, Reason: said.Reason, Since: said.Since, Doubted: v.Doubted != "",
+					})
+				}
+			}
+		}
+	}
 }
 
 // parseFamily reads a record type; empty stands for A.

@@ -27,6 +27,7 @@ type Service struct {
 	// What may be nil: nothing is known of it.
 	Verdicts func() health.Verdicts   // newest; those of the view are as they were when the last one changed
 	Vantages func() []VantageStatus   // whose reports count here
+	Alone    func() bool              // this process hears no other vantage, though there are some
 	DNS      func() map[string]string // where DNS nodes answer, by name: address and port
 	BGP      func() []AnnouncerStatus // what nodes announce
 	Activity func() Activity

@@ -26,6 +26,7 @@ type Status struct {
 	BGP       []AnnouncerStatus `json:"bgp,omitempty"` // nodes that announce, or did
 	Overrides []OverrideStatus  `json:"overrides"`
 	Vantages  []VantageStatus   `json:"vantages"` // whose reports count here now
+	Alone     bool              `json:"alone"`    // this control plane hears no other vantage, though there are some: local view
 	Geo       GeoStatus         `json:"geo"`
 	Activity  Activity          `json:"activity"`
 	Spill     *SpillStatus      `json:"spill,omitempty"` // none: no leader has said anything yet
@@ -54,8 +55,10 @@ type DNSStatus struct {
 // VantageStatus is a node that looks at targets, and what it sees.
 type VantageStatus struct {
 	Name       string        `json:"name"`
-	Region     string        `json:"region,omitempty"`  // the continent's code
-	Doubted    string        `json:"doubted,omitempty"` // why it is not believed
+	Region     string        `json:"region,omitempty"`   // the continent's code
+	Doubted    string        `json:"doubted,omitempty"`  // why it is not believed
+	Degraded   string        `json:"degraded,omitempty"` // why it cannot do all of its work, as it says itself
+	Shedding   bool          `json:"shedding,omitempty"` // it refuses requests because it is overloaded
 	Statements []VantageSees `json:"statements"`
 }
 
@@ -74,7 +77,7 @@ type VantageSees struct {
 func VantagesOf(reports []*health.Report, doubted []health.Doubt) []VantageStatus {
 	all := []VantageStatus{}
 	for _, r := range reports {
-		v := VantageStatus{Name: r.Name, Region: r.Region, Statements: []VantageSees{}}
+		v := VantageStatus{Name: r.Name, Region: r.Region, Degraded: r.Self.Degraded, Shedding: r.Self.Shedding, Statements: []VantageSees{}}
 		for _, d := range doubted {
 			if d.Vantage == r.Name {
 				v.Doubted = fmt.Sprintf("it says of %d of %d targets that they are down; others contradict %d times", d.Failing, d.Of, d.Contradicted)
@@ -115,6 +118,7 @@ func (s *Service) Status(context.Context) (*Status, error) {
 	if s.BGP != nil {
 		status.BGP = s.BGP()
 	}
+	status.Alone = s.Alone != nil && s.Alone()
 	if s.Geo != nil {
 		status.Geo = s.Geo()
 	}

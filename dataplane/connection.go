@@ -11,17 +11,18 @@ import (
 
 // connection is what a Front knows of an open connection. Its methods may be called concurrently.
 type connection struct {
-	began    time.Time    // of the Front
-	progress atomic.Int64 // when a request last began, ended or got on, in nanoseconds since began
-	active   atomic.Int32 // requests that have begun and not ended
-	streams  atomic.Int64 // over HTTP/3, requests that were accepted and have not ended: they begin a moment later
-	second   atomic.Int64 // in which requests were given up
-	given    atomic.Int32 // how many
-	idle     atomic.Int32 // frames in that second that ask for nothing; of HTTP/2
-	metered  atomic.Bool  // those that are given up are counted as they come, by tooMany
-	turn     atomic.Int64 // the overload.Turn until which nothing is read; over TCP alone
-	deaf     atomic.Int64 // until when nothing is read, in nanoseconds since began
-	faults   atomic.Int32 // times that too many wrong requests came
+	began    time.Time     // of the Front
+	progress atomic.Int64  // when a request last began, ended or got on, in nanoseconds since began
+	active   atomic.Int32  // requests that have begun and not ended
+	streams  atomic.Int64  // over HTTP/3, requests that were accepted and have not ended: they begin a moment later
+	second   atomic.Int64  // in which requests were given up
+	given    atomic.Int32  // how many
+	idle     atomic.Int32  // frames in that second that ask for nothing; of HTTP/2
+	metered  atomic.Bool   // those that are given up are counted as they come, by tooMany
+	turn     atomic.Int64  // the overload.Turn until which nothing is read; over TCP alone
+	deaf     atomic.Int64  // until when nothing is read, in nanoseconds since began
+	faults   atomic.Int32  // times that too many wrong requests came
+	told     overload.Told // when it was refused for overload
 	linger   func() time.Duration
 	close    func(why string) // may be called at any time, and again
 	charge   func()           // has the client's prefix pay for a connection that was cut off; nil for nothing
@@ -34,6 +35,14 @@ type connectionKey struct{}
 func connectionOf(ctx context.Context) *connection {
 	c, _ := ctx.Value(connectionKey{}).(*connection)
 	return c
+}
+
+// toldOf returns what a client was told, of none nothing.
+func (c *connection) toldOf() *overload.Told {
+	if c == nil {
+		return new(overload.Told)
+	}
+	return &c.told
 }
 
 func (c *connection) now() time.Duration { return time.Since(c.began) }

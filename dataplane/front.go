@@ -76,9 +76,10 @@ func NewFront(c FrontConfig) *Front {
 		c.Early = func() bool { return false }
 	}
 	f := &Front{
-		config: c, began: time.Now(), limits: newClientLimits(c.Limits), overload: overload.New(overload.Options{}),
+		config: c, began: time.Now(), limits: newClientLimits(c.Limits),
 		attached: make(chan struct{}), draining: make(chan struct{}), quiet: make(chan struct{}),
 	}
+	f.overload = overload.New(overload.Options{Connections: func() int64 { return f.quic.Load() + f.tcp.Load() }})
 	f.limits.pressed = func() bool { return f.overload.Busy() || f.overload.ShedShare() > 0 }
 	f.limits.working = f.overload.Working
 	return f

@@ -24,7 +24,7 @@ func (p *PoP) Shed(r *exchange.Request, a *exchange.Answer) bool {
 	if !post && !ask {
 		return false
 	}
-	ticket, why, ok := p.front.overload.Ask(true, r.Context.Done(), p.stopping)
+	ticket, why, ok := p.front.overload.Ask(true, connectionOf(r.Context).toldOf(), r.Context.Done(), p.stopping)
 	if r.Ticket = ticket; ok {
 		return false
 	}
@@ -42,6 +42,6 @@ func (p *PoP) enter(in *intake) (why overload.Refusal, ok bool) {
 	if in.Ticket.In() {
 		return why, true
 	}
-	in.Ticket, why, ok = p.front.overload.Ask(false, in.Context.Done(), p.stopping)
+	in.Ticket, why, ok = p.front.overload.Ask(false, connectionOf(in.Context).toldOf(), in.Context.Done(), p.stopping)
 	return why, ok
 }

@@ -3,6 +3,7 @@ package dns
 import (
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -67,9 +68,17 @@ func explanation(t *router.Trace) []string {
 		if i == explainedCandidates {
 			break
 		}
-		lines = append(lines, t.Family+" "+string(rune('1'+i))+". "+c.PoP+": "+strconv.FormatFloat(c.RTTMS, 'f', 1, 64)+" ms"+", "+string(c.Health)+": "+c.Reason)
+		lines = append(lines, t.Family+" "+string(rune('1'+i))+". "+c.PoP+": "+strconv.FormatFloat(c.RTTMS, 'f', 1, 64)+" ms"+", "+string(c.Health)+since(&c)+": "+c.Reason)
 	}
 	return lines
+}
+
+// since tells since when a candidate is not well.
+func since(c *router.Candidate) string {
+	if c.Health == "up" || c.Health == "unknown" || c.Verdict.Since.IsZero() {
+		return ""
+	}
+	return " since " + c.Verdict.Since.UTC().Format(time.RFC3339)
 }
 
 // chaos answers the questions about the server itself, as far as it has been told what to say.

@@ -1,6 +1,9 @@
 package health
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // Kind is the kind of a target.
 type Kind string
@@ -86,6 +89,18 @@ func (v Verdict) In(region string) Status {
 		return Unknown
 	}
 	return v.Status
+}
+
+// Agreed tells how many of the vantages that were asked are of the mind of the verdict, such as "5 of 7"; nothing where fewer than two were.
+func (v *Verdict) Agreed() string {
+	if v.Votes.Of < 2 {
+		return ""
+	}
+	agree := v.Votes.Up
+	if v.Status == Down {
+		agree = v.Votes.Down
+	}
+	return fmt.Sprintf("%d of %d", agree, v.Votes.Of)
 }
 
 // SameStatus reports whether two sets of verdicts have the same effect: the same status for each target in each region.

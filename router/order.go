@@ -12,7 +12,7 @@ type Order struct {
 	Leading Leading  // the first four PoPs of their class
 }
 
-// permuted is up to how many PoPs of a group are taken in all orders; of more only the first two are.
+// permuted is up to how many PoPs of the first group are taken in all orders; of more only the first two are, and of the second group the first.
 const permuted = 3
 
 // Orders returns the orders of a client: one, or more when the service has a canary, or when PoPs share the client because they are equally near.
@@ -45,16 +45,24 @@ func (t *Table) orders(r *ranking, part float64, client netip.Addr, into []Order
 	if q.class.n > 0 {
 		end = q.class.groupEnd(0)
 	}
-	if end < 2 {
-		return append(into, Order{part, all, leading})
+	next := end // the end of the second group
+	if end > 0 && end < int(q.class.n) {
+		next = q.class.groupEnd(end)
 	}
-	r.permute(all, 0, end, part, func(order []Choice, part float64) { into = append(into, Order{part, order, leading}) })
+	most := end
+	if end > permuted {
+		most = 2
+	}
+	r.permute(all, 0, most, end, part, func(order []Choice, part float64) {
+		r.permute(order, end, end+1, next, part, func(order []Choice, part float64) { into = append(into, Order{part, order, leading}) })
+	})
 	return into
 }
 
 // permute gives the orders of the members of a group, from a rank to its end, with their chances: each is next by its weight among those that are left.
-func (r *ranking) permute(order []Choice, at, end int, part float64, give func([]Choice, float64)) {
-	if end-at < 2 || end > permuted && at == 2 {
+// From a place on they stay as they are.
+func (r *ranking) permute(order []Choice, at, most, end int, part float64, give func([]Choice, float64)) {
+	if end-at < 2 || at >= most {
 		give(order, part)
 		return
 	}
@@ -72,7 +80,7 @@ func (r *ranking) permute(order []Choice, at, end int, part float64, give func([
 		next := slices.Clone(order)
 		copy(next[at+1:i+1], order[at:i])
 		next[at] = order[i]
-		r.permute(next, at+1, end, part*weight(order[i])/sum, give)
+		r.permute(next, at+1, most, end, part*weight(order[i])/sum, give)
 	}
 }
 

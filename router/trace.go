@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/isochrone/isochrone/health"
 	"github.com/isochrone/isochrone/router/rtt"
@@ -45,9 +46,21 @@ type Candidate struct {
 	Share       float64        `json:"share"`             // of its clients that it gets, 0..1
 	State       topology.State `json:"state"`
 	Health      health.Status  `json:"health"`             // what health says to clients of this region, even while an operator says otherwise
+	Verdict     health.Verdict `json:"verdict"`            // with votes, regions, and since when
+	Says        []Said         `json:"says,omitempty"`     // what each vantage says, where that is known
 	Override    string         `json:"override,omitempty"` // the operator's decisions about it, in words
 	Chosen      bool           `json:"chosen"`
 	Reason      string         `json:"reason"` // why it was chosen or lost
+}
+
+// Said is what a vantage says of a PoP.
+type Said struct {
+	Vantage string        `json:"vantage"`
+	Region  string        `json:"region,omitempty"` // the continent's code
+	Status  health.Status `json:"status"`
+	Reason  string        `json:"reason,omitempty"`
+	Since   time.Time     `json:"since"`
+	Doubted bool          `json:"doubted,omitempty"` // it is not believed
 }
 
 func (tr *Trace) fill(v *View, q *question, f Family, client netip.Prefix, a Answer) {
@@ -100,8 +113,10 @@ func (tr *Trace) candidates(v *View, q *question, o origin, a Answer) {
 		x := Candidate{
 			PoP: pop.name, City: pop.Location.City, PredictedMS: inMS(predicted[c]), RTTMS: inMS(us[c]),
 			Share: shareFor(v, q, c), State: pop.State, Chosen: slices.Contains(a.Choices[:a.N], c),
-			Health: v.State.healthFor(q, pop.name),
+			Health:  v.State.healthFor(q, pop.name),
+			Verdict: v.State.inputs.Verdicts[health.Target{Kind: health.PoP, Name: pop.name}],
 		}
+		x.Verdict.Status = cmp.Or(x.Verdict.Status, health.Unknown)
 		decision := v.State.decided.PoP(pop.name)
 		for _, o := range []*topology.Override{decision.Drain, decision.Force, decision.Pin} {
 			if o != nil {

@@ -66,7 +66,7 @@ func MeasureIntake(rtts RTTs, path Path, over Transport) (fresh, warm Times, err
 }
 
 func measureIntake(rtts RTTs, path Path, over Transport, wrap wrap) (fresh, warm Times, err error) {
-	dir, err := os.MkdirTemp("", "isochrone-simulation-")
+	dir, err := os.MkdirTemp(packet.Scratch(), "isochrone-simulation-")
 	if err != nil {
 		return fresh, warm, err
 	}
@@ -85,7 +85,7 @@ func measureIntake(rtts RTTs, path Path, over Transport, wrap wrap) (fresh, warm
 // MeasureMany has so many clients post along a path, over a network with chance, each on a connection that has to be opened and then on the same one.
 // It returns how long each waited for its 202.
 func MeasureMany(network packet.Config, path Path, over Transport, clients int) (fresh, warm []time.Duration, err error) {
-	dir, err := os.MkdirTemp("", "isochrone-simulation-")
+	dir, err := os.MkdirTemp(packet.Scratch(), "isochrone-simulation-")
 	if err != nil {
 		return nil, nil, err
 	}

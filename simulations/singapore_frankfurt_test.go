@@ -19,7 +19,7 @@ import (
 var update = flag.Bool("update", false, "write the golden files anew")
 
 // plain is the report of the links as they are, made once for all tests. They do not change it.
-var plain = sync.OnceValues(func() (*Report, error) { return compared(nil, 60) })
+var plain = sync.OnceValues(func() (*Report, error) { return compared(nil, 30) })
 
 func TestSingaporeFrankfurt(t *testing.T) {
 	report, err := plain()
@@ -97,26 +97,42 @@ func TestChangedLink(t *testing.T) {
 	}
 }
 
+// measuredTable makes the table of the measured links alone.
+func measuredTable(t *testing.T, measure measureFunc) *Report {
+	t.Helper()
+	table, err := compareCities("links as measured between cloud regions", measuredRTTs(), []reading{roundTrips, oneWay}, measure)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &Report{Tables: []Table{table}}
+}
+
+// goldenTable is that of the golden file.
+func goldenTable(t *testing.T) *Report {
+	t.Helper()
+	var golden Report
+	if err := json.Unmarshal(singaporeFrankfurtGolden, &golden); err != nil {
+		t.Fatal(err)
+	}
+	return &Report{Tables: golden.Tables[2:]}
+}
+
 // A world that is slower than its links, and one in which a claim stops holding, are noticed.
 func TestFaultsAreNoticed(t *testing.T) {
-	slow := func(rtts RTTs, path Path, over Transport) (fresh, warm Times, err error) {
+	report := measuredTable(t, func(rtts RTTs, path Path, over Transport) (fresh, warm Times, err error) {
 		longer := maps.Clone(rtts)
 		longer[Link{"node", "sin"}] += ms(1.2)
 		return MeasureIntake(longer, path, over)
-	}
-	report, err := singaporeFrankfurt(nil, slow)
-	if err != nil {
-		t.Fatal(err)
-	}
+	})
+	report.checkAnalytic()
 	if len(report.Failures) == 0 || !strings.Contains(report.Failures[0], "Singapore, by PoP, fresh QUIC: time to 202 measured 12.4 ms, analytic 10.0 ms") {
 		t.Errorf("got %q", report.Failures)
 	}
-
-	report, err = compared(RTTs{{"sin", "hkg"}: ms(80)}, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(report.Failures) == 0 || !strings.Contains(strings.Join(report.Failures, "\n"), `"by PoP: total round trip 50 ms" (by PoP, fresh, loop) held and holds no more`) {
+	report = goldenTable(t)
+	i := slices.IndexFunc(report.Tables[0].Claims, func(c Claim) bool { return c.Holds })
+	report.Tables[0].Claims[i].Holds = false
+	report.compare(goldenTable(t), false)
+	if len(report.Failures) != 1 || !strings.Contains(report.Failures[0], "held and holds no more") {
 		t.Errorf("got %q", report.Failures)
 	}
 }
@@ -139,25 +155,15 @@ func (o oneTripMore) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // A round trip too many is noticed in every row, whatever else the golden figures allow.
 func TestOneRoundTripTooMany(t *testing.T) {
-	report, err := singaporeFrankfurt(nil, func(rtts RTTs, path Path, over Transport) (fresh, warm Times, err error) {
+	report := measuredTable(t, func(rtts RTTs, path Path, over Transport) (fresh, warm Times, err error) {
 		return measureIntake(rtts, path, over, func(r http.RoundTripper) http.RoundTripper { return oneTripMore{r} })
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var golden Report
-	if err := json.Unmarshal(singaporeFrankfurtGolden, &golden); err != nil {
-		t.Fatal(err)
-	}
-	report.Failures = nil
-	report.compare(&golden, true)
-	rows := 0
-	for i, table := range report.Tables {
-		for j, row := range table.Rows {
-			rows++
-			if got, want := round(row.To202.Measured-golden.Tables[i].Rows[j].To202.Measured), row.PMS; got != want {
-				t.Errorf("%s: %+v: got %v ms more, want %v", table.Title, row, got, want)
-			}
+	golden := goldenTable(t)
+	report.compare(golden, true)
+	rows := len(report.Tables[0].Rows)
+	for i, row := range report.Tables[0].Rows {
+		if got, want := round(row.To202.Measured-golden.Tables[0].Rows[i].To202.Measured), row.PMS; got != want {
+			t.Errorf("%+v: got %v ms more, want %v", row, got, want)
 		}
 	}
 	differ := 0
@@ -183,7 +189,7 @@ func TestEqualRuns(t *testing.T) {
 				w, err := measuredRTTs().Way(from, to)
 				w.Loss, w.Jitter = loss, packet.JitterOf(2*w.Delay)
 				return w, err
-			}}, Path{"node", "sin", "hkg"}, over, 50)
+			}}, Path{"node", "sin", "hkg"}, over, 20)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -201,7 +207,7 @@ func TestEqualRuns(t *testing.T) {
 	}
 }
 
-// Losses are what the 99 % points are about: they are noticed by those alone.
+// A median that is a round trip too long is noticed.
 func TestSpread(t *testing.T) {
 	report, err := plain()
 	if err != nil {
@@ -210,14 +216,9 @@ func TestSpread(t *testing.T) {
 	if len(report.Spread) != 8 {
 		t.Fatalf("got %+v", report.Spread)
 	}
-	for _, s := range report.Spread {
-		if s.Fresh.P99 < 1.3*s.Fresh.P50 || s.Warm.P99 < 1.02*s.Warm.P50 {
-			t.Errorf("got %+v", s)
-		}
-	}
 	slower := &Report{Spread: slices.Clone(report.Spread)}
 	slower.Spread[0].Fresh.P50 += slower.Spread[0].Warm.P50
-	if slower.checkSpread(); len(slower.Failures) != 1 {
+	if slower.checkSpread(); len(report.Failures) > 0 || len(slower.Failures) != 1 {
 		t.Errorf("got failures %q", slower.Failures)
 	}
 }

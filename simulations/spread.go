@@ -88,14 +88,14 @@ func (c *Centile) of(times []time.Duration) {
 	c.P50, c.P99 = at(0.5), at(0.99)
 }
 
-// checkSpread notes medians that are not what the links say, by more than jitter explains.
+// checkSpread notes medians that are not what the links say, by more than jitter explains, which is less than a round trip of any link.
 func (r *Report) checkSpread() {
 	for _, s := range r.Spread {
 		for _, c := range []struct {
 			name string
 			Centile
 		}{{"fresh", s.Fresh}, {"warm", s.Warm}} {
-			if off := math.Abs(c.P50 - c.Analytic); off > max(2*tolerance, c.Analytic/100) {
+			if off := math.Abs(c.P50 - c.Analytic); off > max(3*tolerance, c.Analytic/100) {
 				r.Failures = append(r.Failures, fmt.Sprintf("with loss: %s, %s, %s %s: median %.1f ms, analytic %.1f ms", s.City, s.Way, c.name, s.Transport, c.P50, c.Analytic))
 			}
 		}

@@ -112,12 +112,11 @@ func (c *controlParts) issue(f *issueFlags, identities []age.Identity, n *node) 
 	if len(identities) == 0 {
 		return nil
 	}
-	rotator := &rotation.Rotator{Store: c.store, Identities: identities, Recipients: f.recipients, Log: c.log}
-	c.tasks = append(c.tasks, leader.Task{Name: "rotate keys of session tickets", Run: rotator.Run})
-	keeper := &peer.Keeper{Store: c.store, Identities: identities, Recipients: f.recipients, Log: c.log}
-	c.tasks = append(c.tasks, leader.Task{Name: "secret of calls between PoPs", Run: keeper.Run})
-	probes := &probekey.Keeper{Store: c.store, Identities: identities, Recipients: slices.Concat(f.recipients, f.dnsRecipients), Log: c.log}
-	c.tasks = append(c.tasks, leader.Task{Name: "key of probes", Run: probes.Run})
+	roles := slices.Concat(f.recipients, f.dnsRecipients)
+	c.tasks = append(c.tasks,
+		leader.Task{Name: "rotate keys of session tickets", Run: rotation.New(c.store, identities, f.recipients, c.log).Run},
+		leader.Task{Name: "secret of calls between PoPs", Run: peer.NewKeeper(c.store, identities, f.recipients, c.log).Run},
+		leader.Task{Name: "key of probes", Run: probekey.NewKeeper(c.store, identities, roles, c.log).Run})
 	if f.directory == "" {
 		return nil
 	}

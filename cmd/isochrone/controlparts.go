@@ -45,7 +45,7 @@ type controlParts struct {
 func newControlParts(etcd *clientv3.Client, root, name string, n *node, s *sources, log *slog.Logger) *controlParts {
 	c := &controlParts{log: log, etcd: etcd, root: root, name: name, store: store.New(etcd, root)}
 	c.service = &controlplane.Service{
-		View: s.live.View, Snapshot: n.Snapshot, Now: time.Now, Store: c.store, Auth: controlplane.NewTokens(etcd, root), Alive: c.alive, Verdicts: n.Verdicts, Vantages: n.vantages, DNS: n.dnsNodes, Leader: c.leads.Load,
+		View: s.live.View, Snapshot: n.Snapshot, Now: time.Now, Store: c.store, Auth: controlplane.NewTokens(etcd, root), Alive: c.alive, Verdicts: n.Verdicts, Vantages: n.vantages, DNS: n.dnsNodes, Alone: n.alone, Leader: c.leads.Load,
 		Geo: func() controlplane.GeoStatus {
 			info := s.info()
 			return controlplane.GeoStatus{

@@ -5,12 +5,15 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/isochrone/isochrone/controlplane"
+	"github.com/isochrone/isochrone/health"
 	"github.com/isochrone/isochrone/router"
 	"github.com/isochrone/isochrone/topology"
 )
@@ -91,7 +94,33 @@ func printTrace(w io.Writer, trace *router.Trace) error {
 		}
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", mark, c.PoP, c.City, predicted(c), measured, c.State, c.Health, c.Reason)
 	}
-	return table.Flush()
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	return printSaid(w, trace, time.Now())
+}
+
+// printSaid tells of the candidates that are not simply well who says what of them, since when, and whom nobody believes.
+func printSaid(w io.Writer, trace *router.Trace, now time.Time) (err error) {
+	for i := range trace.Candidates {
+		c := &trace.Candidates[i]
+		differ := slices.ContainsFunc(c.Says, func(s router.Said) bool { return s.Status != c.Health || s.Doubted })
+		if c.Health == health.Up && !differ && len(c.Verdict.Regions) == 0 && !c.Verdict.Suspected || c.Verdict.Since.IsZero() {
+			continue
+		}
+		_, err = fmt.Fprintf(w, "\n%s is %s: %s\n", c.PoP, toldHealth(&c.Verdict, now), c.Verdict.Reason)
+		for _, s := range c.Says {
+			note := ""
+			if s.Region != "" {
+				note = " in " + s.Region
+			}
+			if s.Doubted {
+				note += ", not believed"
+			}
+			_, err = fmt.Fprintf(w, "  %s%s says %s for %s: %s\n", s.Vantage, note, s.Status, now.Sub(s.Since).Round(time.Second), s.Reason)
+		}
+	}
+	return err
 }
 
 // predicted tells a candidate's predicted round-trip time, and what the policy adds to it.

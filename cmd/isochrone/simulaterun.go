@@ -29,7 +29,7 @@ type simulateFlags struct {
 func newSimulateCommand() *cobra.Command {
 	var f simulateFlags
 	command := newGroup("simulate [FILE|NAME ...]", "Run simulated worlds on the real code, in virtual time",
-		newSimulateSingaporeFrankfurt(), newSimulateList(), newSimulateSchema())
+		newSimulateSingaporeFrankfurt(), newSimulateCalibrate(), newSimulateList(), newSimulateSchema())
 	command.Long = `Runs scenarios: those that are ready, by name, or files of your own. A scenario says what the world is, which
 policies steer it, what happens, what is measured, and what must hold. It ends with status 1 when something
 does not hold, so that a CI job can say whether an edit of your topology is safe.

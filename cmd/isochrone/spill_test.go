@@ -86,7 +86,8 @@ func TestFullPoP(t *testing.T) {
 	far := startDNSIn(t, w.running, dir, "--etcd", w.Etcd, "--probe=false")
 	far.leads(t, "frankfurt", "fra1")
 
-	w.tell(t, map[string]float64{"fra1": 3300, "iad1": 500, "nrt1": 500, "sin1": 300, "gru1": 100, "jnb1": 50})
+	// Others get less than a tenth of what they can do: how busy this machine is tells nothing of them.
+	w.tell(t, map[string]float64{"fra1": 3300, "iad1": 150, "nrt1": 100, "sin1": 80, "gru1": 50, "jnb1": 20})
 	moves := func(r *running, least int) func() error {
 		return func() error {
 			if n, err := elsewhere(r); err != nil || n < least {
@@ -97,7 +98,7 @@ func TestFullPoP(t *testing.T) {
 	}
 	eventually(t, "clients of a full PoP elsewhere", moves(w.running, 4))
 	eventually(t, "the same by another node", moves(&far.running, 4))
-	w.tell(t, map[string]float64{"fra1": 1890, "iad1": 1880, "nrt1": 500, "sin1": 300, "gru1": 100, "jnb1": 50}) // as if clients had followed
+	w.tell(t, map[string]float64{"fra1": 1890, "iad1": 1560, "nrt1": 100, "sin1": 80, "gru1": 50, "jnb1": 20}) // as if clients had followed
 	planned, err := w.shares(t)
 	if err != nil || len(planned.Takes) == 0 {
 		t.Fatalf("got %v and %v, want shares", planned, err)
@@ -146,7 +147,7 @@ func TestFullPoP(t *testing.T) {
 	w.running = startUp(t, w.dir)
 	w.connect(t)
 	eventually(t, "shares as they were", moves(w.running, 1))
-	w.tell(t, map[string]float64{"fra1": 600, "iad1": 400, "nrt1": 50, "sin1": 30, "gru1": 10, "jnb1": 5})
+	w.tell(t, map[string]float64{"fra1": 150, "iad1": 100, "nrt1": 50, "sin1": 30, "gru1": 10, "jnb1": 5})
 	eventually(t, "all to return", func() error {
 		n, err := elsewhere(w.running)
 		if s, readErr := w.shares(t); err == nil && (n > 0 || len(s.Takes) > 0) {

@@ -32,12 +32,9 @@ func printLoads(w io.Writer, status *controlplane.Status, now time.Time) {
 		}
 		capacity := "not known"
 		if l.CapacityRPS > 0 {
-			capacity = fmt.Sprintf("%.3g", l.CapacityRPS)
-			if l.CapacityRPS >= 1000 {
-				capacity = fmt.Sprintf("%.0f", l.CapacityRPS)
-			}
+			capacity = perSecond(l.CapacityRPS)
 		}
-		fmt.Fprintf(table, "%s\t%.3g\t%s\t%s\t%s\t%s\n", p.Name, l.RequestsRPS, capacity, percent(l.Used), percent(l.Wanted), percent(l.Realised))
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", p.Name, perSecond(l.RequestsRPS), capacity, percent(l.Used), percent(l.Wanted), percent(l.Realised))
 	}
 	_ = table.Flush()
 	printSpill(w, status.Spill, now)
@@ -53,17 +50,25 @@ func printSpill(w io.Writer, s *controlplane.SpillStatus, now time.Time) {
 		fmt.Fprintln(w)
 	}
 	if s.OverRPS > 0 {
-		fmt.Fprintf(w, "PoPs get %.3g requests a second more than they can do: all together are too small, or answers do not tell them apart finely enough\n", s.OverRPS)
+		fmt.Fprintf(w, "PoPs get %s requests a second more than they can do, and clients who do as they are told cannot be sent elsewhere\n", perSecond(s.OverRPS))
 	}
 	for i, r := range s.Risks {
 		if i == 5 {
 			break
 		}
-		fmt.Fprintf(w, "if %s were lost, %s would get %.3g requests a second and can do %.3g\n", r.Lost, r.PoP, r.LoadRPS, r.CapacityRPS)
+		fmt.Fprintf(w, "if %s were lost, %s would get %s requests a second and can do %s\n", r.Lost, r.PoP, perSecond(r.LoadRPS), perSecond(r.CapacityRPS))
 	}
 	if more := max(len(s.Risks)-5, 0) + s.MoreRisks; more > 0 {
 		fmt.Fprintf(w, "and %d more PoPs would be overloaded by a loss\n", more)
 	}
+}
+
+// perSecond writes a rate as people do.
+func perSecond(rps float64) string {
+	if rps >= 100 {
+		return fmt.Sprintf("%.0f", rps)
+	}
+	return fmt.Sprintf("%.3g", rps)
 }
 
 // spillMetrics tells of shares, as the leader says, wherever it runs.

@@ -133,6 +133,9 @@ func printStatus(w io.Writer, status *controlplane.Status, now time.Time) error 
 		}
 		fmt.Fprintf(w, "\nseen by %s\n", strings.Join(names, ", "))
 	}
+	if status.Alone {
+		fmt.Fprintln(w, "\nlocal view: this control plane hears no other vantage, and goes by its own probes")
+	}
 	for _, v := range status.Vantages {
 		if v.Doubted != "" {
 			fmt.Fprintf(w, "not believed: %s: %s\n", v.Name, v.Doubted)
@@ -162,12 +165,8 @@ func toldHealth(v *health.Verdict, now time.Time) string {
 	if !v.Since.IsZero() {
 		text += " for " + now.Sub(v.Since).Round(time.Second).String()
 	}
-	if n := v.Votes; n.Of > 1 {
-		agree := n.Up
-		if v.Status == health.Down {
-			agree = n.Down
-		}
-		text += fmt.Sprintf(" (%d of %d)", agree, n.Of)
+	if agreed := v.Agreed(); agreed != "" {
+		text += " (" + agreed + ")"
 	}
 	for _, region := range slices.Sorted(maps.Keys(v.Regions)) {
 		if own := v.Regions[region]; own.Status != v.Status {

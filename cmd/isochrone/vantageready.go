@@ -21,6 +21,12 @@ func (n *node) vantagesCheck() check {
 	return c
 }
 
+// alone reports whether this node hears no other vantage, though there are some.
+func (n *node) alone() bool {
+	v := n.looks.now()
+	return v != nil && v.Alone()
+}
+
 // nameCheck tells whether another process has the name of this one.
 func (n *node) nameCheck() check {
 	c := check{Name: "name", OK: true, Value: n.kind + ":" + n.name, Only: shown}

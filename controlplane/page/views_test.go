@@ -9,6 +9,7 @@ import (
 	"github.com/chromedp/chromedp/kb"
 
 	"github.com/isochrone/isochrone/controlplane"
+	"github.com/isochrone/isochrone/health"
 	"github.com/isochrone/isochrone/topology"
 )
 
@@ -22,7 +23,7 @@ func TestPage(t *testing.T) {
 		try  func(t *testing.T, w *world, open opener)
 	}{
 		{"log in", tryLogIn}, {"sentence", trySentence}, {"map", tryMap}, {"explain", tryExplain}, {"drain", tryDrain}, {"editor", tryEditor},
-		{"conflict", tryConflict}, {"history", tryHistory}, {"keys", tryKeys}, {"viewer", tryViewer}, {"keyboard", tryKeyboard}, {"phone", tryPhone},
+		{"conflict", tryConflict}, {"history", tryHistory}, {"keys", tryKeys}, {"health", tryHealth}, {"viewer", tryViewer}, {"keyboard", tryKeyboard}, {"phone", tryPhone},
 		{"empty", tryEmpty}, {"not live", tryNotLive}, {"dark", tryDark}, {"real world", tryRealWorld},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -102,6 +103,9 @@ func tryMap(t *testing.T, w *world, open opener) {
 	p.await("document.querySelectorAll('.cells path').length >= 5 && document.querySelector('path.land').getAttribute('d')?.length > 50000")
 	p.see(".legend", "100–200 ms")
 	p.see("#pops", "/s of 2000") // a rate, after two readings
+	p.see("#pops", "25 %, gets 26 %")
+	p.see("#shares", "because a PoP had too much: 3.1 % of the requests moved")
+	p.see("#shares", "If fra1 were lost, iad1 would get 2200 requests a second, and can do 2000.")
 	p.picture("page-overview", false)
 	p.click("[data-key=by-pop]")
 	p.see(".legend", "gru1")
@@ -324,6 +328,38 @@ func tryKeyboard(t *testing.T, w *world, open opener) {
 	p.see("dialog", "Undrain iad1?")
 	p.run(chromedp.KeyEvent(kb.Escape))
 	p.await(`!document.querySelector("dialog") && document.activeElement?.dataset.key === "end-drain-iad1"`)
+}
+
+// tryHealth looks at who says what: votes, regions, a vantage that is not believed, DNS nodes, and a PoP that is degraded.
+func tryHealth(t *testing.T, w *world, open opener) {
+	p := open(in, 1280, 900)
+	p.see("#sentence", "All 6 PoPs")
+	w.change("status", func() {
+		w.worn = map[string]string{"fra1": "it says itself: no cluster can be reached"}
+		sees := func(target string, status health.Status) controlplane.VantageSees {
+			return controlplane.VantageSees{Target: target, Status: status, Reason: "a reason of " + string(status), Since: time.Now().Add(-time.Minute)}
+		}
+		w.vantages = []controlplane.VantageStatus{
+			{Name: "dns:a", Region: "EU", Statements: []controlplane.VantageSees{sees("pop/fra1", health.Up), sees("dns/b", health.Down)}},
+			{Name: "pop:sin1", Region: "AS", Doubted: "it says of 3 of 4 targets that they are down", Statements: []controlplane.VantageSees{sees("pop/fra1", health.Down)}},
+		}
+		w.dns = []controlplane.DNSStatus{{Name: "b", Address: "192.0.2.53:53", Health: health.Verdict{Status: health.Down, Reason: "no answer in time", Since: time.Now().Add(-time.Minute)}}}
+	})
+	p.see("#sentence", "DNS node b is down: no answer in time")
+	p.see("#sentence", "fra1 is degraded: it says itself: no cluster can be reached")
+	p.see("#sentence", "pop:sin1 is not believed")
+	p.see("main", "degraded for 2 min")
+	p.visit("#/health")
+	p.see("main", "6 of 7; down in AS")
+	p.see("main", "192.0.2.53:53")
+	p.see("main", "no: it says of 3 of 4 targets that they are down")
+	p.run(chromedp.Click(`details[data-key="who-pop/fra1"] summary`))
+	p.see("details[open]", "dns:a (EU) says up for 1 min: a reason of up")
+	p.see("details[open]", "pop:sin1 (AS), which is not believed, says down")
+	w.change("status", func() { w.dns[0].Health.Reason = "another reason" })
+	p.see("main", "another reason")
+	p.see("details[open]", "says up") // it stays open
+	p.picture("view-health", true)
 }
 
 func tryPhone(t *testing.T, w *world, open opener) {

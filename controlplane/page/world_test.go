@@ -33,6 +33,9 @@ type world struct {
 	revision  int64
 	changed   map[string]int64 // of objects
 	down      map[string]string
+	worn      map[string]string // degraded: why
+	dns       []controlplane.DNSStatus
+	vantages  []controlplane.VantageStatus
 	overrides map[string]map[string]any
 	faults    []topology.Fault
 	history   []controlplane.HistoryEntry
@@ -197,6 +200,10 @@ func (w *world) status() map[string]any {
 		if reason := w.down[name]; reason != "" {
 			v.Status, v.Reason, v.Since = health.Down, reason, time.Now().Add(-3*time.Minute)
 		}
+		if reason := w.worn[name]; reason != "" {
+			v.Status, v.Reason, v.Since, v.Votes = health.Degraded, reason, time.Now().Add(-2*time.Minute), health.Votes{Up: 6, Down: 1, Of: 7}
+			v.Regions = map[string]health.RegionVerdict{"AS": {Status: health.Down}}
+		}
 		return v
 	}
 	var pops, clusters []controlplane.TargetStatus
@@ -206,8 +213,10 @@ func (w *world) status() map[string]any {
 		switch o := w.top.Object(r).(type) {
 		case *topology.PoP:
 			v, why := verdict(r.Name), w.drained(r.Name)
+			wanted, realised := 0.25, 0.26
 			pops = append(pops, controlplane.TargetStatus{Name: r.Name, City: o.Location.City, Country: o.Location.Country, State: o.State, Health: v,
-				Address: []string{o.Addresses[0].String() + ":443"}, Answered: v.Status == health.Up && why == "", Why: why})
+				Address: []string{o.Addresses[0].String() + ":443"}, Answered: v.Status == health.Up && why == "", Why: why,
+				Load: &controlplane.LoadStatus{RequestsRPS: 900, Wanted: &wanted, Realised: &realised}})
 			activity.PoPs[r.Name] = controlplane.Counts{"accepted": accepted * uint64(i+2) / 4, "forwarded": accepted * uint64(i+2) / 4, "pending": uint64(i % 3), "pending_bytes": uint64(i%3) * 900}
 		case *topology.Cluster:
 			v := verdict(r.Name)
@@ -221,7 +230,11 @@ func (w *world) status() map[string]any {
 		overrides = append(overrides, o)
 	}
 	return map[string]any{"revision": w.revision, "topology_revision": w.revision, "faults": w.faults, "ignored": nil, "pops": pops, "clusters": clusters, "overrides": overrides,
-		"geo": controlplane.GeoStatus{Type: "GeoLite2-City", Built: w.began.Add(-48 * time.Hour)}, "activity": activity}
+		"vantages": w.vantages, "dns": w.dns, "geo": controlplane.GeoStatus{Type: "GeoLite2-City", Built: w.began.Add(-48 * time.Hour)}, "activity": activity,
+		"spill": controlplane.SpillStatus{
+			Last:  &controlplane.SpillPlan{At: w.began, Why: "overload", Moved: 0.031, Shifts: []controlplane.SpillShift{{PoP: "fra1", By: -0.031}, {PoP: "iad1", By: 0.031}}},
+			Risks: []controlplane.SpillRisk{{Lost: "fra1", PoP: "iad1", LoadRPS: 2200, CapacityRPS: 2000}},
+		}}
 }
 
 // milliseconds guesses a round-trip time by the distance of two places.

@@ -27,7 +27,7 @@ func (s *shedding) Answer(r *exchange.Request, a *exchange.Answer) {
 }
 
 func (s *shedding) Shed(r *exchange.Request, a *exchange.Answer) bool {
-	ticket, why, ok := s.Ask(true, r.Context.Done(), nil)
+	ticket, why, ok := s.Ask(true, new(overload.Told), r.Context.Done(), nil)
 	if r.Ticket = ticket; ok {
 		return false
 	}
@@ -97,7 +97,7 @@ func TestShed(t *testing.T) {
 	gone := make(chan struct{})
 	close(gone)
 	for range 100_000 {
-		s.Ask(false, gone, nil)
+		s.Ask(false, new(overload.Told), gone, nil)
 	}
 	ask(post("refused, and paused for seconds"))
 	began := time.Now()

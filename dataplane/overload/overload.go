@@ -32,7 +32,10 @@ const (
 	dear                = 8               // cheap ones that another one costs
 	maxPause            = 5 * time.Second // of a connection, unless there is room before
 	epochs              = 64              // that are told apart
-	bodyTime            = 5               // epochs for which a request counts whose body has not come yet
+	refusedOfAll        = 3.0             // connections that were not refused of late, in a second, for each that is open,
+	refusedAtLeast      = 100.0           // or so many
+	maxHold             = 400 * time.Millisecond
+	bodyTime            = 5 // epochs for which a request counts whose body has not come yet
 )
 
 // Options of an Overload. Zero values stand for the defaults.
@@ -40,11 +43,14 @@ type Options struct {
 	Delay    time.Duration // within which all that is let in should be done; default 100 ms
 	Busy     time.Duration // how long goroutines wait for a processor that is busy; default 50 ms
 	Interval time.Duration // between looks, and the length of an epoch; default 50 ms
+
+	Connections func() int64 // that are open; default none
 }
 
 // Overload decides which requests are worked on. Its methods may be called concurrently.
 type Overload struct {
 	options Options
+	began   time.Time
 
 	limit    atomic.Int64         // of requests at a time
 	stored   atomic.Int64         // requests whose body is here
@@ -82,7 +88,10 @@ func New(o Options) *Overload {
 	o.Delay = cmp.Or(o.Delay, 100*time.Millisecond)
 	o.Busy = cmp.Or(o.Busy, 50*time.Millisecond)
 	o.Interval = cmp.Or(o.Interval, 50*time.Millisecond)
-	n := &Overload{options: o}
+	if o.Connections == nil {
+		o.Connections = func() int64 { return 0 }
+	}
+	n := &Overload{options: o, began: time.Now()}
 	n.pace(0)
 	n.load.Store(&Load{})
 	return n
@@ -112,12 +121,30 @@ func (o *Overload) place() Ticket {
 	return t
 }
 
-// Ask lets a request in, or tells how to refuse it; some transports refuse at a low cost. Where there is no room it waits for some or for its
-// turn to be refused, whichever comes first, and no longer than Options.Delay, or until one of two channels is closed. If all were refused at
-// once, those who keep to Retry-After would all be silent together, and come back together.
-func (o *Overload) Ask(cheap bool, ended, stop <-chan struct{}) (Ticket, Refusal, bool) {
+// Told is what the client of a connection was told of late: of requests that come before the time is over, some were on their way. Its zero
+// value is nothing. It is safe for concurrent use.
+type Told struct {
+	turn  atomic.Int64
+	until atomic.Int64 // when it may ask again, in nanoseconds since the Overload began
+}
+
+// Ask lets a request in, or tells how to refuse it; some transports refuse at a low cost. Told is its connection's. Where there is no room, a
+// request waits for some, maxHold at most, or until one of two channels is closed, while connections are refused few by few as long as
+// those that wait become more. If all were refused at once, those who keep to Retry-After would be silent together, and come back together.
+func (o *Overload) Ask(cheap bool, told *Told, ended, stop <-chan struct{}) (Ticket, Refusal, bool) {
 	if t, ok := o.enter(); ok {
 		return t, Refusal{}, true
+	}
+	now := time.Since(o.began)
+	silent := time.Duration(told.until.Load()) - now
+	if silent <= 0 {
+		if t, ok := o.hold(ended, stop); ok {
+			return t, Refusal{}, true
+		}
+	}
+	o.shed.Add(1)
+	if turn := Turn(told.turn.Load()); silent > 0 && int64(turn) > o.turns.reached.Load() { // it is not heard now: this was on its way
+		return Ticket{}, Refusal{RetryAfter: wholeSeconds(silent), Turn: turn}, false
 	}
 	cost := int64(dear)
 	if cheap {
@@ -125,18 +152,17 @@ func (o *Overload) Ask(cheap bool, ended, stop <-chan struct{}) (Ticket, Refusal
 	}
 	perSecond := o.refusals.Load()
 	turn, away := o.turns.take(cost, perSecond*int64(maxPause/time.Second))
-	if away > 0 {
-		if t, ok := o.hold(turn, ended, stop); ok {
-			return t, Refusal{}, true
-		}
-		away = max(0, int64(turn)-o.turns.reached.Load())
-	}
-	o.shed.Add(1)
 	r := Refusal{RetryAfter: retryAfter(o.ShedShare(), rand.Float64()), Turn: turn}
 	if pause := time.Duration(float64(away) / float64(perSecond) * float64(time.Second)); pause > r.RetryAfter {
-		r.RetryAfter = (pause + time.Second - 1).Truncate(time.Second)
+		r.RetryAfter = wholeSeconds(pause)
 	}
+	told.turn.Store(int64(turn))
+	told.until.Store(int64(time.Since(o.began) + r.RetryAfter))
 	return Ticket{}, r, false
+}
+
+func wholeSeconds(d time.Duration) time.Duration {
+	return (d + time.Second - 1).Truncate(time.Second)
 }
 
 // inside returns how many requests count: those whose bodies do not come soon are not worked on, and nobody shall be able to take the
@@ -214,6 +240,7 @@ func (o *Overload) pace(done float64) {
 func (o *Overload) proceed(since time.Duration) {
 	o.turns.pass(int64(float64(o.refusals.Load()) * since.Seconds()))
 	o.grant()
+	o.turns.refuse(max(refusedAtLeast, refusedOfAll*float64(o.options.Connections())) * since.Seconds())
 	if room := o.limit.Load()/2 - o.inside(); room > 0 {
 		o.turns.hear(room/8 + 1)
 	}

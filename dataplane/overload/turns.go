@@ -20,14 +20,10 @@ type turns struct {
 
 	mu      sync.Mutex
 	heap    waiters
-	holding list.List    // of *holder, the first one first: requests that may still be let in
+	holding list.List    // of chan Ticket, the first one first: requests that may still be let in
 	held    atomic.Int64 // how many
-}
-
-// holder is a request that waits for room, or for its turn to be refused.
-type holder struct {
-	at   Turn
-	told chan Ticket // has one when there is room; closed when it is its turn
+	due     float64      // of them that are to be refused
+	before  int64        // that waited at the last look
 }
 
 type waiter struct {
@@ -66,15 +62,11 @@ func (t *turns) take(cost, most int64) (turn Turn, away int64) {
 // pass lets so many places go by.
 func (t *turns) pass(places int64) {
 	reached := Turn(t.reached.Add(places))
-	if t.waiting.Load() == 0 && t.held.Load() == 0 {
+	if t.waiting.Load() == 0 {
 		return
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for e := t.holding.Front(); e != nil && e.Value.(*holder).at <= reached; e = t.holding.Front() {
-		close(t.holding.Remove(e).(*holder).told)
-		t.held.Add(-1)
-	}
 	for len(t.heap) > 0 && t.heap[0].at <= reached {
 		t.first()
 	}
@@ -97,17 +89,17 @@ func (t *turns) first() {
 	t.waiting.Add(-1)
 }
 
-// hold waits until there is room, or not: then it is time to refuse.
-func (o *Overload) hold(turn Turn, ended, stop <-chan struct{}) (Ticket, bool) {
-	t, h := &o.turns, &holder{turn, make(chan Ticket, 1)}
+// hold waits for room, or until it is time to refuse.
+func (o *Overload) hold(ended, stop <-chan struct{}) (Ticket, bool) {
+	t, granted := &o.turns, make(chan Ticket, 1)
 	t.mu.Lock()
-	place := t.holding.PushBack(h)
+	place := t.holding.PushBack(granted)
 	t.held.Add(1)
 	t.mu.Unlock()
-	timer := time.NewTimer(o.options.Delay)
+	timer := time.NewTimer(maxHold)
 	defer timer.Stop()
 	select {
-	case ticket, ok := <-h.told:
+	case ticket, ok := <-granted:
 		return ticket, ok
 	case <-timer.C:
 	case <-ended:
@@ -116,7 +108,7 @@ func (o *Overload) hold(turn Turn, ended, stop <-chan struct{}) (Ticket, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	select {
-	case ticket, ok := <-h.told: // meanwhile
+	case ticket, ok := <-granted: // meanwhile
 		return ticket, ok
 	default:
 	}
@@ -134,7 +126,23 @@ func (o *Overload) grant() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for first := t.holding.Front(); first != nil && o.inside() < o.limit.Load(); first = t.holding.Front() {
-		t.holding.Remove(first).(*holder).told <- o.place() // it has room for one
+		t.holding.Remove(first).(chan Ticket) <- o.place() // it has room for one
+		t.held.Add(-1)
+	}
+}
+
+// refuse has so many of those that wait for room be refused, those that came last, unless fewer wait than the last time: then enough have
+// been. A part of one is kept for the next time.
+func (t *turns) refuse(n float64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := t.held.Load()
+	fewer := now < t.before
+	if t.before = now; fewer {
+		return
+	}
+	for t.due = min(t.due, 1) + n; t.due >= 1 && t.holding.Len() > 0; t.due-- {
+		close(t.holding.Remove(t.holding.Back()).(chan Ticket))
 		t.held.Add(-1)
 	}
 }

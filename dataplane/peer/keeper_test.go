@@ -13,6 +13,7 @@ import (
 
 	"github.com/isochrone/isochrone/internal/etcdclient"
 	"github.com/isochrone/isochrone/topology/sealed"
+	"github.com/isochrone/isochrone/topology/sealed/keeper"
 	"github.com/isochrone/isochrone/topology/store"
 	"github.com/isochrone/isochrone/topology/store/embedded"
 )
@@ -46,7 +47,7 @@ func TestKeeper(t *testing.T) {
 	control, _ := role(t)
 	pops, toPoPs := role(t)
 	s := store.New(client, "/isochrone/")
-	k := &Keeper{Store: s, Identities: control, Log: slog.New(slog.NewTextHandler(&log, nil))}
+	k := NewKeeper(s, control, nil, slog.New(slog.NewTextHandler(&log, nil)))
 	open := func(identities []age.Identity) []byte {
 		t.Helper()
 		stored, _, err := s.Sealed(t.Context(), Secret)
@@ -59,7 +60,7 @@ func TestKeeper(t *testing.T) {
 		}
 		return text
 	}
-	once := func(k *Keeper) {
+	once := func(k *keeper.Keeper) {
 		t.Helper()
 		if err := k.Once(t.Context()); err != nil {
 			t.Fatal(err)
@@ -82,7 +83,7 @@ func TestKeeper(t *testing.T) {
 		t.Errorf("got %+v, %v", stored, err)
 	}
 	others, _ := role(t)
-	once(&Keeper{Store: s, Identities: others, Log: k.Log})
+	once(NewKeeper(s, others, nil, k.Log))
 	if _, now, err := s.Sealed(t.Context(), Secret); err != nil || now != revision {
 		t.Errorf("what cannot be opened was replaced: %v", err)
 	}

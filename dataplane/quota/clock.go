@@ -2,15 +2,8 @@ package quota
 
 import "time"
 
-// Window is how long a window lasts at least.
-const Window = time.Minute
-
-const (
-	// ahead is for how many windows after the present one slices are taken.
-	ahead = 2
-	// fresh is how long what was heard of the number is held to be news.
-	fresh = 3 * time.Second
-)
+// ahead is for how many windows after the present one slices are taken.
+const ahead = 2
 
 // clock is what a PoP knows of the present window. All times are of one monotonic clock.
 type clock struct {

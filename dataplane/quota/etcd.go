@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -92,9 +91,9 @@ func (s *EtcdStore) now(ctx context.Context, r Request) (window, error) {
 		}
 		next := w
 		switch {
-		case w.number == 0, r.Lost > w.number && r.Lost < time.Now().Unix()+tooFar: // the only use of a wall clock: it went on by 60 for each number that there was
+		case w.number == 0, r.Lost > w.number && r.Lost < wall().Unix()+tooFar: // the only use of a wall clock: it went on by 60 for each number that there was
 			next.number = max(w.lost, w.number, r.Lost) + ahead + 1
-			next.number = max(next.number, time.Now().Unix())
+			next.number = max(next.number, wall().Unix())
 			next.rest = w.wasClosed || r.Lost > 0
 		case r.Open == w.number:
 			next.number, next.rest = w.number+1, false

@@ -13,7 +13,6 @@ const (
 	patience = 2 * time.Second        // of a request that waits for a grant, and of an exchange
 	pause    = 50 * time.Millisecond  // from the beginning of an exchange to that of the next: what is asked for meanwhile goes with it
 	poll     = 500 * time.Millisecond // from an exchange to the next when nothing is asked for
-	sweep    = 5 * time.Second        // from one look at all accounts to the next
 )
 
 // ErrAway is returned when it is not known whether there is any quota left: the store cannot be asked.

@@ -14,6 +14,7 @@ import (
 	"github.com/isochrone/isochrone/internal/etcdclient"
 	"github.com/isochrone/isochrone/topology"
 	"github.com/isochrone/isochrone/topology/sealed"
+	"github.com/isochrone/isochrone/topology/sealed/keeper"
 	"github.com/isochrone/isochrone/topology/store"
 	"github.com/isochrone/isochrone/topology/store/embedded"
 )
@@ -47,8 +48,8 @@ func TestKeeper(t *testing.T) {
 	control, _ := role(t)
 	pops, toPoPs := role(t)
 	s := store.New(client, "/isochrone/")
-	k := &Keeper{Store: s, Identities: control, Log: slog.New(slog.NewTextHandler(&log, nil)), settling: time.Millisecond}
-	once := func(k *Keeper) (*topology.Sealed, string) {
+	k := newKeeper(s, control, nil, slog.New(slog.NewTextHandler(&log, nil)), time.Millisecond)
+	once := func(k *keeper.Keeper) (*topology.Sealed, string) {
 		t.Helper()
 		if err := k.Once(t.Context()); err != nil {
 			t.Fatal(err)
@@ -85,7 +86,7 @@ func TestKeeper(t *testing.T) {
 		}
 	}
 	others, _ := role(t)
-	if _, key := once(&Keeper{Store: s, Identities: others, Log: k.Log}); key != made {
+	if _, key := once(NewKeeper(s, others, nil, k.Log)); key != made {
 		t.Error("what cannot be opened was replaced")
 	}
 	id, _ := topology.KeyID(made)

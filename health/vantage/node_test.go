@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -144,8 +145,9 @@ func TestAlone(t *testing.T) {
 // TestSaysOfItself holds that what a node says of itself is told once, at once, and that it is in each report from then on.
 func TestSaysOfItself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		serves := "192.0.2.53:53"
-		r := start(t, "dns:a", []health.Target{x}, func(c *Config) { c.Describe = func(r *health.Report) { r.Serves = serves } })
+		var serves atomic.Value
+		serves.Store("192.0.2.53:53")
+		r := start(t, "dns:a", []health.Target{x}, func(c *Config) { c.Describe = func(r *health.Report) { r.Serves = serves.Load().(string) } })
 		defer r.stop()
 		time.Sleep(5 * time.Second)
 		last := func() (*health.Report, int) {
@@ -160,10 +162,10 @@ func TestSaysOfItself(t *testing.T) {
 			r.Host([]health.Hosted{{PoP: "b", Degraded: "its spool is full"}})
 		}
 		said, after := last()
-		if after != before+3 || said.Self.Degraded != "no cluster can be reached" || !said.Self.Shedding || len(said.Hosts) != 1 || said.Serves != serves {
+		if after != before+3 || said.Self.Degraded != "no cluster can be reached" || !said.Self.Shedding || len(said.Hosts) != 1 || said.Serves != serves.Load() {
 			t.Errorf("told %d times: %+v", after-before, said)
 		}
-		serves = ""
+		serves.Store("")
 		r.Say()
 		if said, _ := last(); said.Serves != "" || said.Self.Degraded == "" {
 			t.Errorf("got %+v", said)
@@ -480,7 +482,8 @@ func TestNamesake(t *testing.T) {
 		begin("two")
 		stop := nodes["two"].stop
 		mu.Lock()
-		writes, waiting = 0, map[string][]*health.Report{}
+		writes = 0
+		clear(waiting)
 		mu.Unlock()
 		for range 60 {
 			time.Sleep(time.Second)

@@ -14,8 +14,9 @@ type Model struct {
 	hubs     []hub
 	zones    map[string]zoneID // by country
 	byZone   [][]int           // the hubs of each zone
-	between  [][]float64       // the cheapest way between hubs in ms, without the constant
-	landCost float64           // of a kilometre of land, in ms of round trip
+	links    []link
+	between  [][]float64 // the cheapest way between hubs in ms, without the constant
+	landCost float64     // of a kilometre of land, in ms of round trip
 }
 
 // hub is a landing point of cables, or a waypoint at sea.

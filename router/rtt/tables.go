@@ -51,7 +51,6 @@ func parseTables(files fs.FS) (*Model, error) {
 	if err := m.readParams(files); err != nil {
 		return nil, err
 	}
-	m.landCost = m.fibreMSPerKM * m.landFactor
 	numbers := map[string]zoneID{"": atSea}
 	zone := func(name string) zoneID {
 		if _, known := numbers[name]; !known {
@@ -90,7 +89,11 @@ func parseTables(files fs.FS) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	return m, m.join(links, index)
+	if err := m.readLinks(links, index); err != nil {
+		return nil, err
+	}
+	m.join()
+	return m, nil
 }
 
 func (m *Model) readParams(files fs.FS) error {
@@ -118,8 +121,31 @@ func (m *Model) readParams(files fs.FS) error {
 	return nil
 }
 
+// link is a way between two hubs.
+type link struct {
+	a, b int
+	sea  bool
+	km   float64
+}
+
+func (m *Model) readLinks(rows []row, index map[string]int) error {
+	for _, row := range rows {
+		a, knowsA := index[row.text[0]]
+		b, knowsB := index[row.text[1]]
+		if !knowsA || !knowsB {
+			return fmt.Errorf("%s: no hub %q or %q", row.where, row.text[0], row.text[1])
+		}
+		m.links = append(m.links, link{a, b, row.text[2] == "sea", row.number(3)})
+		if row.err != nil {
+			return row.err
+		}
+	}
+	return nil
+}
+
 // join fills in the cheapest way between all hubs: over land within a zone, over the links otherwise (Floyd-Warshall).
-func (m *Model) join(links []row, index map[string]int) error {
+func (m *Model) join() {
+	m.landCost = m.fibreMSPerKM * m.landFactor
 	n := len(m.hubs)
 	d := make([][]float64, n)
 	for i := range d {
@@ -131,31 +157,45 @@ func (m *Model) join(links []row, index map[string]int) error {
 		}
 		d[i][i] = 0
 	}
-	for _, link := range links {
-		a, knowsA := index[link.text[0]]
-		b, knowsB := index[link.text[1]]
-		if !knowsA || !knowsB {
-			return fmt.Errorf("%s: no hub %q or %q", link.where, link.text[0], link.text[1])
+	for _, l := range m.links {
+		cost := m.landCost * l.km
+		if l.sea {
+			cost = m.fibreMSPerKM*m.seaFactor*l.km + m.landingMS
 		}
-		cost := m.landCost * link.number(3)
-		if link.text[2] == "sea" {
-			cost = m.fibreMSPerKM*m.seaFactor*link.number(3) + m.landingMS
-		}
-		if link.err != nil {
-			return link.err
-		}
-		d[a][b] = min(d[a][b], cost)
-		d[b][a] = d[a][b]
+		d[l.a][l.b] = min(d[l.a][l.b], cost)
+		d[l.b][l.a] = d[l.a][l.b]
 	}
-	for k := range d {
-		for i := range d {
-			for j := range d {
-				d[i][j] = min(d[i][j], d[i][k]+d[k][j])
+	for k, via := range d {
+		for i, row := range d {
+			if first := row[k]; i != k && !math.IsInf(first, 1) {
+				for j, rest := range via {
+					if way := first + rest; way < row[j] {
+						row[j] = way
+					}
+				}
 			}
 		}
 	}
 	m.between = d
-	return nil
+}
+
+// Numbers are those of the model that were fitted to measurements.
+type Numbers struct {
+	BaseMS     float64 `json:"base_ms"`     // constant of every pair at least 100 km apart
+	LandFactor float64 `json:"land_factor"` // land kilometres count so many times their fibre light time
+	SeaFactor  float64 `json:"sea_factor"`  // sea kilometres likewise
+	LandingMS  float64 `json:"landing_ms"`  // added for each link by sea
+}
+
+// Numbers returns the model's.
+func (m *Model) Numbers() Numbers { return Numbers{m.baseMS, m.landFactor, m.seaFactor, m.landingMS} }
+
+// With returns a model with other numbers over the same tables, for who calibrates it.
+func (m *Model) With(n Numbers) *Model {
+	other := *m
+	other.baseMS, other.landFactor, other.seaFactor, other.landingMS = n.BaseMS, n.LandFactor, n.SeaFactor, n.LandingMS
+	other.join()
+	return &other
 }
 
 // row is a line of a table.

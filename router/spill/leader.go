@@ -117,6 +117,7 @@ func (l *Leader) Next(t Told) Outcome {
 	next, report := Plan(now, t.InForce, t.Options)
 	if len(returning) > 0 {
 		back := world(slices.DeleteFunc(slices.Clone(away), func(name string) bool { _, is := slices.BinarySearch(returning, name); return is }))
+		back.unlimited(returning)
 		next = l.whenBack(t, now, back, returning, next, &report)
 	}
 	if o.Report, o.Demand = report, now.total; report.Why != "" && (report.Why != "loss" || t.Now.Sub(l.wrote) >= lossesEvery) {
@@ -173,6 +174,17 @@ func (l *Leader) whenBack(t Told, now, back *World, returning []string, next rou
 		report.Why = later.Why
 	}
 	return all
+}
+
+// unlimited lets PoPs, by name in order, take all their clients, whatever they take now.
+func (w *World) unlimited(names []string) {
+	for i := range w.Cells {
+		for j := range w.Cells[i].Hops {
+			if _, is := slices.BinarySearch(names, w.PoPs[w.Cells[i].Hops[j].PoP].Name); is {
+				w.Cells[i].Hops[j].Limit = 0
+			}
+		}
+	}
 }
 
 func allKeys(a, b map[Leading]router.Takes) map[Leading]bool {
@@ -256,7 +268,7 @@ func (l *Leader) reckon(w *World, measured []float64, t Told, away []string, pas
 	for p, pop := range w.PoPs {
 		more := l.besides[pop.Name] * forget
 		if !math.IsNaN(measured[p]) {
-			more = max(more, measured[p]-most[p])
+			more = max(min(more, measured[p]), measured[p]-most[p])
 		}
 		l.besides[pop.Name], besides[p] = more, more
 	}
@@ -307,9 +319,13 @@ func (l *Leader) populate(t Told) {
 		kinds[at].count++
 	}
 	var demand []Demand
-	each := max(1, min(len(t.Clients), mostClients/max(len(kinds), 1)))
-	stride := (len(t.Clients) + each - 1) / each
 	for _, k := range kinds {
+		orders := 1 // PoPs that share clients make many
+		for i := 0; i < len(t.Clients); i += len(t.Clients)/16 + 1 {
+			orders = max(orders, len(table.Orders(k.id, router.IPv4, t.Clients[i].Client.Addr())))
+		}
+		each := max(1, min(len(t.Clients), max(mostClients/len(kinds)/orders, 500)))
+		stride := (len(t.Clients) + each - 1) / each
 		for i := 0; i < len(t.Clients); i += max(stride, 1) {
 			c := t.Clients[i]
 			for _, next := range t.Clients[i+1 : min(i+stride, len(t.Clients))] {

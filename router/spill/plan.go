@@ -141,8 +141,11 @@ func (p *planner) calm() (next *ledger, why string) {
 	p.best = least / p.total
 	// Somewhat more than a plan may give is borne, so that not each step of a rising demand makes a plan.
 	borne := p.rooms((1+p.Fill)/2, -1)
-	if p.before.excess(borne) > 1e-6*p.total {
-		return p.relieve(room, best), "overload"
+	if excess := p.before.excess(borne); excess > 1e-6*p.total {
+		if next := p.relieve(room, best); next.excess(borne) < 0.98*excess {
+			return next, "overload"
+		}
+		return p.before, "" // whoever could be sent elsewhere is
 	}
 	if p.Still {
 		return p.before, ""

@@ -6,6 +6,7 @@ import (
 	"math"
 	"net/netip"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -87,6 +88,14 @@ func realised(v *router.View, w *World, demand []Demand) []float64 {
 			a := router.Decide(v, d.Service, router.IPv4, netip.PrefixFrom(netip.AddrFrom4(b), 32), nil)
 			for _, c := range a.Choices[:a.N] {
 				name, _ := v.Table.PoP(c)
+				if v.Table.IsVIP(c) { // the nearest announcer gets it
+					for _, next := range v.Table.Orders(d.Service, router.IPv4, d.Client.Addr())[0].Choices[1:] {
+						if slices.Contains(v.Table.Announcers(c), next) {
+							name, _ = v.Table.PoP(next)
+							break
+						}
+					}
+				}
 				loads[index[name]] += d.RPS / 1024 / float64(a.N)
 			}
 		}
@@ -128,4 +137,73 @@ func TestDecideDoesWhatIsPlanned(t *testing.T) {
 			t.Logf("%d answers, %d lost: %.4f goes otherwise, %.4f without shares", answers, lost, far, without)
 		}
 	}
+}
+
+// TestWorldsAreWhatIsDecided has policies and decisions that say who gets what besides shares: with shares and without, PoPs get what a world of them says.
+func TestWorldsAreWhatIsDecided(t *testing.T) {
+	t.Parallel()
+	plain := fortyView(t, 1)
+	demand := metroDemand()
+	w := NewWorld(plain, nil, demand)
+	w.capacities(0.75, 1)
+	shares, _ := Plan(w, noShares, Options{Fill: 1})
+	half := 0.5
+	expires := time.Unix(1<<40, 0)
+	pin := map[string]*topology.Override{"pin": {Kind: topology.Pin, PoP: "fra1", Share: &half, Expires: expires}}
+	drain := map[string]*topology.Override{"drain": {Kind: topology.Drain, PoP: "fra1", Expires: expires}}
+	for name, test := range map[string]struct {
+		steering  func(*topology.Steering)
+		overrides map[string]*topology.Override
+	}{
+		"groups": {func(s *topology.Steering) {
+			s.Within, s.Weights = topology.Duration(10*time.Millisecond), map[string]int{"fra1": 3}
+		}, nil},
+		"a canary": {func(s *topology.Steering) {
+			s.Canary = &topology.Canary{Share: 0.3, Policy: topology.Policy{Rank: topology.RankByFailover, Failover: []string{"sin1"}}}
+		}, nil},
+		"a pinned share":      {nil, pin},
+		"a drain":             {nil, drain},
+		"services without it": {func(s *topology.Steering) { s.Spill = &topology.Spill{Off: true} }, nil},
+		"VIPs":                {func(s *topology.Steering) { s.Anycast = &topology.Anycast{Mode: topology.AnycastAll, VIPs: vips} }, nil},
+	} {
+		top := announcing(plain.Table.Snapshot().Topology, "fra1", "iad1", "sin1")
+		for service, s := range top.Services {
+			changed := *s
+			if test.steering != nil {
+				test.steering(&changed.Steering)
+			}
+			top = top.With(map[topology.Ref]topology.Object{{Kind: topology.Services, Name: service}: &changed}, nil)
+		}
+		table, err := router.Compile(&topology.Snapshot{Topology: top}, plain.Table.Atlas(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for with, s := range map[string]router.Spill{"without shares": {}, "with shares": shares} {
+			v := &router.View{Table: table, State: router.NewState(table, router.Inputs{Now: time.Unix(0, 0), Spill: s, Overrides: test.overrides})}
+			world := NewWorld(v, nil, demand)
+			in := s
+			in.Takes = s.InForce(world.Away)
+			want, _ := Flows(world, in, -1)
+			got := realised(v, world, demand)
+			far := 0.0
+			for p := range want {
+				far += math.Abs(got[p]-want[p]) / 2
+			}
+			if far > 0.025 {
+				t.Errorf("%s, %s: %.4f of the world goes otherwise than the world says", name, with, far)
+			}
+		}
+	}
+}
+
+var vips = []netip.Addr{netip.MustParseAddr("198.51.100.1")}
+
+// announcing returns a topology in which some PoPs announce VIPs.
+func announcing(top *topology.Topology, names ...string) *topology.Topology {
+	for _, name := range names {
+		pop := *top.PoPs[name]
+		pop.VIPs = vips
+		top = top.With(map[topology.Ref]topology.Object{{Kind: topology.PoPs, Name: name}: &pop}, nil)
+	}
+	return top
 }

@@ -64,6 +64,7 @@ type engine struct {
 	oracle     *oracle // nil unless it is the policy
 	overrides  map[string]*topology.Override
 	decisions  int
+	deciding   bool     // a view is due
 	vips       [][]bool // by VIP and PoP: it announces the VIP
 	announced  []bool   // by PoP: its routes are there
 	flips      []flip
@@ -117,18 +118,21 @@ func (e *engine) when(at time.Duration, do func()) {
 	heap.Push(&e.happenings, happening{max(at, e.now), e.number, do})
 }
 
+// quantum is how short a step is at the least: what happens within it happens together.
+const quantum = 50 * time.Millisecond
+
 // run lets the time of the scenario pass.
 func (e *engine) run(ctx context.Context, progress scenario.Progress) error {
 	for e.now < e.until {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		for len(e.happenings) > 0 && e.happenings[0].at <= e.now {
+		for len(e.happenings) > 0 && e.happenings[0].at < e.now+quantum/2 {
 			heap.Pop(&e.happenings).(happening).do()
 		}
 		next := min(e.now-e.now%e.step+e.step, e.until)
 		if len(e.happenings) > 0 {
-			next = min(next, e.happenings[0].at)
+			next = min(next, max(e.happenings[0].at, e.now+quantum))
 		}
 		if e.now < e.fine {
 			next = min(next, e.now+max(min(time.Second, e.step), e.ttl/20))

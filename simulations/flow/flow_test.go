@@ -14,7 +14,7 @@ import (
 func small(clients, pops int, d time.Duration) *scenario.Scenario {
 	return &scenario.Scenario{Name: "small", Duration: scenario.Duration(d), World: scenario.World{
 		PoPs: &scenario.PoPs{Count: pops, Capacity: 2}, Clusters: &scenario.Clusters{At: []string{"IAD", "FRA", "SIN"}},
-		Clients: scenario.Clients{Count: clients, Rate: 0.02, Fresh: 0.1, Diurnal: 0.4, Resolvers: scenario.Resolvers{Own: 0.1, Public: 0.1, ECS: 0.3, Farm: 4}},
+		Clients: scenario.Clients{Count: clients, Rate: 0.02, Fresh: 0.1, Diurnal: 0.4, Resolvers: scenario.Resolvers{Own: 0.1, ECS: 0.3, Farm: 4}},
 		Network: scenario.Network{Catchment: scenario.Catchment{Far: 0.2}},
 	}}
 }
@@ -35,7 +35,7 @@ func run(tb testing.TB, s *scenario.Scenario, policy scenario.PolicyName, seed u
 func TestTry(t *testing.T) {
 	s := small(20_000, 30, 3*time.Hour)
 	s.Timeline = []scenario.Event{{At: scenario.Duration(time.Hour), For: scenario.Duration(20 * time.Minute), Lose: []string{"largest"}}}
-	s.World.Clients.Resolvers = scenario.Resolvers{}
+	s.World.Clients.Resolvers = scenario.Resolvers{Own: 0.2, ECS: 0.3, Farm: 4}
 	for _, p := range []scenario.PolicyName{scenario.Ours} {
 		b := time.Now()
 		r := run(t, s, p, 1)

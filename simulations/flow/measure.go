@@ -129,6 +129,7 @@ type figures struct {
 	sumPosts, sumRefused, sumLost, sumAsks, sumMisses float64
 	mostEntries, mostLoad                             float64
 	popLoad                                           []float64 // by PoP: the highest part of its capacity
+	popPosts                                          []float64 // by PoP: that came
 	popTime                                           []float64 // by PoP: clients × seconds
 	over                                              []bool    // by PoP: it got more than it can do
 	fell                                              []bool
@@ -150,6 +151,7 @@ func (m *figures) step(e *engine, d time.Duration) {
 	for p, load := range e.load {
 		refused += float64(load * e.refused[p])
 		m.popTime[p] += float64(e.clientsAt[p] * seconds)
+		m.popPosts[p] += float64(load * seconds)
 		if capacity := e.capacity(p); capacity > 0 {
 			part := load / capacity
 			m.popLoad[p] = max(m.popLoad[p], part)

@@ -15,21 +15,27 @@ type planner struct {
 	leader   spill.Leader
 	clients  []spill.Client
 	revision int64
-	due      bool // a plan is on its way
+	due      bool          // a plan is on its way
+	pause    time.Duration // until the next one: longer while plans come to nothing
 }
 
-// How often the leader plans: every few seconds, as it does in the field, while something is wrong or clients are on the move, else now and then.
+// How often the leader plans: every few seconds, as it does in the field, while clients are on the move or a PoP has too much. While a PoP is nearly
+// full and plans come to nothing, it plans ever more rarely; else now and then. More plans would change nothing, but for how long a run takes.
 const (
 	planSoon  = 5 * time.Second
-	planEvery = 5 * time.Minute
-	planFull  = 0.96 // part of a PoP's capacity from which on something is wrong
+	planEvery = 15 * time.Minute
+	planFull  = 0.97 // part of a PoP's capacity from which on it is nearly full
 )
 
-// How it begins: with so many plans before the begin of the scenario.
+// How it begins: with so many plans before the begin of the scenario, so far apart that each may replace what the one before has.
 const (
-	warmUps    = 12
-	warmUpStep = 10 * time.Second
+	warmUps    = 4
+	warmUpStep = 40 * time.Second
 )
+
+// planWork bounds what a plan may cost (see spill.Options): a quarter of a second, which is enough for all plans of 40 PoPs. With some hundreds
+// the shares for losses of single PoPs are not as good as the leader finds them in the field.
+const planWork = 150_000_000
 
 // newPlanner has a leader that knows from where our servers are asked, and for how many clients.
 func newPlanner(e *engine) *planner {
@@ -75,7 +81,7 @@ func (p *planner) soon(e *engine, r *routed) {
 		return
 	}
 	p.due = true
-	e.when(e.now+planSoon, func() {
+	e.when(e.now+max(p.pause, planSoon), func() {
 		p.due = false
 		p.plan(e, r)
 	})
@@ -83,19 +89,26 @@ func (p *planner) soon(e *engine, r *routed) {
 
 // watch has plans made every few seconds while a PoP is nearly full, or clients are on the move.
 func (p *planner) watch(e *engine, r *routed) {
-	busy := e.now < e.fine
+	full, urgent := false, e.now < e.fine
 	for i := range e.pops {
-		capacity := e.capacity(i)
-		busy = busy || capacity > 0 && e.load[i] > planFull*capacity && e.dead[i] == 0
+		if capacity := e.capacity(i); capacity > 0 && e.dead[i] == 0 {
+			full = full || e.load[i] > planFull*capacity
+			urgent = urgent || e.load[i] > capacity
+		}
 	}
-	if busy {
+	if urgent {
+		p.pause = planSoon
+	}
+	if full || urgent {
 		p.soon(e, r)
 	}
 }
 
 // plan makes a plan, and a view of it if it is another.
 func (p *planner) plan(e *engine, r *routed) {
+	p.pause = min(2*p.pause, planEvery)
 	if e.etcd == 0 && p.next(e, r, e.now) { // without etcd the last shares stay in force
+		p.pause = planSoon
 		e.decide()
 	}
 }
@@ -119,7 +132,7 @@ func (p *planner) next(e *engine, r *routed, now time.Duration) bool {
 	}
 	at := scenario.Now.Add(now)
 	outcome := p.leader.Next(spill.Told{Now: at, View: &router.View{Table: r.table, State: r.state(e)}, Clients: p.clients, Loads: loads, InForce: r.spill,
-		Revision: p.revision, TTL: e.ttl})
+		Revision: p.revision, TTL: e.ttl, Options: spill.Options{Work: planWork}})
 	if outcome.Changed {
 		p.revision++
 		r.spill = outcome.Spill

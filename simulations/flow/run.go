@@ -102,6 +102,7 @@ func (e *engine) room() {
 		}
 	})
 	m := &e.measured
+	m.popPosts = make([]float64, pops)
 	m.popLoad, m.popTime, m.over, m.fell = make([]float64, pops), make([]float64, pops), make([]bool, pops), make([]bool, pops)
 	m.series = newRecorder(e)
 }

@@ -18,6 +18,7 @@ type standing struct {
 	n       uint8
 	settled bool // nothing changes until what the engine calls its epoch does
 	epoch   uint32
+	aim     int16   // the one PoP that is answered in this epoch, or several
 	urge    float64 // part of posts for which the name is asked
 	lost    float64 // part of posts that nobody answers
 	c       [held]conn
@@ -48,7 +49,7 @@ func (s *standing) add(pop int16, part float64) *conn {
 
 // drop forgets parts of nearly nothing.
 func (s *standing) drop() {
-	const little = 1e-9
+	const little = 1e-6
 	n, largest := uint8(0), uint8(0)
 	gone := 0.0
 	for i := range s.c[:s.n] {
@@ -181,6 +182,9 @@ func (e *engine) land(u int, v *view, asker int32, part float64, a *aims) {
 // nowhere is in place of a PoP where there is none.
 const nowhere int16 = -1
 
+// several is in place of a PoP where there are more.
+const several int16 = -2
+
 // move lets a network's clients ask and connect, over a step whose rates are known.
 func (e *engine) move(u int, s *standing, moved *float64) {
 	if s.settled && s.epoch == e.epoch {
@@ -191,7 +195,11 @@ func (e *engine) move(u int, s *standing, moved *float64) {
 		e.oracle.stand(e, u, s)
 		return
 	}
-	e.aim(u, &a)
+	if s.epoch == e.epoch && s.aim != several && len(e.views) == 1 {
+		a.n, a.pop[0], a.part[0] = 1, s.aim, 1
+	} else {
+		e.aim(u, &a)
+	}
 	metro, region := e.metro[u], e.region[u]
 	stay, leave := e.staying[metro], e.leaving[metro] // parts that ask within the step
 	gone, leaves := e.gone[region], e.leaves[region]
@@ -231,5 +239,8 @@ func (e *engine) move(u int, s *standing, moved *float64) {
 	s.urge, s.lost = urge, lost
 	s.drop()
 	s.settled = s.n == 1 && a.n == 1 && s.c[0].pop == a.pop[0] && len(e.views) == 1
-	s.epoch = e.epoch
+	s.epoch, s.aim = e.epoch, several
+	if a.n == 1 {
+		s.aim = a.pop[0]
+	}
 }

@@ -30,6 +30,24 @@ func (e *engine) decide() {
 	}
 }
 
+// together is within which time verdicts make one view, when there are many of them.
+const together = 500 * time.Millisecond
+
+// decideSoon makes a view at once, or together with others that are due then.
+func (e *engine) decideSoon() {
+	switch {
+	case e.deciding:
+	case e.now >= e.views[0].from+2*time.Second:
+		e.decide()
+	default:
+		e.deciding = true
+		e.when(e.now-e.now%together+together, func() {
+			e.deciding = false
+			e.decide()
+		})
+	}
+}
+
 // routed is router.Decide, with spill or without.
 type routed struct {
 	table  *router.Table

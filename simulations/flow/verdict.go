@@ -84,7 +84,7 @@ func (e *engine) fall(p int) {
 	e.measured.verdict = max(e.measured.verdict, took)
 	e.note("verdict: %s down, after %.2f s", e.pops[p].name, took.Seconds())
 	e.disturb()
-	e.decide()
+	e.decideSoon()
 }
 
 // Flap damping, as in docs/health.md: a fall adds to a penalty that halves each minute; above a bound the PoP stays down until it is low.
@@ -127,7 +127,7 @@ func (e *engine) rise(p, since int) {
 	}
 	e.note("verdict: %s up", e.pops[p].name)
 	e.disturb()
-	e.decide()
+	e.decideSoon()
 }
 
 // verdictsNow are the verdicts as the router takes them.

@@ -9,5 +9,6 @@
 //	host := network.Host("sin")
 //	socket, err := network.ListenPacket(netip.AddrPortFrom(host, 443))
 //
-// It takes no part in what is real: files take no virtual time, and neither does work of the processor.
+// Run runs a world of package world by a scenario, and measures it. docs/packet-level.md tells what is real, and what is a model. Files take no virtual
+// time, and neither does work of the processor.
 package packet

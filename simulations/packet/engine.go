@@ -57,7 +57,7 @@ type engine struct {
 	dns      []*dnsNode
 	popOf    map[netip.AddrPort]int
 
-	clusterLayer, popLayer, quotaLayer, dnsLayer, clientLayer *layer
+	clusterLayer, popLayer, dnsLayer, clientLayer *layer
 
 	stop   context.Context
 	cancel context.CancelFunc
@@ -132,7 +132,7 @@ func (e *engine) check() error {
 	}
 	for i := range e.scenario.Timeline {
 		switch event := &e.scenario.Timeline[i]; {
-		case event.Flip != nil, event.Upgrade != nil:
+		case event.Flip != nil:
 			return fmt.Errorf("timeline[%d].%s: %w", i, event.Kind(), ErrUnsupported)
 		case event.BrownOut != nil && event.BrownOut.Capacity > 0:
 			return fmt.Errorf("timeline[%d].brown_out.capacity: %w: work of processors takes no virtual time", i, ErrUnsupported)
@@ -181,7 +181,7 @@ const mostDNS = 4
 // start starts everything but the clients.
 func (e *engine) start() error {
 	e.stop, e.cancel = context.WithCancel(context.Background())
-	e.clusterLayer, e.popLayer, e.quotaLayer, e.dnsLayer, e.clientLayer = newLayer(), newLayer(), newLayer(), newLayer(), newLayer()
+	e.clusterLayer, e.popLayer, e.dnsLayer, e.clientLayer = newLayer(), newLayer(), newLayer(), newLayer()
 	e.ground = newGround(e.world)
 	e.network = New(Config{Way: e.ground.way, Seed: e.seed, MTU: e.scenario.World.Network.MTU})
 	e.quota = quota.NewMemory(1)
@@ -208,7 +208,7 @@ func (e *engine) start() error {
 		}
 	}
 	for i := range e.world.PoPs {
-		if err := e.startPoP(i); err != nil {
+		if err := e.addPoP(i); err != nil {
 			return err
 		}
 	}
@@ -258,7 +258,7 @@ func (e *engine) firstSnapshot() (*topology.Snapshot, error) {
 func (e *engine) end() error {
 	e.cancel()
 	var errs []error
-	for _, l := range []*layer{e.clientLayer, e.popLayer, e.quotaLayer, e.dnsLayer, e.clusterLayer} {
+	for _, l := range []*layer{e.clientLayer, e.popLayer, e.dnsLayer, e.clusterLayer} {
 		e.network.Break(nil)
 		errs = append(errs, l.end())
 	}

@@ -344,7 +344,7 @@ func (e *engine) mapOf(run *scenario.Run) {
 		})
 	}
 	for i, p := range e.world.PoPs {
-		pop := scenario.PoP{Name: p.Name, LatDeg: p.LatDeg, LonDeg: p.LonDeg}
+		pop := scenario.PoP{Name: p.Name, Country: p.Country, LatDeg: p.LatDeg, LonDeg: p.LonDeg}
 		if all > 0 {
 			pop.Share = math.Round(served[i]/all*1e6) / 1e6
 		}

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/isochrone/isochrone/dataplane"
@@ -60,17 +61,58 @@ type popNode struct {
 	name   string
 	number int
 	addr   netip.Addr
-	pop    *dataplane.PoP
 	looker *looker
+
+	mu   sync.Mutex // while it is started or ended
+	pop  *dataplane.PoP
+	stop func() error // ends it; nil while it does not run
 }
 
-func (e *engine) startPoP(i int) error {
+// held is how many envelopes wait in the PoP's spool.
+func (p *popNode) held() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.pop == nil {
+		return 0
+	}
+	return p.pop.Held().Pending
+}
+
+// end has the PoP's process end, as one that is told to: requests in flight are done.
+func (p *popNode) end() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.stop == nil {
+		return nil
+	}
+	err := p.stop()
+	p.pop, p.stop = nil, nil
+	return err
+}
+
+// addPoP starts a PoP, and its vantage.
+func (e *engine) addPoP(i int) error {
 	p := &popNode{name: e.world.PoPs[i].Name, number: i, addr: popAddr(i)}
-	snapshot, verdicts := e.store.first, func() health.Verdicts { return nil }
 	if e.watched {
 		p.looker = e.newLooker("pop:"+p.name, p.addr, geo.ContinentOf(e.world.PoPs[i].Country), "", nil, nil)
-		snapshot, verdicts = p.looker.now, p.looker.held
 		e.popLayer.run(p.looker.run)
+	}
+	if err := e.startPoP(p); err != nil {
+		return err
+	}
+	e.pops = append(e.pops, p)
+	e.popLayer.run(func(ctx context.Context) error {
+		<-ctx.Done()
+		return p.end()
+	})
+	return nil
+}
+
+// startPoP starts a process of a PoP, on what the one before has left in its spool.
+func (e *engine) startPoP(p *popNode) error {
+	snapshot, verdicts := e.store.first, func() health.Verdicts { return nil }
+	if p.looker != nil {
+		snapshot, verdicts = p.looker.now, p.looker.held
 	}
 	log := slog.New(slog.NewTextHandler(&e.log, &slog.HandlerOptions{Level: slog.LevelError}))
 	queue, err := spool.Open(filepath.Join(e.dir, "pops", p.name), spool.Options{Log: log, MemoryBytes: 8 << 20, Outcomes: 10_000})
@@ -78,10 +120,10 @@ func (e *engine) startPoP(i int) error {
 		return err
 	}
 	ledger := quota.New(quota.Config{PoP: p.name, Store: e.quota})
-	p.pop = dataplane.New(dataplane.Config{
+	pop := dataplane.New(dataplane.Config{
 		Name: p.name, Spool: queue, Log: log, Model: rtt.Default(), Secret: func(string) []byte { return []byte("secret") }, Snapshot: snapshot, Verdicts: verdicts,
 		Quota: ledger, ClusterToken: func(string) string { return clusterToken }, Dial: e.network.Dialer(p.addr),
-		Acknowledged: func(env *spool.Envelope, to string) { e.acknowledged(env.ID, i, to) },
+		Acknowledged: func(env *spool.Envelope, to string) { e.acknowledged(env.ID, p.number, to) },
 	})
 	udp, err := e.network.ListenPacket(netip.AddrPortFrom(p.addr, 443))
 	if err != nil {
@@ -92,12 +134,15 @@ func (e *engine) startPoP(i int) error {
 			return e.ca.Certificate(hello.ServerName, time.Now())
 		},
 	}}
-	e.popLayer.run(func(ctx context.Context) error { return p.pop.Run(ctx, sockets) })
-	e.quotaLayer.run(func(ctx context.Context) error {
+	front, behind := newLayer(), newLayer()
+	front.run(func(ctx context.Context) error { return pop.Run(ctx, sockets) })
+	behind.run(func(ctx context.Context) error {
 		_ = ledger.Run(ctx) // ends with its context
 		return nil
 	})
-	e.pops = append(e.pops, p)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.pop, p.stop = pop, func() error { return errors.Join(front.end(), behind.end()) }
 	return nil
 }
 

@@ -22,7 +22,7 @@ import (
 )
 
 // warmUp is how long everything runs before a scenario with a timeline begins: nodes hear of each other, and reach verdicts.
-const warmUp = 20 * time.Second
+const warmUp = 10 * time.Second
 
 // settleFor is how long envelopes are waited for in the end that no cluster has acknowledged yet.
 const settleFor = 2 * time.Minute
@@ -76,7 +76,10 @@ func (e *engine) play(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// prime has each PoP do what it does for the first post of its life: it gets a quota, and connects to its cluster.
+// firstPosts is how many posts a PoP gets before a scenario begins: with each that is answered its forwarder trusts the connection with more at a time.
+const firstPosts = 6
+
+// prime has each PoP do what it does for the first posts of its life: it gets a quota, and connects to its cluster.
 func (e *engine) prime() error {
 	var posting errgroup.Group
 	for i, p := range e.pops {
@@ -88,15 +91,17 @@ func (e *engine) prime() error {
 			defer c.Close()
 			ctx, cancel := context.WithTimeout(context.Background(), patience)
 			defer cancel()
-			answer, err := c.Post(ctx, []intakeclient.Endpoint{{Target: p.name, Addr: at}}, &intakeclient.Request{
-				Service: e.world.Service, Path: dataplane.Path, Body: e.body(nil, 0),
-				Header: http.Header{"X-Api-Key": {e.key}, "Content-Type": {"application/json"}, "Idempotency-Key": {fmt.Sprintf("first-%d", i)}},
-			})
-			if err == nil && answer.Status != http.StatusAccepted {
-				err = fmt.Errorf("answered %d: %s", answer.Status, answer.Body)
-			}
-			if err != nil {
-				return fmt.Errorf("PoP %s takes no posts: %w", p.name, err)
+			for n := range firstPosts {
+				answer, err := c.Post(ctx, []intakeclient.Endpoint{{Target: p.name, Addr: at}}, &intakeclient.Request{
+					Service: e.world.Service, Path: dataplane.Path, Body: e.body(nil, 0),
+					Header: http.Header{"X-Api-Key": {e.key}, "Content-Type": {"application/json"}, "Idempotency-Key": {fmt.Sprintf("first-%d-%d", i, n)}},
+				})
+				if err == nil && answer.Status != http.StatusAccepted {
+					err = fmt.Errorf("answered %d: %s", answer.Status, answer.Body)
+				}
+				if err != nil {
+					return fmt.Errorf("PoP %s takes no posts: %w", p.name, err)
+				}
 			}
 			return nil
 		})
@@ -111,7 +116,7 @@ func (e *engine) settle() {
 	held := func() (n int) {
 		for _, p := range e.pops {
 			if !e.faults.isDead(p.addr) {
-				n += p.pop.Held().Pending
+				n += p.held()
 			}
 		}
 		return n
@@ -211,7 +216,9 @@ func (e *engine) actions() []action {
 				return nil
 			})
 		case len(event.Drain) > 0:
-			all = append(all, action{at, func() error { return e.drain(i, event) }})
+			all = append(all, action{at, func() error {
+				return e.drain(fmt.Sprintf("event %d", i), e.largestIn(event.Drain), time.Duration(event.For))
+			}})
 		case len(event.Partition) > 0:
 			var h *happening
 			names := event.Partition
@@ -229,6 +236,8 @@ func (e *engine) actions() []action {
 		case event.EtcdAway:
 			all = append(all, action{at, func() error { e.etcdAway(true); return nil }})
 			undo(func() error { e.etcdAway(false); return nil })
+		case event.Upgrade != nil:
+			all = append(all, e.upgrading(event.Upgrade, at)...)
 		case event.Crowd != nil:
 			all = append(all, action{at, func() error {
 				e.note("clients near %s post %v times as much", event.Crowd.Near, event.Crowd.Factor)
@@ -305,24 +314,62 @@ func (e *engine) etcdAway(away bool) {
 	e.note("etcd is %s", map[bool]string{true: "away", false: "back"}[away])
 }
 
-// drain has operators drain PoPs, by overrides in the store.
-func (e *engine) drain(number int, event *scenario.Event) error {
-	expires := time.Now().Add(24 * time.Hour)
-	if event.For > 0 {
-		expires = time.Now().Add(time.Duration(event.For))
+// drain has operators drain PoPs for a while, by overrides in the store. 0 is for good.
+func (e *engine) drain(why string, names []string, long time.Duration) error {
+	if long == 0 {
+		long = 1000 * time.Hour
 	}
 	return e.store.apply(func(old *topology.Snapshot) (*topology.Snapshot, error) {
 		snap := *old
 		snap.Revision++
 		snap.Overrides = maps.Clone(old.Overrides)
-		for _, name := range e.largestIn(event.Drain) {
+		for _, name := range names {
 			e.note("%s is drained", name)
-			snap.Overrides[fmt.Sprintf("drain-%d-%s", number, name)] = &topology.Override{
-				Schema: 1, Kind: topology.Drain, PoP: name, Reason: "the scenario says so", Author: "simulation", Created: time.Now(), Expires: expires,
+			snap.Overrides[why+" "+name] = &topology.Override{
+				Schema: 1, Kind: topology.Drain, PoP: name, Reason: why, Author: "simulation", Created: time.Now(), Expires: time.Now().Add(long),
 			}
 		}
 		return &snap, nil
 	})
+}
+
+// drainBefore is how long a PoP is drained, beside the time to live of answers, before its process ends.
+const drainBefore = 10 * time.Second
+
+// upgrading are the restarts of all PoPs, a group at a time: each is drained, its process ends and, after a while, another takes its place.
+func (e *engine) upgrading(u *scenario.Upgrade, at time.Duration) (all []action) {
+	drained := time.Duration(e.topology.Services[e.world.Service].Steering.TTL) + drainBefore
+	for from := 0; from < len(e.world.PoPs); from += u.AtOnce {
+		group := e.pops[from:min(from+u.AtOnce, len(e.pops))]
+		var names []string
+		for _, p := range group {
+			names = append(names, p.name)
+		}
+		all = append(all, action{at, func() error { return e.drain("upgrade", names, drained+time.Duration(u.Away)) }}, action{at + drained, func() error {
+			for _, p := range group {
+				e.popLayer.run(func(ctx context.Context) error { return e.restart(ctx, p, time.Duration(u.Away)) })
+			}
+			return nil
+		}})
+		at += drained + time.Duration(u.Away+u.Pause)
+	}
+	return all
+}
+
+// restart ends the process of a PoP and starts another after a while, unless the scenario has ended.
+func (e *engine) restart(ctx context.Context, p *popNode, away time.Duration) error {
+	e.note("the process of %s ends", p.name)
+	if err := p.end(); err != nil {
+		return err
+	}
+	if !wait(ctx, away) {
+		return nil
+	}
+	e.note("%s has another process", p.name)
+	if err := e.startPoP(p); err != nil || ctx.Err() == nil {
+		return err
+	}
+	return p.end() // all has ended meanwhile
 }
 
 // edit merges YAML into the topology in the store.

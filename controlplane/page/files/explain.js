@@ -1,9 +1,10 @@
 // Explain: why clients of an address are answered as they are, and what would be if something else were so.
-import { get } from "./api.js";
+import { get, now } from "./api.js";
 import { el, field, fill, select, table, told } from "./dom.js";
-import { list, ms, percent, place } from "./format.js";
+import { isSet, list, ms, percent, place, span } from "./format.js";
 import { stated } from "./glyph.js";
 import { mapCard } from "./mapcard.js";
+import { votes, whoSays } from "./votes.js";
 import { services, world } from "./world.js";
 
 export function show({ root, params, signal, href }) {
@@ -89,7 +90,7 @@ function candidates(all) {
   return table("Candidates", ["#Rank", "PoP", "Round trip", "Health", "Why"], all.map((c, i) => ({
     kind: c.chosen ? "chosen" : null,
     cells: [String(i + 1), stated(`${c.pop}${c.city ? `, ${c.city}` : ""}`, false, c.health === "down" ? "down" : c.state !== "active" || /drain/.test(c.reason) ? "drained" : c.health === "up" ? "well" : "unknown"), rtt(c),
-      [c.health, c.state !== "active" && `, ${c.state}`, c.share < 1 && `, takes ${percent(c.share)}`], el(c.chosen ? "strong" : "span", c.reason)],
+      [c.health, c.verdict?.votes?.of > 1 && ` (${votes(c.verdict)})`, isSet(c.verdict?.since) && ` for ${span(now() - Date.parse(c.verdict.since))}`, c.state !== "active" && `, ${c.state}`, c.share < 1 && `, takes ${percent(c.share)}`], [el(c.chosen ? "strong" : "span", c.reason), whoSays(c.says, `pop/${c.pop}`)]],
   })));
 }
 

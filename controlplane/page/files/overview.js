@@ -59,7 +59,7 @@ function standing(t, isCluster) {
   const since = t.health.since && !t.health.since.startsWith("0001") ? ` for ${span(now() - Date.parse(t.health.since))}` : "";
   switch (stateOf(t, isCluster)) {
     case "down": return `down${since}: ${t.health.reason || "no reason told"}`;
-    case "drained": return t.why || (t.state === "active" ? "drained" : t.state);
+    case "drained": return (t.health.status === "degraded" && t.state === "active" ? `degraded${since}: ${t.health.reason}` : t.why) || (t.state === "active" ? "drained" : t.state);
     case "unknown": return "not probed yet; counts as well";
     default: return t.why || `up${since}`;
   }

@@ -23,6 +23,11 @@ export function findings(status, nodes) {
       add("bad", where, `${what}${t.name} is down${t.health.reason ? ": " + t.health.reason : ""}${since}`);
     }
   }
+  for (const n of (status.dns ?? []).filter((n) => n.health.status === "down")) add("bad", "#nodes", `DNS node ${n.name} is down: ${n.health.reason}`);
+  const worn = pops.filter((p) => p.health.status === "degraded");
+  if (worn.length) add("warn", "#pops", `${names(worn)} ${worn.length === 1 ? "is" : "are"} degraded: ${worn[0].health.reason}`);
+  for (const v of (status.vantages ?? []).filter((v) => v.doubted)) add("warn", "#nodes", `${v.name} is not believed: ${v.doubted}`);
+  if (status.alone) add("warn", "#nodes", "this control plane hears no other vantage, and goes by its own probes (local view)");
   const faults = status.faults ?? [];
   if (faults.length) add("bad", "#faults", `a newer topology is invalid and not in force: ${plural(faults.length, "fault")}`);
   for (const o of (status.overrides ?? []).filter((o) => !o.expired)) add("warn", "#overrides", overridden(o));

@@ -30,13 +30,14 @@ export function overrideOn(target, isCluster, kind) {
 // stateOf says in one word how a PoP or a cluster is: well, down, drained or unknown.
 export function stateOf(target, isCluster) {
   if (target.health.status === "down") return "down";
+  if (target.health.status === "degraded") return "drained"; // clients go elsewhere, as far as there is a better one
   if (target.state !== "active" || !target.answered || overrideOn(target.name, isCluster, "drain")) return "drained";
   return target.health.status === "up" ? "well" : "unknown";
 }
 
 function take(kind, data) {
   if (kind === "status") {
-    world.status = { ...data, pops: data.pops ?? [], clusters: data.clusters ?? [] };
+    world.status = { ...data, pops: data.pops ?? [], clusters: data.clusters ?? [], dns: data.dns ?? [], vantages: data.vantages ?? [] };
     world.rates.add(data.activity, now());
     lastStatus = Date.now();
     return soon();

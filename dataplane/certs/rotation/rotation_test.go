@@ -48,7 +48,7 @@ func TestRotation(t *testing.T) {
 	var log bytes.Buffer
 	now := time.Now()
 	s := store.New(client, "/isochrone/")
-	r := &Rotator{Store: s, Identities: control, Recipients: []string{toPoP}, Log: slog.New(slog.NewTextHandler(&log, nil)), Now: func() time.Time { return now }}
+	r := rotating(s, control, []string{toPoP}, slog.New(slog.NewTextHandler(&log, nil)), func() time.Time { return now })
 	keys := func(identities []age.Identity) certs.Generations {
 		t.Helper()
 		stored, _, err := s.Sealed(t.Context(), Secret)
@@ -88,7 +88,7 @@ func TestRotation(t *testing.T) {
 	var both sync.WaitGroup
 	for range 2 {
 		both.Go(func() {
-			if err := r.Once(t.Context()); err != nil && !errors.Is(err, store.ErrConflict) {
+			if err := rotating(s, control, []string{toPoP}, nil, func() time.Time { return now }).Once(t.Context()); err != nil && !errors.Is(err, store.ErrConflict) {
 				t.Error(err)
 			}
 		})
