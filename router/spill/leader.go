@@ -148,11 +148,9 @@ func (l *Leader) whenBack(t Told, now, back *World, returning []string, next rou
 	if later.Why == "" {
 		all = before
 	}
-	present := next.InForce(now.Away)
+	present := next.Takes
 	if report.Why == "" {
 		present = t.InForce.InForce(now.Away)
-	} else {
-		present = next.Takes
 	}
 	all.Lost = maps.Clone(all.Lost)
 	if all.Lost == nil {

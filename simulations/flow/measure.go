@@ -193,7 +193,7 @@ type figures struct {
 	fell                                              []bool
 	hourMoved, mostMoved                              float64
 	hour                                              int
-	lastWrong, next202, verdict                       time.Duration
+	lastWrong, verdict                                time.Duration
 	series                                            *recorder
 }
 

@@ -22,26 +22,25 @@ import (
 // router.Decide.
 type reference struct {
 	*world.World
-	random  *rand.Rand
-	table   *router.Table
-	id      router.ServiceID
-	ttl     time.Duration
-	fresh   float64
-	pop     int // that dies,
-	dies    time.Duration
-	back    time.Duration // and comes back
-	down    time.Duration // the verdict
-	up      time.Duration
-	states  map[time.Duration]*router.State
-	caches  map[string][]cached
-	clients []refClient
-	posts   int
-	lost    int
-	asks    int
-	misses  int
-	sumUS   float64
-	served  int
-	byPoP   []float64
+	random *rand.Rand
+	table  *router.Table
+	id     router.ServiceID
+	ttl    time.Duration
+	fresh  float64
+	pop    int // that dies,
+	dies   time.Duration
+	back   time.Duration // and comes back
+	down   time.Duration // the verdict
+	up     time.Duration
+	states map[time.Duration]*router.State
+	caches map[string][]cached
+	posts  int
+	lost   int
+	asks   int
+	misses int
+	sumUS  float64
+	served int
+	byPoP  []float64
 }
 
 type cached struct {

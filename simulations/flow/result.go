@@ -11,11 +11,10 @@ import (
 
 // recorder has the series of a run: means over its steps.
 type recorder struct {
-	step    time.Duration
-	weight  time.Duration // of the step so far
-	sums    []float64     // by series
-	values  [][]float64
-	perStep int
+	step   time.Duration
+	weight time.Duration // of the step so far
+	sums   []float64     // by series
+	values [][]float64
 }
 
 // What is recorded, besides the loads of PoPs, which come behind.

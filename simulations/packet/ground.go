@@ -73,7 +73,7 @@ func (g *ground) way(from, to *Host) (Way, error) {
 	w := Way{Loss: g.loss, Reorder: g.reorder}
 	us, vary := g.between(a, b)
 	if a.kind < b.kind || a.kind == b.kind && a.number > b.number {
-		us, vary = g.between(b, a)
+		us, _ = g.between(b, a)
 	} else {
 		w.Vary = vary
 	}
