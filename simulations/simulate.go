@@ -51,6 +51,11 @@ func Simulate(ctx context.Context, sc *scenario.Scenario, o Options) (*report.Re
 			variants = append(variants, v.Name)
 		}
 	}
+	for _, scale := range sc.Scales {
+		if engines[scale] == nil {
+			return nil, fmt.Errorf("scenario %s: there is no engine for the scale %s yet", sc.Name, scale)
+		}
+	}
 	var runs []*scenario.Run
 	all := float64(len(variants) * len(seeds) * len(sc.Scales) * len(sc.Policies))
 	progress := func(done float64) {
