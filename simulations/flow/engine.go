@@ -76,7 +76,7 @@ type engine struct {
 }
 
 // shardSize is how many units are worked on together. It must not depend on the machine: sums are by shard.
-const shardSize = 4096
+const shardSize = 1024
 
 // shard has what the units of a part of the world come to.
 type shard struct {
@@ -135,7 +135,7 @@ func (e *engine) run(ctx context.Context, progress scenario.Progress) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		for len(e.happenings) > 0 && e.happenings[0].at < e.now+quantum/2 {
+		for len(e.happenings) > 0 && e.happenings[0].at <= e.now {
 			heap.Pop(&e.happenings).(happening).do()
 		}
 		next := min(e.now-e.now%e.step+e.step, e.until)

@@ -21,9 +21,11 @@ func (e *engine) decide() {
 	if again {
 		e.decisions++
 		number := e.decisions
-		e.when(next, func() {
+		e.when(max(next, e.now+quantum), func() { // never at once again
 			if number == e.decisions {
-				e.disturb()
+				if _, stepwise := e.policy.(*routed); stepwise { // a PoP that comes back
+					e.disturb()
+				}
 				e.decide()
 			}
 		})
