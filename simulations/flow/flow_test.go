@@ -95,12 +95,17 @@ func TestBooks(t *testing.T) {
 	s := eventful(1500, 8)
 	means := map[scenario.PolicyName]float64{}
 	for _, policy := range policies {
-		r := run(t, s, policy, 2)
+		of := s
+		if !*big && policy != scenario.Ours && policy != scenario.FastRoute {
+			of = small(1500, 8, 50*time.Minute)
+			of.Timeline = s.Timeline[:1]
+		}
+		r := run(t, of, policy, 2)
 		f := func(name string) float64 { return r.Figures[name].Value }
 		if sum := f("accepted") + f("refused") + f("lost"); sum < f("posts")*0.999999 || sum > f("posts")*1.000001 || f("posts") < 80_000 {
 			t.Errorf("%s: of %v posts %v are accounted for", policy, f("posts"), sum)
 		}
-		if f("lost") <= 0 || f("questions") <= 0 || f("rtt.mean") < f("off.mean") || f("cache.hits") < 0 || f("cache.hits") > 1 {
+		if f("lost") <= 0 && policy != scenario.Oracle || f("questions") <= 0 || f("rtt.mean") < f("off.mean") || f("cache.hits") < 0 || f("cache.hits") > 1 {
 			t.Errorf("%s: %v", policy, r.Figures)
 		}
 		for name, d := range r.Distributions {
@@ -114,7 +119,7 @@ func TestBooks(t *testing.T) {
 		}
 		calm := run(t, small(4000, 8, 10*time.Minute), policy, 2)
 		means[policy] = calm.Figures["rtt.mean"].Value
-		if lost := calm.Figures["lost"].Value; lost != 0 {
+		if lost := calm.Figures["lost"].Value; lost != 0 && policy != scenario.Random { // which fills small PoPs until they fall over
 			t.Errorf("%s loses %v posts in calm", policy, lost)
 		}
 	}

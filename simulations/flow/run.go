@@ -39,7 +39,7 @@ func newEngine(s *scenario.Scenario, w *world.World, policy scenario.PolicyName,
 	}
 	steering := w.Topology.Services[w.Service].Steering
 	e := &engine{ground: g, scenario: s, seed: seed, ttl: time.Duration(steering.TTL), answers: steering.Answers,
-		step: orDefault(time.Duration(s.Step), defaultStep), until: orDefault(time.Duration(s.Duration), orDefault(time.Duration(s.Step), defaultStep)), // a world without a duration is looked at for a step
+		step: orDefault(time.Duration(s.Step), defaultStep), until: time.Duration(s.Duration),
 		fresh: orDefault(w.Spec.Clients.Fresh, defaultFresh), base: orDefault(w.Spec.Clients.Rate, defaultRate), diurnal: w.Spec.Clients.Diurnal}
 	e.askers, e.of = askersOf(g)
 	e.room()

@@ -152,10 +152,17 @@ func (e *engine) stale(v *view, at time.Duration) float64 {
 func (e *engine) land(u int, v *view, asker int32, part float64, a *aims) {
 	if v.layers != nil {
 		network, asks := u, e.askers[asker].network
+		if e.landing[0][asks] == nowhere { // who asks is carried to no PoP: it learns of no other layer
+			a.add(e.landing[0][network], part)
+			return
+		}
 		second := v.layers[e.landing[0][asks]].second
 		a.add(e.landing[0][network], float64(part*(1-second)))
 		if second > 0 {
-			third := v.layers[e.landing[1][asks]].third
+			third := 0.0
+			if at := e.landing[1][asks]; at != nowhere {
+				third = v.layers[at].third
+			}
 			a.add(e.landing[1][network], float64(float64(part*second)*(1-third)))
 			a.add(e.landing[2][network], float64(float64(part*second)*third))
 		}
