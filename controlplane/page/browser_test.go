@@ -169,7 +169,9 @@ func (p *tab) see(selector, text string) {
 func (p *tab) click(selector string) {
 	p.t.Helper()
 	p.await(fmt.Sprintf("document.querySelector(%q) && !document.querySelector(%[1]q).disabled", selector))
-	if err := chromedp.Run(p.ctx, chromedp.Click(chromedp.CSS(selector))); err != nil && !strings.Contains(err.Error(), "Could not find node") {
+	ctx, cancel := context.WithTimeout(p.ctx, patience)
+	defer cancel()
+	if err := chromedp.Do(ctx, chromedp.Click(chromedp.CSS(selector))); err != nil && !strings.Contains(err.Error(), "Could not find node") {
 		p.t.Fatal(err)
 	} else if err != nil { // the page drew itself anew in between
 		js[any](p, fmt.Sprintf("document.querySelector(%q).click()", selector))
