@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"encoding/binary"
 	"net/http"
+	"sync/atomic"
 
 	"golang.org/x/net/http2"
 )
@@ -25,7 +26,7 @@ func (s *tcpServer) serveHTTP2() error {
 		}
 		c := connectionOver(conn)
 		c.metered.Store(true)
-		server.ServeConn(&meteredConn{Conn: conn, connection: c}, options)
+		server.ServeConn(&meteredConn{Conn: conn, connection: c, answered: frameMeter{preface: len(http2.ClientPreface)}}, options)
 	}
 	return nil
 }
@@ -36,11 +37,24 @@ const maxIdleFrames = 500
 
 // meteredConn counts the frames of HTTP/2 that a client sends. One that sends too many of a kind is told so, by GOAWAY with
 // ENHANCE_YOUR_CALM, and nothing more is read from it; http2 closes the connection a second later.
+//
+// A reset of a stream that has been answered is no sign of ill will: clients send one when an answer comes before they have sent their body, or
+// when they do not read it to its end.
 type meteredConn struct {
 	*tls.Conn
 	connection *connection
-	frames     frameMeter
+	frames     frameMeter   // of the client
+	answered   frameMeter   // of the server
+	answers    atomic.Int64 // less the resets that came for them
 	over       bool
+}
+
+// Write implements net.Conn. It has one caller at a time.
+func (c *meteredConn) Write(p []byte) (int, error) {
+	c.answered.count(p)
+	c.answers.Add(int64(c.answered.headers))
+	c.answered.headers = 0
+	return c.Conn.Write(p)
 }
 
 // Read implements net.Conn. It has one caller at a time.
@@ -50,6 +64,9 @@ func (c *meteredConn) Read(p []byte) (int, error) {
 	}
 	n, err := c.Conn.Read(p)
 	resets, idle := c.frames.count(p[:n])
+	for ; resets > 0 && c.answers.Load() > 0; resets-- {
+		c.answers.Add(-1)
+	}
 	if c.over = (resets > 0 || idle > 0) && c.connection.tooMany(resets, idle); c.over {
 		if c.connection.charge != nil {
 			c.connection.charge()
@@ -64,7 +81,8 @@ type frameMeter struct {
 	head    [9]byte
 	have    int    // octets of head
 	skip    uint32 // octets of the present frame that are still to come
-	preface int    // octets of the connection preface that have passed
+	preface int    // octets of the connection preface that have passed; a server sends none
+	headers int    // HEADERS frames so far
 }
 
 // count returns how many frames of two kinds begin in a piece: RST_STREAM, and those that ask for nothing.
@@ -87,6 +105,8 @@ func (m *frameMeter) count(p []byte) (resets, idle int) {
 		}
 		m.have, m.skip = 0, binary.BigEndian.Uint32(m.head[:])>>8
 		switch http2.FrameType(m.head[3]) {
+		case http2.FrameHeaders:
+			m.headers++
 		case http2.FrameRSTStream:
 			resets++
 		case http2.FramePing, http2.FrameSettings, http2.FramePriority, http2.FramePriorityUpdate:
