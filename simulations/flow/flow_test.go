@@ -54,6 +54,9 @@ func eventful(clients, pops int) *scenario.Scenario {
 		{At: at(38), Edit: "pops: {fra1: {state: draining}}"},
 		{At: at(40), Upgrade: &scenario.Upgrade{AtOnce: 2, Pause: at(0.2), Away: at(0.2)}},
 	}
+	if raced {
+		s.Duration, s.Timeline = at(4), s.Timeline[:1]
+	}
 	return s
 }
 
@@ -95,14 +98,17 @@ func TestBooks(t *testing.T) {
 	s := eventful(1500, 8)
 	means := map[scenario.PolicyName]float64{}
 	for _, policy := range policies {
+		if raced && policy == scenario.Oracle { // whose auction takes minutes then
+			continue
+		}
 		of := s
 		if !*big && policy != scenario.Ours && policy != scenario.FastRoute {
-			of = small(1500, 8, 50*time.Minute)
+			of = small(1500, 8, time.Duration(s.Duration))
 			of.Timeline = s.Timeline[:1]
 		}
 		r := run(t, of, policy, 2)
 		f := func(name string) float64 { return r.Figures[name].Value }
-		if sum := f("accepted") + f("refused") + f("lost"); sum < f("posts")*0.999999 || sum > f("posts")*1.000001 || f("posts") < 80_000 {
+		if sum := f("accepted") + f("refused") + f("lost"); sum < f("posts")*0.999999 || sum > f("posts")*1.000001 || f("posts") < 80_000 && !raced {
 			t.Errorf("%s: of %v posts %v are accounted for", policy, f("posts"), sum)
 		}
 		if f("lost") <= 0 && policy != scenario.Oracle || f("questions") <= 0 || f("rtt.mean") < f("off.mean") || f("cache.hits") < 0 || f("cache.hits") > 1 {
@@ -117,6 +123,9 @@ func TestBooks(t *testing.T) {
 				t.Errorf("%s: the weights of %s are %v in all", policy, name, sum)
 			}
 		}
+		if raced {
+			continue
+		}
 		calm := run(t, small(4000, 8, 10*time.Minute), policy, 2)
 		means[policy] = calm.Figures["rtt.mean"].Value
 		if lost := calm.Figures["lost"].Value; lost != 0 && policy != scenario.Random { // which fills small PoPs until they fall over
@@ -129,7 +138,7 @@ func TestBooks(t *testing.T) {
 			t.Errorf("%s has %v ms on the mean, the oracle %v", policy, mean, means[scenario.Oracle])
 		}
 	}
-	if !(means[scenario.Ours] < means[scenario.Distance] && means[scenario.Distance] < means[scenario.Random] && means[scenario.Ours] < means[scenario.Anycast]) {
+	if !raced && !(means[scenario.Ours] < means[scenario.Distance] && means[scenario.Distance] < means[scenario.Random] && means[scenario.Ours] < means[scenario.Anycast]) {
 		t.Errorf("means are %v", means)
 	}
 }
