@@ -45,8 +45,9 @@ type Dial = func(ctx context.Context, network, address string) (net.Conn, error)
 type Client struct {
 	config Config
 
-	mu  sync.Mutex
-	udp *quic.Transport
+	mu     sync.Mutex
+	closed bool
+	udp    *quic.Transport
 	// What makes the next connection to the service cheaper. PoPs share the keys of tickets; one that does not know a ticket, or a token, does
 	// without.
 	sessions *sessions
@@ -213,11 +214,15 @@ func (c *Client) connection(ctx context.Context, to target, early bool) (_ *conn
 		return nil, false, fmt.Errorf("connect: %w", err)
 	}
 	c.mu.Lock()
-	other := c.conns[to] // of a request that ran at the same time
-	if other == nil {
+	other, closed := c.conns[to], c.closed // another is of a request that ran at the same time
+	if other == nil && !closed {
 		c.conns[to] = made
 	}
 	c.mu.Unlock()
+	if closed {
+		made.close()
+		return nil, false, fmt.Errorf("connect: %w", net.ErrClosed)
+	}
 	if other != nil {
 		made.close()
 		return other, true, nil
@@ -254,6 +259,9 @@ func (c *Client) dialQUIC(ctx context.Context, to target, early bool) (*connecti
 func (c *Client) socket() (*quic.Transport, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.closed { // whoever still tries must not leave a socket behind
+		return nil, net.ErrClosed
+	}
 	if c.udp == nil {
 		listen := c.config.Listen
 		if listen == nil {
@@ -330,10 +338,11 @@ func (c *Client) drop(to target, failed *connection) {
 	failed.close()
 }
 
-// Close closes all connections and the socket.
+// Close closes all connections and the socket. Requests fail from then on.
 func (c *Client) Close() error {
 	c.mu.Lock()
 	conns, udp := c.conns, c.udp
+	c.closed = true
 	c.conns, c.udp = map[target]*connection{}, nil
 	c.mu.Unlock()
 	for _, conn := range conns {
